@@ -1,0 +1,206 @@
+//! What the engine wants done, in order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    definition::Notification,
+    event::RequestId,
+    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
+    rows::{DagRow, PassedOver, PoolRow, RunRow, TaskRow, TryRow},
+    state::{RunState, StopReason, TaskState},
+};
+
+/// Something that must now happen. Row changes are committed first; what goes outside is released after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Inserts or replaces a DAG row.
+    Dag(DagRow),
+    /// Deletes a DAG with everything that hangs on it.
+    DeleteDag(DagId),
+    /// Records dates that were passed over.
+    PassedOver(PassedOver),
+    /// Inserts or changes a run.
+    Run(RunChange),
+    /// Inserts, changes or deletes a task instance.
+    Task(TaskChange),
+    /// Inserts or changes a try.
+    Try(TryChange),
+    /// Inserts or replaces a pool.
+    Pool(PoolRow),
+    /// Deletes a pool.
+    DeletePool(PoolName),
+    /// Gives an attempt to a worker, once committed. The shell renders before the commit.
+    Assign(Assign),
+    /// Tells a worker to stop an attempt, once committed.
+    Cancel(Cancel),
+    /// Queues a message to the outside in the same transaction.
+    Notify(Notify),
+    /// Answers the sender of an event, once committed.
+    Answer(Answer),
+}
+
+/// A guarded change of a run row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunChange {
+    /// The state that the stored row is in; absent: there is none yet.
+    pub from: Option<RunState>,
+    /// The whole new row.
+    pub row: RunRow,
+}
+
+/// A guarded change of a task instance row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskChange {
+    /// The stored row's state, try number and epoch; `no_status` with the fence (0, 0) when there is no row.
+    pub from: TaskFence,
+    /// The whole new row; in state `no_status` the stored row is deleted.
+    pub row: TaskRow,
+    /// A clear: the row passes through `no_status`, so its previous state is written as that.
+    pub is_clear: bool,
+    /// Without durability of its own: rides on the next commit, or is flushed within 250 ms.
+    pub is_note: bool,
+}
+
+/// The fence of a stored task instance row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFence {
+    /// Its state.
+    pub state: TaskState,
+    /// Its newest try.
+    pub try_number: u32,
+    /// Its newest lease epoch.
+    pub epoch: u32,
+}
+
+/// A change of a try row: inserted when `is_new`, else updated where it has no outcome yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TryChange {
+    /// Whether the row is inserted.
+    pub is_new: bool,
+    /// The whole row.
+    pub row: TryRow,
+}
+
+/// An attempt for a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assign {
+    /// The fence.
+    pub attempt: AttemptKey,
+    /// Who gets it.
+    pub worker: WorkerId,
+    /// It was assigned before and the worker does not list it: delivered again, unchanged.
+    pub is_redelivery: bool,
+}
+
+/// The end of an attempt, wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The fence.
+    pub attempt: AttemptKey,
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// Why.
+    pub reason: StopReason,
+}
+
+/// A message to the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// Unique and the same for the same occasion: delivered at least once by this id.
+    pub id: String,
+    /// What and where.
+    pub notification: Notification,
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The run's id.
+    pub run_id: RunId,
+    /// The task, when it is about one.
+    pub task: Option<TaskId>,
+    /// The state that is announced.
+    pub state: String,
+    /// Why, in words.
+    pub reason: Option<String>,
+}
+
+/// What the sender of an event gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whose.
+    pub request: RequestId,
+    /// What.
+    pub reply: Reply,
+}
+
+/// The reply to an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, nothing more to say.
+    Done,
+    /// A run was created.
+    RunCreated(Box<RunRow>),
+    /// These instances changed, or would.
+    Changed(Vec<Changed>),
+    /// What became of a result.
+    Verdict(Verdict),
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// One line of a dry run, or of what was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The run.
+    pub run: RunKey,
+    /// The task.
+    pub task: TaskId,
+    /// The element, −1 when not mapped.
+    pub map_index: i32,
+    /// Its state before.
+    pub from: TaskState,
+    /// Its state after; a leased one first stops.
+    pub to: TaskState,
+}
+
+/// What became of a worker's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Applied.
+    Accepted,
+    /// The same attempt's result was applied before.
+    Duplicate,
+    /// The attempt no longer holds the lease; nothing was changed.
+    Fenced,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// There is no such DAG, or it was removed.
+    UnknownDag,
+    /// Its file is missing, so there is no definition to run.
+    MissingDag,
+    /// There is no such run, or it is not active where it must be.
+    UnknownRun,
+    /// There is no such task in the run's version.
+    UnknownTask(String),
+    /// A run with this id exists.
+    RunIdTaken(RunId),
+    /// The run has ended.
+    RunEnded(RunState),
+    /// The DAG has active runs.
+    HasActiveRuns(u32),
+    /// Its file still exists.
+    FileExists(String),
+    /// The logical date lies outside start and end date.
+    OutsideDates,
+    /// The pool cannot be deleted.
+    PoolProtected,
+    /// There is no such pool.
+    UnknownPool,
+    /// The state cannot be given by hand.
+    NotMarkable,
+}

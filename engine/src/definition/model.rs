@@ -1,0 +1,289 @@
+//! The canonical definition of a DAG and its tasks.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::DriftSpec;
+use crate::{
+    ids::{DagId, PoolName, TaskId},
+    state::{TriggerRule, WeightRule},
+};
+
+/// Serialises durations as integer milliseconds.
+pub mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes whole milliseconds.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        u64::try_from(value.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
+    }
+
+    /// Reads whole milliseconds.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+
+    /// The same for optional durations.
+    pub mod option {
+        use super::{Deserialize, Deserializer, Duration, Serialize, Serializer};
+
+        /// Writes whole milliseconds or null.
+        ///
+        /// # Errors
+        /// Those of the serializer.
+        pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+            value.map(|v| u64::try_from(v.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+        }
+
+        /// Reads whole milliseconds or null.
+        ///
+        /// # Errors
+        /// Those of the deserializer.
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+        }
+    }
+}
+
+/// A DAG, complete: every default is filled in, `default_args` are merged into the tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dag {
+    /// The DAG's id.
+    pub id: DagId,
+    /// One line for lists.
+    pub description: Option<String>,
+    /// When runs are created by themselves.
+    pub schedule: Schedule,
+    /// What the logical date of a scheduled run is.
+    pub timetable: TimetableKind,
+    /// The IANA zone in which cron fields and dates without offset are read.
+    pub timezone: chrono_tz::Tz,
+    /// The first run's data interval does not begin before this instant.
+    pub start_date: Option<DateTime<Utc>>,
+    /// No logical date is after this instant.
+    pub end_date: Option<DateTime<Utc>>,
+    /// Whether every missed date since `start_date` is run.
+    pub catchup: bool,
+    /// At most this many running runs. Default 16.
+    pub max_active_runs: u32,
+    /// At most this many leased task instances of this DAG. Default 16.
+    pub max_active_tasks: u32,
+    /// A run that is still going after this long, from its start, ends in `failed`.
+    #[serde(with = "millis::option")]
+    pub run_timeout: Option<Duration>,
+    /// Labels for filters.
+    pub tags: Vec<String>,
+    /// Whom to ask.
+    pub owner: Option<String>,
+    /// Markdown shown on the DAG's page.
+    pub doc: Option<String>,
+    /// Sent when a run succeeds.
+    pub on_success: Vec<Notification>,
+    /// Sent when a run fails.
+    pub on_failure: Vec<Notification>,
+    /// How long finished runs and their logs are kept; the daemon's default where absent.
+    #[serde(with = "millis::option")]
+    pub retention: Option<Duration>,
+    /// Declared parameters by name, in the file's order of declaration where it matters for the form.
+    pub params: Vec<Param>,
+    /// The tasks in file order.
+    pub tasks: Vec<Task>,
+}
+
+/// When runs are created by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Never; only triggers.
+    Never,
+    /// Once, at `start_date` or when the DAG is first seen.
+    Once,
+    /// A new run as soon as the last one has ended.
+    Continuous,
+    /// Cron expressions (five fields, or six with leading seconds; presets are expanded). The union of all.
+    Cron(Vec<String>),
+    /// Every so often, counted from `start_date`, or from the Unix epoch without one.
+    Every(#[serde(with = "millis")] Duration),
+}
+
+/// What the logical date of a scheduled run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimetableKind {
+    /// The instant of firing; the data interval ends there.
+    #[default]
+    Trigger,
+    /// The start of the data interval; fired at its end.
+    Interval,
+}
+
+/// A declared parameter: JSON-Schema keywords that make the trigger form and check `conf`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Param {
+    /// Its name in `params.<name>`.
+    pub name: String,
+    /// The JSON-Schema keywords as written (`type`, `default`, `minimum`, `enum`, `description`, …).
+    pub schema: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A message to the outside, sent through the outbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notification {
+    /// The webhook that is called with a JSON body by POST.
+    pub webhook: String,
+    /// The text of the message; a template. Absent: a default sentence.
+    pub message: Option<String>,
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The task's id.
+    pub id: TaskId,
+    /// What it does.
+    pub operator: Operator,
+    /// The direct upstreams, in file order, without duplicates.
+    pub depends_on: Vec<TaskId>,
+    /// When it may run, given its upstreams.
+    pub trigger_rule: TriggerRule,
+    /// How many failed tries are followed by another.
+    pub retries: u32,
+    /// Wait before the next try. Default 5 min.
+    #[serde(with = "millis")]
+    pub retry_delay: Duration,
+    /// Multiplier of the delay per failure; 1.0 is constant. Default 1.0.
+    pub retry_backoff: f64,
+    /// Cap of the delay. Default 24 h.
+    #[serde(with = "millis")]
+    pub max_retry_delay: Duration,
+    /// How many losses of a worker are followed by another try. Default 3.
+    pub max_lost_retries: u32,
+    /// Exit codes that end the try as skipped. Default 99.
+    pub skip_on_exit_code: Vec<i32>,
+    /// Exit codes after which no retry follows.
+    pub fail_on_exit_code: Vec<i32>,
+    /// Per try; the process tree is stopped then.
+    #[serde(with = "millis::option")]
+    pub timeout: Option<Duration>,
+    /// The pool. Default `default_pool`.
+    pub pool: PoolName,
+    /// Slots it takes there. Default 1.
+    pub pool_slots: u32,
+    /// Default 1.
+    pub priority_weight: i64,
+    /// Default `downstream`.
+    pub weight_rule: WeightRule,
+    /// The worker queue. Default `default`.
+    pub queue: String,
+    /// Additional environment; values are templates.
+    pub env: BTreeMap<String, String>,
+    /// At most this many leased instances of this task over all runs of the DAG.
+    pub max_active_per_dag: Option<u32>,
+    /// Whom to ask.
+    pub owner: Option<String>,
+    /// Markdown shown on the task's page.
+    pub doc: Option<String>,
+    /// Sent when an instance succeeds.
+    pub on_success: Vec<Notification>,
+    /// Sent when an instance fails and no try is left.
+    pub on_failure: Vec<Notification>,
+}
+
+/// What a task does, with the operator's own keys. Strings are templates unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Operator {
+    /// Runs a process.
+    Command {
+        /// What to execute.
+        command: Command,
+    },
+    /// Succeeds in the engine, takes no slot.
+    Noop,
+    /// Chooses among its direct downstreams.
+    Branch {
+        /// The choice.
+        branches: Branches,
+    },
+    /// Measures drift and branches on it.
+    Drift {
+        /// What is measured and how it is judged.
+        spec: Box<DriftSpec>,
+        /// Followed when the data drifted. Not a template.
+        on_drift: Vec<TaskId>,
+        /// Followed when they did not. Not a template.
+        on_stable: Vec<TaskId>,
+        /// Followed when no feature could be tested. Not a template. Default: `on_stable`, with a warning.
+        on_insufficient_data: Option<Vec<TaskId>>,
+    },
+    /// Calls a webhook and fails when it is refused.
+    Notify {
+        /// What is sent and where.
+        notification: Notification,
+    },
+}
+
+/// A command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Given to `/bin/sh`; interpolated values arrive as data.
+    Shell(String),
+    /// Executed as it is; each element is a template of its own.
+    Exec(Vec<String>),
+}
+
+/// How a `branch` chooses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Branches {
+    /// A template that renders to a task id, to a JSON array of ids, or to nothing.
+    Template(String),
+    /// The first arm whose condition renders to `true`.
+    Arms(Vec<BranchArm>),
+}
+
+/// One arm of a `branch`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchArm {
+    /// A template that renders to `true` or `false`; absent: always.
+    pub when: Option<String>,
+    /// Followed when it holds. Not a template.
+    pub then: Vec<TaskId>,
+}
+
+impl Operator {
+    /// Returns the word that a DAG file uses.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Command { .. } => "command",
+            Self::Noop => "noop",
+            Self::Branch { .. } => "branch",
+            Self::Drift { .. } => "drift",
+            Self::Notify { .. } => "notify",
+        }
+    }
+
+    /// Whether an instance never leaves the engine and takes no slot.
+    #[must_use]
+    pub const fn is_in_engine(&self) -> bool {
+        matches!(self, Self::Noop)
+    }
+
+    /// Whether a success carries a branch verdict.
+    #[must_use]
+    pub const fn is_branch(&self) -> bool {
+        matches!(self, Self::Branch { .. } | Self::Drift { .. })
+    }
+}

@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+// Tests may unwrap; nothing that comes from outside may.
+pub mod action;
+pub mod definition;
+pub mod engine;
+pub mod event;
+pub mod ids;
+pub mod now;
+pub mod rows;
+pub mod state;
+pub mod wait_reason;

@@ -1,0 +1,196 @@
+//! The durable records that the engine reads and writes: one struct per table row that it owns.
+//!
+//! The engine never sees a database. A change carries the whole new row and the state that the stored row is
+//! expected to be in, so that the store can check without deciding.
+
+use std::{fmt, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    state::{RunState, RunType, StopReason, TaskState, TryOutcome},
+};
+
+/// The hash of a DAG's canonical definition: 32 hexadecimal digits (128 bits of SHA-256).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VersionHash(pub Arc<str>);
+
+impl VersionHash {
+    /// Returns the digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VersionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for VersionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A DAG as the scheduler keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DagRow {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The version that new runs take.
+    pub version: VersionHash,
+    /// The file, relative to the DAG folder.
+    pub path: String,
+    /// No scheduled runs are created while it is set.
+    pub is_paused: bool,
+    /// Its file is gone; it is shown but not scheduled.
+    pub is_missing: bool,
+    /// Every date whose `run_after` is at or before this instant is dealt with: created, or passed over and
+    /// recorded. Retention never moves it back.
+    pub cursor: DateTime<Utc>,
+    /// When the DAG was first seen.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A dag run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// The engine's number.
+    pub key: RunKey,
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The id that people use, unique in the DAG.
+    pub run_id: RunId,
+    /// How it came to be.
+    pub run_type: RunType,
+    /// Where it is.
+    pub state: RunState,
+    /// A task failed although the run succeeded.
+    pub with_failures: bool,
+    /// Why it ended or waits as it does, when there is more to say than the state.
+    pub reason: Option<String>,
+    /// The date that it is about.
+    pub logical_date: DateTime<Utc>,
+    /// Start of the data it covers, inclusive.
+    pub data_interval_start: DateTime<Utc>,
+    /// End of the data it covers, exclusive.
+    pub data_interval_end: DateTime<Utc>,
+    /// Created, or cleared, at.
+    pub queued_at: DateTime<Utc>,
+    /// Became `running` at.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Ended at; set exactly in a terminal state.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What the trigger overrode; params are the defaults with this on top.
+    pub conf: Arc<serde_json::Map<String, serde_json::Value>>,
+    /// The version that it is pinned to.
+    pub dag_version: VersionHash,
+    /// A person asked for its cancellation at.
+    pub cancel_requested_at: Option<DateTime<Utc>>,
+    /// It reached `run_timeout` at.
+    pub timed_out_at: Option<DateTime<Utc>>,
+    /// Who or what created it.
+    pub triggered_by: Option<String>,
+}
+
+/// A task instance. `no_status` has no row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRow {
+    /// The instance.
+    pub key: TaskInstanceKey,
+    /// Where it is.
+    pub state: TaskState,
+    /// The newest try, 0 before the first. Only grows.
+    pub try_number: u32,
+    /// The newest lease epoch, 0 before the first. Only grows.
+    pub epoch: u32,
+    /// Failed tries since the last clear.
+    pub failures: u32,
+    /// Lost tries since the last clear.
+    pub losses: u32,
+    /// Its trigger rule held first at (since the last clear).
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// The newest try was assigned at.
+    pub queued_at: Option<DateTime<Utc>>,
+    /// The newest try started at.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Ended at; set exactly in a terminal state.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// The next try may start at; set exactly in `up_for_retry`.
+    pub retry_at: Option<DateTime<Utc>>,
+    /// The worker of the newest try; set whenever it is leased.
+    pub worker: Option<WorkerId>,
+    /// The exit code of the newest try.
+    pub exit_code: Option<i32>,
+    /// Why it ended or waits as it does, when there is more to say than the state.
+    pub reason: Option<String>,
+    /// Its leased attempt is being stopped; what follows once it is known to be dead.
+    pub stop: Option<StopReason>,
+    /// The branch verdict: the direct downstreams that are followed. Stored with a success of a branch.
+    pub follow: Option<Vec<TaskId>>,
+}
+
+/// One try of a task instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TryRow {
+    /// Which.
+    pub attempt: AttemptKey,
+    /// The worker that it was assigned to.
+    pub worker: WorkerId,
+    /// Assigned at.
+    pub queued_at: DateTime<Utc>,
+    /// Started at.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Ended at.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// How it ended; absent while it is live.
+    pub outcome: Option<TryOutcome>,
+    /// Its exit code, where it exited.
+    pub exit_code: Option<i32>,
+    /// Why, in words.
+    pub reason: Option<String>,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// Its name.
+    pub name: PoolName,
+    /// How many slots its instances may take together.
+    pub slots: u32,
+    /// What it protects.
+    pub description: String,
+}
+
+/// Dates that the catch-up rule passed over; recorded because of promise 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The first logical date without a run.
+    pub first: DateTime<Utc>,
+    /// The last logical date without a run.
+    pub last: DateTime<Utc>,
+    /// How many.
+    pub count: u64,
+    /// When it was decided.
+    pub at: DateTime<Utc>,
+}
+
+/// Everything the engine needs of one dag run: what rebuild loads, and what the loop loads of a finished run
+/// just before an event that concerns it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSnapshot {
+    /// The run.
+    pub run: RunRow,
+    /// Its stored task instances, by key.
+    pub tasks: Vec<TaskRow>,
+    /// Per instance the highest try number and epoch ever used: a cleared instance has no row any more.
+    pub fences: Vec<AttemptKey>,
+}

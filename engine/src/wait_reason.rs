@@ -1,0 +1,207 @@
+//! Why a task instance is not running: the other half of every decision.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{PoolName, TaskId, WorkerId},
+    state::{StopReason, TaskState, TriggerRule},
+};
+
+/// One reason why a task instance is not running. The first of a list is the one that holds it back first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum WaitReason {
+    /// It has ended; nothing more happens without a clear.
+    Ended {
+        /// How.
+        state: TaskState,
+        /// Why, when there is more to say.
+        reason: Option<String>,
+    },
+    /// It runs.
+    Running {
+        /// Where.
+        worker: Option<WorkerId>,
+    },
+    /// Assigned; the worker has not reported the start.
+    Starting {
+        /// Where.
+        worker: Option<WorkerId>,
+    },
+    /// Being stopped.
+    Stopping {
+        /// Why.
+        reason: StopReason,
+    },
+    /// Its run waits for `max_active_runs`.
+    RunQueued {
+        /// How many runs are active.
+        active: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// Its run is parked for a person.
+    RunPaused,
+    /// Its run is ending and starts nothing any more.
+    RunEnding,
+    /// Its trigger rule does not hold yet.
+    Upstream {
+        /// The rule.
+        rule: TriggerRule,
+        /// The direct upstreams that have not ended.
+        waiting_for: Vec<TaskId>,
+    },
+    /// The next try has its time.
+    RetryAt {
+        /// When.
+        at: DateTime<Utc>,
+        /// How many tries have failed since the last clear.
+        failures: u32,
+        /// How many retries there are.
+        retries: u32,
+    },
+    /// Its pool has no slot left for it.
+    PoolFull {
+        /// Which.
+        pool: PoolName,
+        /// How many there are.
+        slots: u32,
+        /// How many are taken.
+        used: u32,
+        /// How many it wants.
+        wanted: u32,
+    },
+    /// There is no pool of that name.
+    PoolUnknown {
+        /// Which.
+        pool: PoolName,
+    },
+    /// It wants more slots than its pool has.
+    PoolTooSmall {
+        /// Which.
+        pool: PoolName,
+        /// How many there are.
+        slots: u32,
+        /// How many it wants.
+        wanted: u32,
+    },
+    /// `max_active_tasks` of its DAG is reached.
+    DagLimit {
+        /// The limit.
+        limit: u32,
+    },
+    /// `max_active_per_dag` of its task is reached.
+    TaskLimit {
+        /// The limit.
+        limit: u32,
+    },
+    /// No worker that serves its queue is connected.
+    NoWorker {
+        /// Which queue.
+        queue: String,
+    },
+    /// Every worker that serves its queue is full.
+    WorkersFull {
+        /// Which queue.
+        queue: String,
+        /// How many slots they have together.
+        slots: u32,
+    },
+    /// It is next.
+    Next,
+    /// The engine contradicts itself here; please report it.
+    Inconsistent {
+        /// Where.
+        place: String,
+    },
+}
+
+impl WaitReason {
+    /// Returns the stable word of the reason.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Ended { .. } => "ended",
+            Self::Running { .. } => "running",
+            Self::Starting { .. } => "starting",
+            Self::Stopping { .. } => "stopping",
+            Self::RunQueued { .. } => "run_queued",
+            Self::RunPaused => "run_paused",
+            Self::RunEnding => "run_ending",
+            Self::Upstream { .. } => "upstream",
+            Self::RetryAt { .. } => "retry_at",
+            Self::PoolFull { .. } => "pool_full",
+            Self::PoolUnknown { .. } => "pool_unknown",
+            Self::PoolTooSmall { .. } => "pool_too_small",
+            Self::DagLimit { .. } => "dag_limit",
+            Self::TaskLimit { .. } => "task_limit",
+            Self::NoWorker { .. } => "no_worker",
+            Self::WorkersFull { .. } => "workers_full",
+            Self::Next => "next",
+            Self::Inconsistent { .. } => "inconsistent",
+        }
+    }
+}
+
+/// Prints the reason as a sentence without a full stop, for people.
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended { state, reason: Some(reason) } => write!(f, "ended as {state}: {reason}"),
+            Self::Ended { state, reason: None } => write!(f, "ended as {state}"),
+            Self::Running { worker: Some(worker) } => write!(f, "running on worker {worker}"),
+            Self::Running { worker: None } => f.write_str("running"),
+            Self::Starting { worker: Some(worker) } => write!(f, "starting on worker {worker}"),
+            Self::Starting { worker: None } => f.write_str("starting"),
+            Self::Stopping { reason } => write!(f, "being stopped ({reason})"),
+            Self::RunQueued { active, limit } => {
+                write!(f, "its run waits: {active} of max_active_runs = {limit} runs are active")
+            }
+            Self::RunPaused => f.write_str("its run is paused and waits for a person"),
+            Self::RunEnding => f.write_str("its run is ending and starts nothing any more"),
+            Self::Upstream { rule, waiting_for } => {
+                write!(f, "waits for upstream ({rule}): ")?;
+                for (index, task) in waiting_for.iter().take(8).enumerate() {
+                    if index > 0 {
+                        f.write_str(", ")?;
+                    }
+                    write!(f, "{task}")?;
+                }
+                if waiting_for.len() > 8 {
+                    write!(f, " and {} more", waiting_for.len() - 8)?;
+                }
+                Ok(())
+            }
+            Self::RetryAt { at, failures, retries } => {
+                write!(
+                    f,
+                    "next try at {} (failed {failures} of {} tries)",
+                    at.format("%Y-%m-%dT%H:%M:%SZ"),
+                    retries + 1
+                )
+            }
+            Self::PoolFull { pool, slots, used, wanted } => {
+                write!(f, "pool {pool} is full: {used} of {slots} slots are taken, it wants {wanted}")
+            }
+            Self::PoolUnknown { pool } => {
+                write!(f, "there is no pool {pool}; make it with `tidemill pools set {pool} SLOTS`")
+            }
+            Self::PoolTooSmall { pool, slots, wanted } => {
+                write!(f, "it wants {wanted} slots and pool {pool} has only {slots}")
+            }
+            Self::DagLimit { limit } => write!(f, "max_active_tasks = {limit} of its DAG is reached"),
+            Self::TaskLimit { limit } => write!(f, "max_active_per_dag = {limit} of its task is reached"),
+            Self::NoWorker { queue } => write!(f, "no worker that serves queue {queue} is connected"),
+            Self::WorkersFull { queue, slots } => {
+                write!(f, "every worker of queue {queue} is busy ({slots} slots)")
+            }
+            Self::Next => f.write_str("it is next"),
+            Self::Inconsistent { place } => {
+                write!(f, "the engine contradicts itself ({place}); please report this")
+            }
+        }
+    }
+}
