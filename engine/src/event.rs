@@ -22,7 +22,11 @@ pub struct RequestId(pub u64);
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Time passed.
-    Tick,
+    Tick {
+        /// Of [`crate::engine::Engine::due_dates`], those for which a stored scheduled run exists (loaded just
+        /// before): they get no second one.
+        taken: Vec<(DagId, DateTime<Utc>)>,
+    },
     /// A DAG file appeared or its canonical definition changed.
     DagChanged {
         /// The new definition.
@@ -91,6 +95,9 @@ pub enum Event {
         worker: WorkerId,
         /// How it ended.
         result: AttemptResult,
+        /// The outcome of the stored try, when [`crate::engine::Engine::has_lease`] denies the lease (loaded
+        /// just before): a repeated result gets the verdict `duplicate`, a late one `fenced`.
+        stored: Option<TryOutcome>,
     },
     /// A worker is there: it renews the leases of the attempts that it lists.
     Heartbeat {

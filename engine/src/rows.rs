@@ -3,12 +3,13 @@
 //! The engine never sees a database. A change carries the whole new row and the state that the stored row is
 //! expected to be in, so that the store can check without deciding.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     state::{RunState, RunType, StopReason, TaskState, TryOutcome},
 };
@@ -143,6 +144,8 @@ pub struct TryRow {
     pub attempt: AttemptKey,
     /// The worker that it was assigned to.
     pub worker: WorkerId,
+    /// The incarnation of the worker that it was assigned to.
+    pub boot_id: String,
     /// Assigned at.
     pub queued_at: DateTime<Utc>,
     /// Started at.
@@ -193,4 +196,21 @@ pub struct RunSnapshot {
     pub tasks: Vec<TaskRow>,
     /// Per instance the highest try number and epoch ever used: a cleared instance has no row any more.
     pub fences: Vec<AttemptKey>,
+}
+
+/// Everything the engine is rebuilt from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EngineSnapshot {
+    /// Every DAG with the definition that new runs take.
+    pub dags: Vec<(DagRow, Arc<Dag>)>,
+    /// The definitions that active runs are pinned to.
+    pub versions: BTreeMap<(DagId, VersionHash), Arc<Dag>>,
+    /// The active (not terminal) runs.
+    pub runs: Vec<RunSnapshot>,
+    /// The tries without an outcome: exactly the leased ones.
+    pub open_tries: Vec<TryRow>,
+    /// Every pool.
+    pub pools: Vec<PoolRow>,
+    /// The next run key: one more than the highest ever used.
+    pub next_run_key: i64,
 }
