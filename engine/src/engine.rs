@@ -1,6 +1,15 @@
 //! The state machine.
 
-use crate::{action::Action, event::Event, ids::TaskInstanceKey, now::Now, wait_reason::WaitReason};
+use chrono::{DateTime, Utc};
+
+use crate::{
+    action::Action,
+    event::Event,
+    ids::{AttemptKey, DagId, TaskInstanceKey, WorkerId},
+    now::Now,
+    rows::EngineSnapshot,
+    wait_reason::WaitReason,
+};
 
 /// All active dag runs and what they need, in memory.
 #[derive(Clone, Debug, Default)]
