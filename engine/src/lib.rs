@@ -8,4 +8,5 @@ pub mod ids;
 pub mod now;
 pub mod rows;
 pub mod state;
+pub mod timetable;
 pub mod wait_reason;
