@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
-    rows::{PoolRow, RunSnapshot, VersionHash},
+    rows::{FinishedRun, PoolRow, VersionHash},
     state::{RunState, TaskState, TryOutcome},
 };
 
@@ -149,7 +149,7 @@ pub enum Event {
         /// Only answer what would change.
         is_dry_run: bool,
         /// The run with its instances, when it is not active.
-        finished: Option<Box<RunSnapshot>>,
+        finished: Option<Box<FinishedRun>>,
         /// The version that the cleared run takes; absent: it keeps its own.
         latest: bool,
     },
@@ -166,7 +166,7 @@ pub enum Event {
         /// Only answer what would change.
         is_dry_run: bool,
         /// The run with its instances, when it is not active.
-        finished: Option<Box<RunSnapshot>>,
+        finished: Option<Box<FinishedRun>>,
     },
     /// Gives a run a verdict by hand.
     MarkRun {
@@ -177,7 +177,7 @@ pub enum Event {
         /// `success` or `failed`.
         state: RunState,
         /// The run with its instances, when it is not active.
-        finished: Option<Box<RunSnapshot>>,
+        finished: Option<Box<FinishedRun>>,
     },
     /// Cancels a run.
     Cancel {

@@ -198,6 +198,15 @@ pub struct RunSnapshot {
     pub fences: Vec<AttemptKey>,
 }
 
+/// A run that the engine does not hold, loaded just before an event that concerns it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FinishedRun {
+    /// The run and its instances.
+    pub snapshot: RunSnapshot,
+    /// The definition that it is pinned to.
+    pub dag: Arc<Dag>,
+}
+
 /// Everything the engine is rebuilt from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineSnapshot {
