@@ -16,6 +16,8 @@ mod clock;
 mod describe;
 mod error;
 mod fields;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
