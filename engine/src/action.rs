@@ -191,6 +191,10 @@ pub enum Refusal {
     RunIdTaken(RunId),
     /// The run has ended.
     RunEnded(RunState),
+    /// The run is being cancelled or timed out; wait for its end.
+    RunEnding,
+    /// The run is active, and this is for finished ones.
+    RunActive,
     /// The DAG has active runs.
     HasActiveRuns(u32),
     /// Its file still exists.

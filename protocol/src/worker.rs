@@ -122,6 +122,9 @@ pub struct ResultVerdict {
 }
 
 /// A request to stop an attempt.
+///
+/// Repeated until the attempt ends. A worker that does not hold the attempt answers with a report of outcome
+/// `stopped` for it and never starts it later: the assignment may still be under way to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
     /// Which.

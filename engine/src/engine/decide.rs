@@ -1,0 +1,275 @@
+//! Deciding undecided instances, following what ended, ending runs.
+
+use super::{Engine, Instance, Out, Timer, ready::Group, ready::Lane, run::Change, run::Run};
+use crate::{
+    action::{Action, Notify},
+    definition::{Notification, Operator},
+    graph::{Priority, TaskIndex},
+    ids::{RunKey, TaskId},
+    rows::TaskRow,
+    state::{RunState, TaskState},
+    trigger_rule::{self, Decision},
+};
+
+impl Engine {
+    /// Decides an instance about which nothing is decided, if that is possible now.
+    pub(super) fn decide(&mut self, (key, ix): Instance, out: &mut Out) {
+        let Some(run) = self.runs.get(&key) else { return };
+        let record = &run.instances[ix];
+        if !run.is_active() || run.is_ending() || record.row.state != TaskState::NoStatus {
+            return;
+        }
+        if let Some(branch) = excluding_branch(run, ix) {
+            let reason = format!("branch {branch} did not choose it");
+            return self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason));
+        }
+        let task = run.graph.task(ix);
+        match trigger_rule::decide(task.trigger_rule, record.counts) {
+            Decision::Wait => {}
+            Decision::Run if task.operator.is_in_engine() => {
+                let now = out.now.wall;
+                self.finish((key, ix), TaskState::Success, out, |row| row.started_at = Some(now));
+            }
+            Decision::Run => self.schedule((key, ix), out),
+            Decision::Skip => {
+                let reason = self.ended_by_rule((key, ix), "skipped");
+                self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason));
+            }
+            Decision::UpstreamFailed => {
+                let reason = self.ended_by_rule((key, ix), "upstream_failed");
+                self.finish((key, ix), TaskState::UpstreamFailed, out, |row| row.reason = Some(reason));
+            }
+        }
+    }
+
+    /// Says which upstreams made a trigger rule end an instance.
+    fn ended_by_rule(&self, (key, ix): Instance, word: &str) -> String {
+        let run = &self.runs[&key];
+        let rule = run.graph.task(ix).trigger_rule;
+        let culprits: Vec<String> = run
+            .graph
+            .upstream(ix)
+            .iter()
+            .map(|up| &run.instances[*up].row)
+            .filter(|row| row.state.is_terminal() && (word == "skipped") == (row.state == TaskState::Skipped))
+            .take(4)
+            .map(|row| format!("{} is {}", row.key.task, row.state))
+            .collect();
+        if culprits.is_empty() {
+            format!("trigger rule {rule} cannot hold any more")
+        } else {
+            format!("trigger rule {rule}: {}", culprits.join(", "))
+        }
+    }
+
+    /// Lets an instance wait for a slot.
+    pub(super) fn schedule(&mut self, (key, ix): Instance, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        let now = out.now.wall;
+        out.actions.push(run.change_task(ix, Change::Durable, |row| {
+            row.state = TaskState::Scheduled;
+            row.scheduled_at.get_or_insert(now);
+            row.retry_at = None;
+        }));
+        let (group, priority) = place(run, ix);
+        self.ready.insert(group, priority, (key, ix));
+    }
+
+    /// Takes a scheduled instance out of the ready queue.
+    pub(super) fn unschedule(&mut self, (key, ix): Instance) {
+        if let Some(run) = self.runs.get(&key) {
+            let (group, priority) = place(run, ix);
+            self.ready.remove(&group, priority, (key, ix));
+        }
+    }
+
+    /// Ends an instance that has no lease and tells its downstreams.
+    pub(super) fn finish(
+        &mut self,
+        (key, ix): Instance,
+        state: TaskState,
+        out: &mut Out,
+        change: impl FnOnce(&mut TaskRow),
+    ) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        let now = out.now.wall;
+        out.actions.push(run.change_task(ix, Change::Durable, |row| {
+            row.state = state;
+            row.finished_at = Some(now);
+            row.retry_at = None;
+            row.stop = None;
+            change(row);
+        }));
+        notify_task(run, ix, state, out);
+        let graph = std::sync::Arc::clone(&run.graph);
+        for down in graph.downstream(ix) {
+            run.instances[*down].counts.add(state);
+            out.undecided.push_back((key, *down));
+        }
+        out.ending.insert(key);
+    }
+
+    /// Ends a run in which nothing is left to do, or in which nothing can ever move.
+    pub(super) fn end_if_done(&mut self, key: RunKey, out: &mut Out) {
+        let Some(run) = self.runs.get(&key) else { return };
+        if !run.is_active() && !run.is_ending() {
+            return;
+        }
+        let (state, reason) = if run.unfinished == 0 {
+            outcome(run)
+        } else if run.moving == 0 && !run.is_ending() {
+            (RunState::Failed, Some(deadlock(run)))
+        } else {
+            return;
+        };
+        self.end_run(key, state, reason, out);
+    }
+
+    /// Ends a run with a verdict and forgets it.
+    pub(super) fn end_run(&mut self, key: RunKey, state: RunState, reason: Option<String>, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        let now = out.now.wall;
+        let with_failures = run.has_failures();
+        out.actions.push(run.change(|row| {
+            row.state = state;
+            row.finished_at = Some(now);
+            row.with_failures = state == RunState::Success && with_failures;
+            row.reason = reason;
+        }));
+        notify_run(run, out);
+        self.forget_run(key, out);
+    }
+
+    /// Drops a run from memory; its rows stay.
+    pub(super) fn forget_run(&mut self, key: RunKey, out: &mut Out) {
+        let Some(run) = self.runs.remove(&key) else { return };
+        if let Some(at) = run.deadline {
+            self.timers.remove(&(at, Timer::Run(key)));
+        }
+        if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
+            entry.queued.remove(&(run.row.logical_date, key));
+            entry.running.remove(&key);
+            entry.run_ids.remove(&run.row.run_id);
+        }
+        out.promoting.insert(run.row.dag_id);
+    }
+}
+
+/// Returns the branch directly above that succeeded and did not follow this instance.
+fn excluding_branch(run: &Run, ix: TaskIndex) -> Option<TaskId> {
+    run.graph.branch_upstream(ix).iter().copied().find_map(|branch| {
+        let row = &run.instances[branch].row;
+        let follow = row.follow.as_ref().filter(|_| row.state == TaskState::Success)?;
+        (!run.graph.is_followed(branch, follow, ix)).then(|| row.key.task.clone())
+    })
+}
+
+/// Returns where an instance waits and how urgent it is.
+pub(super) fn place(run: &Run, ix: TaskIndex) -> (Group, Priority) {
+    let task = run.graph.task(ix);
+    let lane = Lane { queue: task.queue.clone(), pool: task.pool.clone(), slots: task.pool_slots };
+    let limited = task.max_active_per_dag.map(|_| task.id.clone());
+    let group = Group { lane, dag_id: run.row.dag_id.clone(), limited };
+    let priority = Priority {
+        weight: std::cmp::Reverse(run.graph.weight(ix)),
+        logical_date: run.row.logical_date.timestamp_micros(),
+        run: run.row.key.0,
+        task: ix,
+    };
+    (group, priority)
+}
+
+/// Returns how a run without unfinished instances ends (`semantics.md` §3).
+pub(super) fn outcome(run: &Run) -> (RunState, Option<String>) {
+    if run.row.timed_out_at.is_some() {
+        return (RunState::Failed, Some("timed_out: it ran longer than run_timeout".to_owned()));
+    }
+    if run.row.cancel_requested_at.is_some() {
+        return (RunState::Cancelled, Some("a person cancelled it".to_owned()));
+    }
+    let failed: Vec<&str> = run
+        .graph
+        .leaves()
+        .iter()
+        .map(|ix| &run.instances[*ix].row)
+        .filter(|row| matches!(row.state, TaskState::Failed | TaskState::UpstreamFailed))
+        .map(|row| row.key.task.as_str())
+        .collect();
+    if failed.is_empty() {
+        return (RunState::Success, None);
+    }
+    let first: Vec<&str> = run
+        .graph
+        .topological()
+        .iter()
+        .map(|ix| &run.instances[*ix].row)
+        .filter(|row| row.state == TaskState::Failed)
+        .map(|row| row.key.task.as_str())
+        .collect();
+    let culprits = if first.is_empty() { failed } else { first };
+    let shown = culprits.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+    let more = culprits.len().saturating_sub(4);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (RunState::Failed, Some(format!("failed: {shown}{rest}")))
+}
+
+fn deadlock(run: &Run) -> String {
+    let stuck: Vec<&str> = run
+        .instances
+        .iter()
+        .filter(|i| !i.row.state.is_terminal())
+        .map(|i| i.row.key.task.as_str())
+        .collect();
+    format!("deadlocked: nothing can move any more; unfinished are {}", stuck.join(", "))
+}
+
+fn notify_task(run: &Run, ix: TaskIndex, state: TaskState, out: &mut Out) {
+    let task = run.graph.task(ix);
+    let wanted: &[Notification] = match state {
+        TaskState::Success => &task.on_success,
+        TaskState::Failed => &task.on_failure,
+        _ => &[],
+    };
+    let row = &run.instances[ix].row;
+    for (index, notification) in wanted.iter().enumerate() {
+        out.actions.push(Action::Notify(Notify {
+            id: format!(
+                "task/{}/{}/{}/{}/{state}/{index}",
+                row.key.run, row.key.task, row.key.map_index, row.epoch
+            ),
+            notification: notification.clone(),
+            dag_id: run.row.dag_id.clone(),
+            run_id: run.row.run_id.clone(),
+            task: Some(task.id.clone()),
+            state: state.as_str().to_owned(),
+            reason: row.reason.clone(),
+        }));
+    }
+}
+
+fn notify_run(run: &Run, out: &mut Out) {
+    let dag = &run.graph.dag;
+    let wanted: &[Notification] = match run.row.state {
+        RunState::Success => &dag.on_success,
+        RunState::Failed => &dag.on_failure,
+        _ => &[],
+    };
+    // A cleared run ends again: its end is an occasion of its own.
+    let occasion = run.row.queued_at.timestamp_micros();
+    for (index, notification) in wanted.iter().enumerate() {
+        out.actions.push(Action::Notify(Notify {
+            id: format!("run/{}/{occasion}/{}/{index}", run.row.key, run.row.state),
+            notification: notification.clone(),
+            dag_id: run.row.dag_id.clone(),
+            run_id: run.row.run_id.clone(),
+            task: None,
+            state: run.row.state.as_str().to_owned(),
+            reason: run.row.reason.clone(),
+        }));
+    }
+}
+
+/// Whether a success of this operator must carry a verdict.
+pub(super) const fn needs_verdict(operator: &Operator) -> bool {
+    operator.is_branch()
+}

@@ -1,0 +1,78 @@
+//! Why a task instance is not running: the same questions that deciding asks, in the same order.
+
+use super::{Engine, decide::place};
+use crate::{
+    ids::TaskInstanceKey,
+    now::Now,
+    state::{RunState, TaskState},
+    wait_reason::WaitReason,
+};
+
+impl Engine {
+    /// Returns why a task instance is not running; the first reason is the one that holds it back first. Empty
+    /// when its run is not active: then its stored state says everything.
+    #[must_use]
+    pub fn explain(&self, key: &TaskInstanceKey, _now: Now) -> Vec<WaitReason> {
+        let Some((run_key, ix)) = self.locate(key) else { return Vec::new() };
+        let Some(run) = self.runs.get(&run_key) else { return Vec::new() };
+        let record = &run.instances[ix];
+        let row = &record.row;
+        if row.state.is_terminal() {
+            return vec![WaitReason::Ended { state: row.state, reason: row.reason.clone() }];
+        }
+        let mut reasons = Vec::new();
+        if let Some(reason) = row.stop {
+            reasons.push(WaitReason::Stopping { reason });
+        }
+        match row.state {
+            TaskState::Running => reasons.push(WaitReason::Running { worker: row.worker.clone() }),
+            TaskState::Queued => reasons.push(WaitReason::Starting { worker: row.worker.clone() }),
+            _ => {}
+        }
+        if row.state.has_lease() {
+            return reasons;
+        }
+        match run.row.state {
+            RunState::Queued => reasons.push(self.run_queued(run)),
+            RunState::Paused => reasons.push(WaitReason::RunPaused),
+            _ if run.is_ending() => reasons.push(WaitReason::RunEnding),
+            _ => {}
+        }
+        match row.state {
+            TaskState::UpForRetry => {
+                let at = row.retry_at.unwrap_or(run.row.queued_at);
+                let retries = run.graph.task(ix).retries;
+                reasons.push(WaitReason::RetryAt { at, failures: row.failures, retries });
+            }
+            TaskState::Scheduled => {
+                let (group, _) = place(run, ix);
+                reasons.push(self.obstacle(&group).unwrap_or(WaitReason::Next));
+            }
+            TaskState::NoStatus => {
+                let waiting_for: Vec<_> = run
+                    .graph
+                    .upstream(ix)
+                    .iter()
+                    .map(|up| &run.instances[*up].row)
+                    .filter(|row| !row.state.is_terminal())
+                    .map(|row| row.key.task.clone())
+                    .collect();
+                if !waiting_for.is_empty() {
+                    reasons.push(WaitReason::Upstream { rule: run.graph.task(ix).trigger_rule, waiting_for });
+                }
+            }
+            _ => {}
+        }
+        if reasons.is_empty() {
+            reasons.push(WaitReason::Inconsistent { place: format!("{} of {}", row.state, run.row.state) });
+        }
+        reasons
+    }
+
+    fn run_queued(&self, run: &super::run::Run) -> WaitReason {
+        let entry = self.dags.get(&run.row.dag_id);
+        let active = entry.map_or(0, |entry| u32::try_from(entry.running.len()).unwrap_or(u32::MAX));
+        let limit = entry.map_or(0, |entry| entry.graph.dag.max_active_runs);
+        WaitReason::RunQueued { active, limit }
+    }
+}

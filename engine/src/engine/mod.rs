@@ -1,0 +1,286 @@
+//! What happens next: one pure state machine over events.
+//!
+//! ```text
+//! event ──▶ apply ──▶ settle: decide instances, end runs, promote queued runs ──▶ dispatch ──▶ actions
+//! ```
+//!
+//! `apply` changes what the event says and notes what has to be looked at again; `settle` looks at that and
+//! nothing else; `dispatch` gives what is ready to who has room. So finishing a task costs its downstream edges
+//! and a logarithm, whatever else is active.
+//!
+//! **Invariants.** Slots are sets of live instances, never counters. An instance is in the ready queue exactly
+//! when it is `scheduled`. It has a lease exactly when it is `queued` or `running`. A terminal state is left by
+//! a clear or a mark only. Deciding and explaining share [`Engine::obstacle`].
+
+mod attempt;
+mod decide;
+mod dispatch;
+mod explain;
+mod fleet;
+mod operate;
+mod ready;
+mod restore;
+mod run;
+mod schedule;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+
+use self::{fleet::Fleet, ready::ReadyQueue, run::Run};
+use crate::{
+    action::{Action, Answer, Refusal, Reply},
+    event::{Event, RequestId},
+    graph::{Graph, TaskIndex},
+    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    now::Now,
+    rows::{DagRow, PoolRow},
+    timetable::Timetable,
+};
+
+/// A lease, counted from its assignment or last renewal.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// The name of the pool that always exists.
+pub const DEFAULT_POOL: &str = "default_pool";
+
+/// A task instance inside the engine: its run and the position of its task.
+type Instance = (RunKey, TaskIndex);
+
+/// All active dag runs and what they need, in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Engine {
+    dags: BTreeMap<DagId, DagEntry>,
+    runs: BTreeMap<RunKey, Run>,
+    pools: BTreeMap<PoolName, Pool>,
+    fleet: Fleet,
+    ready: ReadyQueue,
+    /// Deadlines by the monotonic clock.
+    timers: BTreeSet<(Duration, Timer)>,
+    /// The next date of each DAG by the wall clock.
+    dates: BTreeSet<(DateTime<Utc>, DagId)>,
+    next_run_key: i64,
+}
+
+/// A DAG, its current version and what is active of it.
+#[derive(Clone, Debug)]
+struct DagEntry {
+    row: DagRow,
+    graph: Arc<Graph>,
+    timetable: Arc<Timetable>,
+    /// Runs that wait for `max_active_runs`, oldest logical date first.
+    queued: BTreeSet<(DateTime<Utc>, RunKey)>,
+    /// Runs that count against `max_active_runs`.
+    running: BTreeSet<RunKey>,
+    /// Ids of the active runs: a new run may not take one of them.
+    run_ids: BTreeSet<RunId>,
+    /// Leased instances: `max_active_tasks`.
+    leased: BTreeSet<Instance>,
+    /// Leased instances of tasks with `max_active_per_dag`.
+    leased_by_task: BTreeMap<TaskId, BTreeSet<Instance>>,
+    /// Where this DAG stands in [`Engine::dates`].
+    next_date: Option<DateTime<Utc>>,
+}
+
+/// A pool and who holds its slots, by how many each holds.
+#[derive(Clone, Debug)]
+struct Pool {
+    row: PoolRow,
+    holders: BTreeMap<u32, BTreeSet<Instance>>,
+}
+
+impl Pool {
+    /// Computes the taken slots from the live instances.
+    fn used(&self) -> u32 {
+        self.holders
+            .iter()
+            .map(|(slots, holders)| slots.saturating_mul(u32::try_from(holders.len()).unwrap_or(u32::MAX)))
+            .fold(0, u32::saturating_add)
+    }
+}
+
+/// Something that becomes due by the monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// An attempt's lease ends.
+    Lease(RunKey, TaskIndex),
+    /// The next try may start.
+    Retry(RunKey, TaskIndex),
+    /// A run reaches `run_timeout`.
+    Run(RunKey),
+    /// A worker was not heard of for a lease.
+    Worker(WorkerId),
+}
+
+/// What one step has produced and still has to look at.
+struct Out {
+    now: Now,
+    actions: Vec<Action>,
+    /// Undecided instances whose upstreams changed.
+    undecided: VecDeque<Instance>,
+    /// Runs that may have ended.
+    ending: BTreeSet<RunKey>,
+    /// DAGs that may start a queued run or create the next one.
+    promoting: BTreeSet<DagId>,
+}
+
+impl Out {
+    fn answer(&mut self, request: RequestId, reply: Reply) {
+        self.actions.push(Action::Answer(Answer { request, reply }));
+    }
+
+    fn refuse(&mut self, request: RequestId, refusal: Refusal) {
+        self.answer(request, Reply::Refused(refusal));
+    }
+}
+
+impl Engine {
+    /// Applies one event at `now` and returns what must now happen, in order.
+    pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
+        let mut out = Out {
+            now,
+            actions: Vec::new(),
+            undecided: VecDeque::new(),
+            ending: BTreeSet::new(),
+            promoting: BTreeSet::new(),
+        };
+        self.apply(event, &mut out);
+        self.settle(&mut out);
+        out.actions
+    }
+
+    /// The one exhaustive match over events.
+    fn apply(&mut self, event: Event, out: &mut Out) {
+        match event {
+            Event::Tick { taken } => self.tick(&taken, out),
+            Event::DagChanged { dag, version, path } => self.dag_changed(dag, version, path, out),
+            Event::DagMissing { dag_id } => self.dag_missing(&dag_id, out),
+            Event::DagDeleted { request, dag_id } => self.dag_deleted(request, &dag_id, out),
+            Event::DagPaused { request, dag_id, is_paused } => {
+                self.dag_paused(request, &dag_id, is_paused, out)
+            }
+            Event::RunRequested {
+                request,
+                dag_id,
+                run_id,
+                logical_date,
+                conf,
+                triggered_by,
+                suffix,
+                is_run_id_taken,
+            } => {
+                let wanted =
+                    schedule::Wanted { run_id, logical_date, conf, triggered_by, suffix, is_run_id_taken };
+                self.run_requested(request, &dag_id, wanted, out);
+            }
+            Event::AttemptStarted { attempt, worker, started_at } => {
+                self.attempt_started(&attempt, &worker, started_at, out);
+            }
+            Event::AttemptFinished { request, attempt, worker, result, stored } => {
+                let verdict = self.attempt_finished(&attempt, &worker, result, stored, out);
+                if let Some(request) = request {
+                    out.answer(request, Reply::Verdict(verdict));
+                }
+            }
+            Event::Heartbeat { worker, boot_id, attempts } => {
+                self.heartbeat(&worker, &boot_id, &attempts, out)
+            }
+            Event::WorkerExchanged { worker, boot_id, has_swept, capacity, queues, held } => {
+                let offer = fleet::Offer { boot_id, has_swept, capacity, queues, held };
+                self.worker_exchanged(&worker, offer, out);
+            }
+            Event::WorkerLeft { worker, boot_id } => self.worker_left(&worker, &boot_id),
+            Event::AttemptLost { attempt, reason } => self.attempt_lost(&attempt, &reason, out),
+            Event::Clear { request, run, selection, is_dry_run, finished, latest } => {
+                let clear = operate::Clear { run, selection, is_dry_run, finished, latest };
+                self.clear(request, clear, out);
+            }
+            Event::MarkTask { request, run, tasks, state, is_dry_run, finished } => {
+                let mark = operate::MarkTask { run, tasks, state, is_dry_run, finished };
+                self.mark_task(request, mark, out);
+            }
+            Event::MarkRun { request, run, state, finished } => {
+                self.mark_run(request, run, state, finished, out);
+            }
+            Event::Cancel { request, run } => self.cancel(request, run, out),
+            Event::PoolChanged { request, pool } => self.pool_changed(request, pool, out),
+            Event::PoolDeleted { request, name } => self.pool_deleted(request, &name, out),
+        }
+    }
+
+    /// Follows every consequence within this step, breadth first and without recursion.
+    fn settle(&mut self, out: &mut Out) {
+        loop {
+            if let Some(instance) = out.undecided.pop_front() {
+                self.decide(instance, out);
+            } else if let Some(run) = out.ending.pop_first() {
+                self.end_if_done(run, out);
+            } else if let Some(dag_id) = out.promoting.pop_first() {
+                self.promote(&dag_id, out);
+            } else {
+                break;
+            }
+        }
+        self.dispatch(out);
+    }
+
+    /// Returns the next instant at which a tick can change anything: due when *either* clock reaches its part.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Now> {
+        if self.timers.is_empty() && self.dates.is_empty() {
+            return None;
+        }
+        Some(Now {
+            wall: self.dates.first().map_or(DateTime::<Utc>::MAX_UTC, |(at, _)| *at),
+            mono: self.timers.first().map_or(Duration::MAX, |(at, _)| *at),
+        })
+    }
+
+    /// Whether the attempt is the newest of its instance and leased to this worker.
+    #[must_use]
+    pub fn has_lease(&self, attempt: &AttemptKey, worker: &WorkerId) -> bool {
+        self.leased(attempt).is_some_and(|(run, ix)| {
+            self.runs[&run].instances[ix].lease.as_ref().is_some_and(|lease| lease.worker == *worker)
+        })
+    }
+
+    /// Returns the position of an instance that is in memory.
+    fn locate(&self, key: &TaskInstanceKey) -> Option<Instance> {
+        let run = self.runs.get(&key.run)?;
+        // Mapped instances do not exist yet: every instance is the task's only one.
+        (key.map_index == -1).then_some(())?;
+        Some((key.run, run.graph.index_of(&key.task)?))
+    }
+
+    /// Returns the instance whose live attempt this is.
+    fn leased(&self, attempt: &AttemptKey) -> Option<Instance> {
+        let (run, ix) = self.locate(&attempt.instance)?;
+        let instance = &self.runs[&run].instances[ix];
+        let is_newest = instance.row.try_number == attempt.try_number && instance.row.epoch == attempt.epoch;
+        (instance.lease.is_some() && is_newest).then_some((run, ix))
+    }
+
+    fn pool_changed(&mut self, request: RequestId, row: PoolRow, out: &mut Out) {
+        let name = row.name.clone();
+        let holders = self.pools.remove(&name).map(|pool| pool.holders).unwrap_or_default();
+        out.actions.push(Action::Pool(row.clone()));
+        self.pools.insert(name, Pool { row, holders });
+        out.answer(request, Reply::Done);
+    }
+
+    fn pool_deleted(&mut self, request: RequestId, name: &PoolName, out: &mut Out) {
+        if name.as_str() == DEFAULT_POOL {
+            return out.refuse(request, Refusal::PoolProtected);
+        }
+        if self.pools.remove(name).is_none() {
+            return out.refuse(request, Refusal::UnknownPool);
+        }
+        // Instances that still run in it keep running; they no longer count anywhere.
+        out.actions.push(Action::DeletePool(name.clone()));
+        out.answer(request, Reply::Done);
+    }
+}

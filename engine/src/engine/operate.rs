@@ -1,0 +1,404 @@
+//! What people do to runs: clear, mark, cancel. Also the end of a run's time, which is the same order.
+
+use std::collections::BTreeSet;
+
+use super::{Engine, Instance, Out, run::Change, run::Run};
+use crate::{
+    action::{Action, Cancel, Changed, Refusal, Reply},
+    event::{ClearSelection, RequestId},
+    graph::TaskIndex,
+    ids::{RunKey, TaskId},
+    rows::FinishedRun,
+    state::{RunState, StopReason, TaskState},
+};
+
+/// A clear that somebody asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Clear {
+    pub(super) run: RunKey,
+    pub(super) selection: ClearSelection,
+    pub(super) is_dry_run: bool,
+    pub(super) finished: Option<Box<FinishedRun>>,
+    pub(super) latest: bool,
+}
+
+/// A mark that somebody asks for.
+#[derive(Clone, Debug)]
+pub(super) struct MarkTask {
+    pub(super) run: RunKey,
+    pub(super) tasks: Vec<TaskId>,
+    pub(super) state: TaskState,
+    pub(super) is_dry_run: bool,
+    pub(super) finished: Option<Box<FinishedRun>>,
+}
+
+/// Returns an instance to `no_status`; its fence stays.
+pub(super) fn blank_out(run: &mut Run, ix: TaskIndex) -> Action {
+    let key = run.row.key;
+    let blank = super::run::blank(key, &run.graph, ix);
+    run.change_task(ix, Change::Clear, |row| {
+        *row = crate::rows::TaskRow { try_number: row.try_number, epoch: row.epoch, ..blank };
+    })
+}
+
+impl Engine {
+    /// Returns a run to work on: an active one, or a finished one that was loaded for this.
+    fn open(&self, run: RunKey, finished: Option<Box<FinishedRun>>, latest: bool) -> Result<Run, Refusal> {
+        if let Some(run) = self.runs.get(&run) {
+            return match () {
+                () if run.is_ending() => Err(Refusal::RunEnding),
+                () if latest => Err(Refusal::RunActive),
+                () => Ok(run.clone()),
+            };
+        }
+        let finished = finished.filter(|f| f.snapshot.run.key == run).ok_or(Refusal::UnknownRun)?;
+        let dag_id = &finished.snapshot.run.dag_id;
+        let entry = self.dags.get(dag_id).ok_or(Refusal::UnknownDag)?;
+        if latest {
+            let graph = std::sync::Arc::clone(&entry.graph);
+            return Ok(super::restore::run_with(&finished.snapshot, graph));
+        }
+        let version = finished.snapshot.run.dag_version.clone();
+        let graph = if version == entry.graph.version {
+            std::sync::Arc::clone(&entry.graph)
+        } else {
+            let graph = crate::graph::Graph::new(finished.dag, version).map_err(|_| Refusal::MissingDag)?;
+            std::sync::Arc::new(graph)
+        };
+        Ok(super::restore::run_with(&finished.snapshot, graph))
+    }
+
+    /// Clears instances so that they run again (`semantics.md` §10).
+    pub(super) fn clear(&mut self, request: RequestId, clear: Clear, out: &mut Out) {
+        let gone = clear.latest.then(|| clear.finished.as_ref().map(|f| f.snapshot.tasks.clone())).flatten();
+        let run = match self.open(clear.run, clear.finished, clear.latest) {
+            Ok(run) => run,
+            Err(refusal) => return out.refuse(request, refusal),
+        };
+        let selected = match select(&run, &clear.selection) {
+            Ok(selected) => selected,
+            Err(refusal) => return out.refuse(request, refusal),
+        };
+        let changed: Vec<Changed> =
+            selected.iter().map(|ix| changed(&run, *ix, TaskState::NoStatus)).collect();
+        if !clear.is_dry_run && !changed.is_empty() {
+            let key = clear.run;
+            let is_latest = clear.latest;
+            self.adopt(run, out);
+            if is_latest {
+                self.take_latest(key, gone.unwrap_or_default(), out);
+            }
+            self.clear_instances(key, &selected, out);
+            self.reopen(key, out);
+        }
+        out.answer(request, Reply::Changed(changed));
+    }
+
+    /// Lets a finished run take the newest version: rows of tasks that are gone are deleted.
+    fn take_latest(&mut self, key: RunKey, rows: Vec<crate::rows::TaskRow>, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        let version = run.graph.version.clone();
+        for row in rows.into_iter().filter(|row| run.graph.index_of(&row.key.task).is_none()) {
+            let from =
+                crate::action::TaskFence { state: row.state, try_number: row.try_number, epoch: row.epoch };
+            let row = crate::rows::TaskRow { state: TaskState::NoStatus, ..row };
+            out.actions.push(Action::Task(crate::action::TaskChange {
+                from,
+                row,
+                is_clear: true,
+                is_note: false,
+            }));
+        }
+        out.actions.push(run.change(|row| row.dag_version = version));
+    }
+
+    /// Takes a run that was worked out into memory, unless it is there.
+    fn adopt(&mut self, run: Run, _out: &mut Out) {
+        let key = run.row.key;
+        if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
+            entry.run_ids.insert(run.row.run_id.clone());
+        }
+        self.runs.entry(key).or_insert(run);
+    }
+
+    fn clear_instances(&mut self, key: RunKey, selected: &BTreeSet<TaskIndex>, out: &mut Out) {
+        for ix in selected {
+            let instance = (key, *ix);
+            let Some(state) = self.runs.get(&key).map(|run| run.instances[*ix].row.state) else { return };
+            match state {
+                TaskState::NoStatus => continue,
+                state if state.has_lease() => {
+                    self.stop(instance, StopReason::Cleared, out);
+                    continue;
+                }
+                TaskState::Scheduled => self.unschedule(instance),
+                _ => self.forget_retry(instance),
+            }
+            if let Some(run) = self.runs.get_mut(&key) {
+                out.actions.push(blank_out(run, *ix));
+            }
+        }
+        if let Some(run) = self.runs.get_mut(&key) {
+            run.recount();
+        }
+    }
+
+    /// Lets a run that has undecided instances go on, or queue again if it had ended.
+    fn reopen(&mut self, key: RunKey, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        if !run.row.state.is_terminal() {
+            out.undecided.extend((0..run.instances.len()).map(|ix| (key, ix)));
+            out.ending.insert(key);
+            return;
+        }
+        let now = out.now.wall;
+        out.actions.push(run.change(|row| {
+            row.state = RunState::Queued;
+            row.queued_at = now;
+            row.started_at = None;
+            row.finished_at = None;
+            row.with_failures = false;
+            row.reason = None;
+            row.cancel_requested_at = None;
+            row.timed_out_at = None;
+        }));
+        if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
+            entry.queued.insert((run.row.logical_date, key));
+            out.promoting.insert(run.row.dag_id.clone());
+        }
+    }
+
+    /// Marks a leased instance for its end and tells its worker. A mark that stands is not replaced, except by
+    /// the end of the whole run.
+    fn stop(&mut self, (key, ix): Instance, reason: StopReason, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        let record = &run.instances[ix];
+        let Some(worker) = record.lease.as_ref().map(|lease| lease.worker.clone()) else { return };
+        let is_whole_run = matches!(reason, StopReason::Cancelled | StopReason::RunTimedOut);
+        if record.row.stop.is_some() && !is_whole_run {
+            return;
+        }
+        out.actions.push(run.change_task(ix, Change::Durable, |row| row.stop = Some(reason)));
+        out.actions.push(Action::Cancel(Cancel { attempt: run.attempt(ix), worker, reason }));
+    }
+
+    /// Ends whatever has not started, as `state`, and stops whatever has.
+    fn end_all(
+        &mut self,
+        key: RunKey,
+        stop: StopReason,
+        state: TaskState,
+        why: &str,
+        out: &mut Out,
+    ) -> Vec<Changed> {
+        let Some(run) = self.runs.get(&key) else { return Vec::new() };
+        let open: Vec<TaskIndex> =
+            (0..run.instances.len()).filter(|ix| !run.instances[*ix].row.state.is_terminal()).collect();
+        let list: Vec<Changed> = open.iter().map(|ix| changed(run, *ix, state)).collect();
+        for ix in open {
+            let Some(state_now) = self.runs.get(&key).map(|run| run.instances[ix].row.state) else { break };
+            if state_now.has_lease() {
+                self.stop((key, ix), stop, out);
+            } else {
+                self.end_unstarted((key, ix), state, why, out);
+            }
+        }
+        list
+    }
+
+    fn end_unstarted(&mut self, instance: Instance, state: TaskState, why: &str, out: &mut Out) {
+        let (key, ix) = instance;
+        match self.runs.get(&key).map(|run| run.instances[ix].row.state) {
+            Some(TaskState::Scheduled) => self.unschedule(instance),
+            Some(TaskState::UpForRetry) => self.forget_retry(instance),
+            _ => {}
+        }
+        let why = why.to_owned();
+        self.finish(instance, state, out, |row| row.reason = Some(why));
+    }
+
+    /// Cancels a run.
+    pub(super) fn cancel(&mut self, request: RequestId, key: RunKey, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return out.refuse(request, Refusal::UnknownRun) };
+        if run.is_ending() {
+            return out.answer(request, Reply::Changed(Vec::new()));
+        }
+        let now = out.now.wall;
+        out.actions.push(run.change(|row| row.cancel_requested_at = Some(now)));
+        let why = "its run was cancelled";
+        let list = self.end_all(key, StopReason::Cancelled, TaskState::Skipped, why, out);
+        out.ending.insert(key);
+        out.answer(request, Reply::Changed(list));
+    }
+
+    /// A run reached `run_timeout`.
+    pub(super) fn run_timed_out(&mut self, key: RunKey, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        run.deadline = None;
+        if run.is_ending() {
+            return;
+        }
+        let now = out.now.wall;
+        out.actions.push(run.change(|row| row.timed_out_at = Some(now)));
+        self.end_all(key, StopReason::RunTimedOut, TaskState::Skipped, "its run timed out", out);
+        out.ending.insert(key);
+    }
+
+    /// Gives instances a verdict by hand. After a success, what failed below because of it is decided anew.
+    pub(super) fn mark_task(&mut self, request: RequestId, mark: MarkTask, out: &mut Out) {
+        let stop = match mark.state {
+            TaskState::Success => StopReason::MarkedSuccess,
+            TaskState::Failed => StopReason::MarkedFailed,
+            _ => return out.refuse(request, Refusal::NotMarkable),
+        };
+        let run = match self.open(mark.run, mark.finished, false) {
+            Ok(run) => run,
+            Err(refusal) => return out.refuse(request, refusal),
+        };
+        let named = match positions(&run, &mark.tasks) {
+            Ok(named) => named,
+            Err(refusal) => return out.refuse(request, refusal),
+        };
+        let marked: BTreeSet<TaskIndex> =
+            named.iter().copied().filter(|ix| run.instances[*ix].row.state != mark.state).collect();
+        let revived = revived_by(&run, &named, mark.state);
+        let mut list: Vec<Changed> = marked.iter().map(|ix| changed(&run, *ix, mark.state)).collect();
+        list.extend(revived.iter().map(|ix| changed(&run, *ix, TaskState::NoStatus)));
+        if !mark.is_dry_run && !list.is_empty() {
+            self.adopt(run, out);
+            self.apply_mark(mark.run, &marked, &revived, mark.state, stop, out);
+        }
+        out.answer(request, Reply::Changed(list));
+    }
+
+    fn apply_mark(
+        &mut self,
+        key: RunKey,
+        marked: &BTreeSet<TaskIndex>,
+        revived: &BTreeSet<TaskIndex>,
+        state: TaskState,
+        stop: StopReason,
+        out: &mut Out,
+    ) {
+        let why = format!("marked {state} by a person");
+        for ix in marked {
+            let Some(now) = self.runs.get(&key).map(|run| run.instances[*ix].row.state) else { return };
+            if now.has_lease() {
+                self.stop((key, *ix), stop, out);
+            } else {
+                self.end_unstarted((key, *ix), state, &why, out);
+            }
+        }
+        self.clear_instances(key, revived, out);
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        // The counters of `finish` are for instances that had not ended; a replaced verdict needs a new count.
+        run.recount();
+        if !run.row.state.is_terminal() || !revived.is_empty() {
+            self.reopen(key, out);
+        } else {
+            let (state, reason) = super::decide::outcome(run);
+            if state == run.row.state {
+                self.forget_run(key, out);
+            } else {
+                self.end_run(key, state, reason, out);
+            }
+        }
+    }
+
+    /// Gives a run a verdict by hand. What is leased stops first; its end decides nothing any more.
+    pub(super) fn mark_run(
+        &mut self,
+        request: RequestId,
+        key: RunKey,
+        state: RunState,
+        finished: Option<Box<FinishedRun>>,
+        out: &mut Out,
+    ) {
+        let (stop, leaf) = match state {
+            RunState::Success => (StopReason::MarkedSuccess, TaskState::Success),
+            RunState::Failed => (StopReason::MarkedFailed, TaskState::Failed),
+            _ => return out.refuse(request, Refusal::NotMarkable),
+        };
+        let run = match self.open(key, finished, false) {
+            Ok(run) => run,
+            Err(refusal) => return out.refuse(request, refusal),
+        };
+        let why = format!("its run was marked {state} by a person");
+        if run.row.state.is_terminal() {
+            self.adopt(run, out);
+            self.end_run(key, state, Some(format!("marked {state} by a person")), out);
+            return out.answer(request, Reply::Changed(Vec::new()));
+        }
+        // The leaves carry the verdict, so that it needs no record of its own and survives a restart.
+        let leaves: Vec<TaskIndex> = run.graph.leaves().to_vec();
+        let mut list = Vec::new();
+        for ix in leaves {
+            let now = run.instances[ix].row.state;
+            let is_open = !now.is_terminal();
+            let is_against =
+                state == RunState::Success && matches!(now, TaskState::Failed | TaskState::UpstreamFailed);
+            if (is_open || is_against) && !now.has_lease() {
+                list.push(changed(&run, ix, leaf));
+                self.end_unstarted((key, ix), leaf, &why, out);
+            }
+        }
+        list.extend(self.end_all(key, stop, TaskState::Skipped, &why, out));
+        if let Some(run) = self.runs.get_mut(&key) {
+            run.recount();
+            if run.unfinished == 0 {
+                self.end_run(key, state, Some(format!("marked {state} by a person")), out);
+            }
+        }
+        out.answer(request, Reply::Changed(list));
+    }
+}
+
+fn changed(run: &Run, ix: TaskIndex, to: TaskState) -> Changed {
+    let row = &run.instances[ix].row;
+    Changed {
+        run: row.key.run,
+        task: row.key.task.clone(),
+        map_index: row.key.map_index,
+        from: row.state,
+        to,
+    }
+}
+
+fn positions(run: &Run, tasks: &[TaskId]) -> Result<BTreeSet<TaskIndex>, Refusal> {
+    tasks
+        .iter()
+        .map(|id| run.graph.index_of(id).ok_or_else(|| Refusal::UnknownTask(id.to_string())))
+        .collect()
+}
+
+/// Returns the instances that a clear selects and that there is something to clear of.
+fn select(run: &Run, selection: &ClearSelection) -> Result<BTreeSet<TaskIndex>, Refusal> {
+    let named = positions(run, &selection.tasks)?;
+    let mut selected: BTreeSet<TaskIndex> =
+        if selection.tasks.is_empty() { (0..run.instances.len()).collect() } else { named.clone() };
+    if selection.upstream {
+        selected.extend(run.graph.ancestors(&named));
+    }
+    if selection.downstream {
+        selected.extend(run.graph.descendants(&named));
+    }
+    selected.retain(|ix| {
+        let state = run.instances[*ix].row.state;
+        let is_failed = matches!(state, TaskState::Failed | TaskState::UpstreamFailed);
+        state != TaskState::NoStatus && (is_failed || !selection.only_failed)
+    });
+    Ok(selected)
+}
+
+/// Returns what is decided anew below instances that are marked as success: failures that followed from them.
+fn revived_by(run: &Run, named: &BTreeSet<TaskIndex>, state: TaskState) -> BTreeSet<TaskIndex> {
+    if state != TaskState::Success {
+        return BTreeSet::new();
+    }
+    let mut below = run.graph.descendants(named);
+    below.retain(|ix| {
+        !named.contains(ix)
+            && matches!(run.instances[*ix].row.state, TaskState::Failed | TaskState::UpstreamFailed)
+    });
+    below
+}

@@ -1,0 +1,448 @@
+//! DAGs come, change and go; dates become runs.
+
+use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+use super::{DagEntry, Engine, Out, Timer, run::Run};
+use crate::{
+    action::{Action, Refusal, Reply},
+    definition::{Dag, Schedule},
+    event::RequestId,
+    graph::Graph,
+    ids::{DagId, RunId, RunKey},
+    rows::{DagRow, PassedOver, RunRow, VersionHash},
+    state::{RunState, RunType},
+    timetable::{Slot, Timetable},
+};
+
+/// A date whose firing is this late was missed; everything younger fires, however many there are. Longer than a
+/// restart takes, so that restarting a server never passes over a date of a fast schedule.
+const LATE: TimeDelta = TimeDelta::seconds(10);
+
+/// How many runs of one DAG a step creates at most, so that other DAGs do not wait.
+const CREATED_PER_STEP: usize = 10;
+
+/// What a tick does with the due dates of one DAG.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct DatePlan {
+    create: Vec<Slot>,
+    passed_over: Option<(Slot, Slot, u64)>,
+    cursor: Option<DateTime<Utc>>,
+}
+
+/// A run that somebody asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) run_id: Option<RunId>,
+    pub(super) logical_date: Option<DateTime<Utc>>,
+    pub(super) conf: Arc<serde_json::Map<String, serde_json::Value>>,
+    pub(super) triggered_by: Option<String>,
+    pub(super) suffix: String,
+    pub(super) is_run_id_taken: bool,
+}
+
+impl DagEntry {
+    pub(super) fn new(row: DagRow, graph: Arc<Graph>, timetable: Arc<Timetable>) -> Self {
+        Self {
+            row,
+            graph,
+            timetable,
+            queued: BTreeSet::new(),
+            running: BTreeSet::new(),
+            run_ids: BTreeSet::new(),
+            leased: BTreeSet::new(),
+            leased_by_task: BTreeMap::new(),
+            next_date: None,
+        }
+    }
+
+    fn active_runs(&self) -> usize {
+        self.queued.len() + self.running.len()
+    }
+
+    /// Whether dates of this DAG become runs at present.
+    fn is_scheduling(&self) -> bool {
+        !self.row.is_paused && !self.row.is_missing
+    }
+
+    fn limit(&self) -> usize {
+        self.graph.dag.max_active_runs as usize
+    }
+
+    /// Returns when this DAG's dates have to be looked at next.
+    fn wanted_date(&self) -> Option<DateTime<Utc>> {
+        if !self.is_scheduling() {
+            return None;
+        }
+        match self.graph.dag.schedule {
+            Schedule::Never => None,
+            Schedule::Continuous if self.active_runs() > 0 => None,
+            Schedule::Continuous => Some(self.row.cursor + TimeDelta::seconds(1)),
+            // Catch-up holds until a run ends, so that thousands of missed dates are not thousands of rows.
+            _ if self.graph.dag.catchup && self.active_runs() >= self.limit() => None,
+            _ => self.timetable.next_after(self.row.cursor).map(|slot| slot.run_after),
+        }
+    }
+
+    /// Decides what becomes of the dates that are due at `now` (`semantics.md` §5).
+    fn plan_dates(&self, now: DateTime<Utc>) -> DatePlan {
+        if self.wanted_date().is_none_or(|at| at > now) {
+            return DatePlan::default();
+        }
+        if self.graph.dag.schedule == Schedule::Continuous {
+            let at = now.trunc_subsecs(0).max(self.row.cursor + TimeDelta::seconds(1));
+            let slot =
+                Slot { logical_date: at, data_interval_start: at, data_interval_end: at, run_after: at };
+            return DatePlan { create: vec![slot], passed_over: None, cursor: Some(at) };
+        }
+        let Some(missed) = self.timetable.missed(self.row.cursor, now) else { return DatePlan::default() };
+        let is_catchup = self.graph.dag.catchup;
+        let is_late = missed.first.run_after + LATE < now;
+        if !is_catchup && is_late && missed.count > 1 {
+            let last = self.newest_before(missed.first, missed.newest);
+            return DatePlan {
+                create: vec![missed.newest],
+                passed_over: Some((missed.first, last, missed.count - 1)),
+                cursor: Some(missed.newest.run_after),
+            };
+        }
+        let room = if is_catchup { self.limit().saturating_sub(self.active_runs()) } else { usize::MAX };
+        let mut create = vec![missed.first];
+        while create.len() < room.min(CREATED_PER_STEP) {
+            let Some(last) = create.last() else { break };
+            match self.timetable.next_after(last.run_after) {
+                Some(slot) if slot.run_after <= now => create.push(slot),
+                _ => break,
+            }
+        }
+        let cursor = create.last().map(|slot| slot.run_after);
+        DatePlan { create, passed_over: None, cursor }
+    }
+
+    /// Returns the last slot before `newest`, for the record of what was passed over. A bounded walk: what is
+    /// recorded for a very long gap is its first and count, and this end.
+    fn newest_before(&self, first: Slot, newest: Slot) -> Slot {
+        let interval = newest.run_after - first.run_after;
+        let mut at = first;
+        // Jump near the end, then walk: schedules are regular enough that one sixteenth of the gap is short.
+        let jump = first.run_after + interval - interval / 16;
+        if let Some(slot) = self.timetable.next_after(jump)
+            && slot.run_after < newest.run_after
+        {
+            at = slot;
+        }
+        for _ in 0..10_000 {
+            match self.timetable.next_after(at.run_after) {
+                Some(slot) if slot.run_after < newest.run_after => at = slot,
+                _ => break,
+            }
+        }
+        at
+    }
+}
+
+impl Engine {
+    /// Returns the dates for which a tick at `now` would create a scheduled run, so that the loop can look up
+    /// which of them have one already (a changed timetable can come to a date again).
+    #[must_use]
+    pub fn due_dates(&self, now: crate::now::Now) -> Vec<(DagId, DateTime<Utc>)> {
+        self.dates
+            .iter()
+            .take_while(|(at, _)| *at <= now.wall)
+            .filter_map(|(_, id)| self.dags.get(id).map(|entry| (id, entry)))
+            .flat_map(|(id, entry)| {
+                entry.plan_dates(now.wall).create.into_iter().map(|slot| (id.clone(), slot.logical_date))
+            })
+            .collect()
+    }
+
+    /// Lets everything become due that is due.
+    pub(super) fn tick(&mut self, taken: &[(DagId, DateTime<Utc>)], out: &mut Out) {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= out.now.mono
+        {
+            let Some((_, timer)) = self.timers.pop_first() else { break };
+            match timer {
+                Timer::Lease(run, ix) => self.lease_ended((run, ix), out),
+                Timer::Retry(run, ix) => self.retry_due((run, ix), out),
+                Timer::Run(run) => self.run_timed_out(run, out),
+                Timer::Worker(worker) => self.worker_silent(&worker),
+            }
+        }
+        let due: Vec<DagId> = self
+            .dates
+            .iter()
+            .take_while(|(at, _)| *at <= out.now.wall)
+            .map(|(_, dag_id)| dag_id.clone())
+            .collect();
+        for dag_id in due {
+            self.create_due(&dag_id, taken, out);
+        }
+    }
+
+    fn worker_silent(&mut self, worker: &crate::ids::WorkerId) {
+        if let Some(boot_id) = self.fleet.get(worker).map(|worker| worker.boot_id.clone()) {
+            self.worker_left(worker, &boot_id);
+        }
+    }
+
+    fn create_due(&mut self, dag_id: &DagId, taken: &[(DagId, DateTime<Utc>)], out: &mut Out) {
+        let Some(entry) = self.dags.get_mut(dag_id) else { return };
+        let plan = entry.plan_dates(out.now.wall);
+        if let Some((first, last, count)) = plan.passed_over {
+            out.actions.push(Action::PassedOver(PassedOver {
+                dag_id: dag_id.clone(),
+                first: first.logical_date,
+                last: last.logical_date,
+                count,
+                at: out.now.wall,
+            }));
+        }
+        if let Some(cursor) = plan.cursor {
+            entry.row.cursor = cursor;
+            out.actions.push(Action::Dag(entry.row.clone()));
+        }
+        for slot in plan.create {
+            if !taken.iter().any(|(dag, date)| dag == dag_id && *date == slot.logical_date) {
+                self.create_scheduled(dag_id, slot, out);
+            }
+        }
+        self.rearm(dag_id);
+    }
+
+    /// Puts a DAG where it belongs among the dates.
+    pub(super) fn rearm(&mut self, dag_id: &DagId) {
+        let Some(entry) = self.dags.get_mut(dag_id) else { return };
+        let wanted = entry.wanted_date();
+        if entry.next_date != wanted {
+            if let Some(at) = entry.next_date {
+                self.dates.remove(&(at, dag_id.clone()));
+            }
+            if let Some(at) = wanted {
+                self.dates.insert((at, dag_id.clone()));
+            }
+            entry.next_date = wanted;
+        }
+    }
+
+    fn create_scheduled(&mut self, dag_id: &DagId, slot: Slot, out: &mut Out) {
+        let text = format!("scheduled__{}", slot.logical_date.format("%Y-%m-%dT%H:%M:%SZ"));
+        let Ok(run_id) = RunId::new(text) else { return };
+        let interval = (slot.data_interval_start, slot.data_interval_end);
+        let wanted = Wanted {
+            run_id: None,
+            logical_date: Some(slot.logical_date),
+            conf: Arc::default(),
+            triggered_by: None,
+            suffix: String::new(),
+            is_run_id_taken: false,
+        };
+        self.create_run(dag_id, run_id, RunType::Scheduled, interval, wanted, out);
+    }
+
+    fn create_run(
+        &mut self,
+        dag_id: &DagId,
+        run_id: RunId,
+        run_type: RunType,
+        interval: (DateTime<Utc>, DateTime<Utc>),
+        wanted: Wanted,
+        out: &mut Out,
+    ) -> Option<RunRow> {
+        let entry = self.dags.get_mut(dag_id)?;
+        let key = RunKey(self.next_run_key);
+        self.next_run_key += 1;
+        let row = RunRow {
+            key,
+            dag_id: dag_id.clone(),
+            run_id,
+            run_type,
+            state: RunState::Queued,
+            with_failures: false,
+            reason: None,
+            logical_date: wanted.logical_date.unwrap_or(out.now.wall),
+            data_interval_start: interval.0,
+            data_interval_end: interval.1,
+            queued_at: out.now.wall,
+            started_at: None,
+            finished_at: None,
+            conf: wanted.conf,
+            dag_version: entry.graph.version.clone(),
+            cancel_requested_at: None,
+            timed_out_at: None,
+            triggered_by: wanted.triggered_by,
+        };
+        let run = Run::new(row.clone(), Arc::clone(&entry.graph));
+        out.actions.push(run.insert());
+        entry.queued.insert((row.logical_date, key));
+        entry.run_ids.insert(row.run_id.clone());
+        self.runs.insert(key, run);
+        out.promoting.insert(dag_id.clone());
+        Some(row)
+    }
+
+    /// Creates a manual run.
+    pub(super) fn run_requested(
+        &mut self,
+        request: RequestId,
+        dag_id: &DagId,
+        wanted: Wanted,
+        out: &mut Out,
+    ) {
+        let Some(entry) = self.dags.get(dag_id) else { return out.refuse(request, Refusal::UnknownDag) };
+        if entry.row.is_missing {
+            return out.refuse(request, Refusal::MissingDag);
+        }
+        let logical_date = wanted.logical_date.unwrap_or(out.now.wall);
+        if entry.graph.dag.end_date.is_some_and(|end| logical_date > end) {
+            return out.refuse(request, Refusal::OutsideDates);
+        }
+        let run_id = wanted.run_id.clone().or_else(|| {
+            let text = format!("manual__{}__{}", logical_date.format("%Y-%m-%dT%H:%M:%SZ"), wanted.suffix);
+            RunId::new(text).ok()
+        });
+        let Some(run_id) = run_id else { return out.refuse(request, Refusal::OutsideDates) };
+        if wanted.is_run_id_taken || entry.run_ids.contains(&run_id) {
+            return out.refuse(request, Refusal::RunIdTaken(run_id));
+        }
+        let interval = entry.timetable.manual_interval(logical_date);
+        let wanted = Wanted { logical_date: Some(logical_date), ..wanted };
+        match self.create_run(dag_id, run_id, RunType::Manual, interval, wanted, out) {
+            Some(row) => out.answer(request, Reply::RunCreated(Box::new(row))),
+            None => out.refuse(request, Refusal::UnknownDag),
+        }
+    }
+
+    /// Takes in a new or changed definition.
+    pub(super) fn dag_changed(&mut self, dag: Arc<Dag>, version: VersionHash, path: String, out: &mut Out) {
+        let now = out.now.wall;
+        let dag_id = dag.id.clone();
+        // The loader refuses what has no graph or timetable; a definition that got here without both is left
+        // alone, and the last good one stays.
+        let Ok(graph) = Graph::new(Arc::clone(&dag), version.clone()) else { return };
+        let Ok(timetable) = Timetable::new(&dag) else { return };
+        let graph = Arc::new(graph);
+        if let Some(entry) = self.dags.get_mut(&dag_id) {
+            let is_same = entry.row.version == version && entry.row.path == path && !entry.row.is_missing;
+            if is_same {
+                return;
+            }
+            let is_rescheduled = entry.row.is_missing || !is_same_schedule(&entry.graph.dag, &dag);
+            entry.timetable = Arc::new(timetable.first_seen(entry.row.created_at));
+            entry.graph = graph;
+            entry.row.version = version;
+            entry.row.path = path;
+            entry.row.is_missing = false;
+            if is_rescheduled && !dag.catchup {
+                entry.row.cursor = entry.row.cursor.max(now);
+            }
+            out.actions.push(Action::Dag(entry.row.clone()));
+            self.ready.unpark(&dag_id);
+        } else {
+            let first = timetable.cursor_before_start();
+            let is_from_start = dag.catchup || dag.schedule == Schedule::Once;
+            let cursor = first.filter(|_| is_from_start).unwrap_or(now);
+            let row = DagRow {
+                dag_id: dag_id.clone(),
+                version,
+                path,
+                is_paused: false,
+                is_missing: false,
+                cursor,
+                created_at: now,
+            };
+            out.actions.push(Action::Dag(row.clone()));
+            let timetable = Arc::new(timetable.first_seen(now));
+            self.dags.insert(dag_id.clone(), DagEntry::new(row, graph, timetable));
+        }
+        self.rearm(&dag_id);
+        out.promoting.insert(dag_id);
+    }
+
+    /// Notes that a DAG's file is gone. Its runs go on with the version that they are pinned to.
+    pub(super) fn dag_missing(&mut self, dag_id: &DagId, out: &mut Out) {
+        let Some(entry) = self.dags.get_mut(dag_id).filter(|entry| !entry.row.is_missing) else { return };
+        entry.row.is_missing = true;
+        out.actions.push(Action::Dag(entry.row.clone()));
+        self.rearm(dag_id);
+    }
+
+    /// Deletes a DAG whose file is gone.
+    pub(super) fn dag_deleted(&mut self, request: RequestId, dag_id: &DagId, out: &mut Out) {
+        let Some(entry) = self.dags.get(dag_id) else { return out.refuse(request, Refusal::UnknownDag) };
+        if !entry.row.is_missing {
+            return out.refuse(request, Refusal::FileExists(entry.row.path.clone()));
+        }
+        if entry.active_runs() > 0 {
+            let count = u32::try_from(entry.active_runs()).unwrap_or(u32::MAX);
+            return out.refuse(request, Refusal::HasActiveRuns(count));
+        }
+        self.dags.remove(dag_id);
+        out.actions.push(Action::DeleteDag(dag_id.clone()));
+        out.answer(request, Reply::Done);
+    }
+
+    /// Pauses or unpauses a DAG. Unpausing never fires a past date unless it catches up.
+    pub(super) fn dag_paused(&mut self, request: RequestId, dag_id: &DagId, is_paused: bool, out: &mut Out) {
+        let Some(entry) = self.dags.get_mut(dag_id) else { return out.refuse(request, Refusal::UnknownDag) };
+        if entry.row.is_paused != is_paused {
+            entry.row.is_paused = is_paused;
+            if !is_paused && !entry.graph.dag.catchup {
+                entry.row.cursor = entry.row.cursor.max(out.now.wall);
+            }
+            out.actions.push(Action::Dag(entry.row.clone()));
+            self.rearm(dag_id);
+        }
+        out.answer(request, Reply::Done);
+    }
+
+    /// Starts queued runs of a DAG while there is room, and lets its next date come.
+    pub(super) fn promote(&mut self, dag_id: &DagId, out: &mut Out) {
+        while let Some(entry) = self.dags.get_mut(dag_id) {
+            if entry.running.len() >= entry.limit() {
+                break;
+            }
+            let Some((_, key)) = entry.queued.pop_first() else { break };
+            entry.running.insert(key);
+            self.start_run(key, out);
+        }
+        self.rearm(dag_id);
+    }
+
+    fn start_run(&mut self, key: RunKey, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        let now = out.now;
+        out.actions.push(run.change(|row| {
+            row.state = RunState::Running;
+            row.started_at = Some(now.wall);
+        }));
+        if let Some(timeout) = run.graph.dag.run_timeout {
+            self.arm_run_timeout(key, timeout, out);
+        }
+        let Some(run) = self.runs.get(&key) else { return };
+        out.undecided.extend(run.graph.topological().iter().map(|ix| (key, *ix)));
+        out.ending.insert(key);
+    }
+
+    /// Sets the end of a run's time, `remaining` from now.
+    pub(super) fn arm_run_timeout(&mut self, key: RunKey, remaining: Duration, out: &Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        if let Some(at) = run.deadline.take() {
+            self.timers.remove(&(at, Timer::Run(key)));
+        }
+        let at = out.now.mono + remaining;
+        run.deadline = Some(at);
+        self.timers.insert((at, Timer::Run(key)));
+    }
+}
+
+/// Whether two versions fire at the same instants.
+fn is_same_schedule(a: &Dag, b: &Dag) -> bool {
+    a.schedule == b.schedule
+        && a.timetable == b.timetable
+        && a.timezone == b.timezone
+        && a.start_date == b.start_date
+        && a.end_date == b.end_date
+        && a.catchup == b.catchup
+}
