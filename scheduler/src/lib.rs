@@ -1,1 +1,29 @@
 #![doc = include_str!("../README.md")]
+
+mod change;
+mod clock;
+mod error;
+mod failpoint;
+mod handle;
+mod input;
+mod known;
+mod logs;
+mod options;
+mod request;
+mod round;
+mod sessions;
+mod tokens;
+mod view;
+
+pub use change::Change;
+pub use clock::{Clock, ManualClock, Sleep, SystemClock};
+pub use error::{CallError, InvalidRequest, Unavailable, refusal_code, refusal_text};
+pub use failpoint::POINTS as FAILPOINTS;
+#[cfg(feature = "failpoints")]
+pub use failpoint::arm as arm_failpoint;
+pub use handle::{CHANGE_LIMIT, Handle, QUEUE_LIMIT};
+pub use logs::{LogError, LogSlice, LogStore, READ_LIMIT_BYTES};
+pub use options::{Options, OptionsError};
+pub use request::{AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered};
+pub use tokens::{InstanceSecret, NoEntropy, is_token, random_suffix, random_token, token_hash};
+pub use view::{Health, StoreState, WorkerView};

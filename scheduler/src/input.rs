@@ -1,0 +1,63 @@
+//! What reaches the loop: one closed enum, so that everything that may change state is visible in one place.
+
+use std::sync::Arc;
+
+use tidemill_engine::{
+    action::Reply,
+    definition::Dag,
+    event::{Event, RequestId},
+    ids::{DagId, TaskInstanceKey},
+    rows::VersionHash,
+    wait_reason::WaitReason,
+};
+use tidemill_protocol::worker::{
+    ExchangeRequest, ExchangeResponse, HeartbeatRequest, HeartbeatResponse, StartedNote,
+};
+use tidemill_store::batch::{ImportErrorChange, OutboxChange, Session};
+use tokio::sync::oneshot;
+
+use crate::{
+    error::CallError,
+    request::{AdminWrite, TriggerRequest, Triggered},
+    view::WorkerView,
+};
+
+/// Where an answer goes. The caller may have gone away; nobody minds.
+pub(crate) type ReplyTo<T> = oneshot::Sender<Result<T, CallError>>;
+
+/// One message to the loop.
+pub(crate) enum Input {
+    /// A request of a person or a program; the event carries `request`.
+    Request { request: RequestId, event: Event, side: AdminWrite, reply: ReplyTo<Reply> },
+    /// Somebody asks for a run.
+    Trigger { trigger: Box<TriggerRequest>, suffix: String, side: AdminWrite, reply: ReplyTo<Triggered> },
+    /// Something is written that the engine has no say in.
+    Admin { write: Box<AdminWrite>, reply: ReplyTo<()> },
+    /// A login link is used, once.
+    Redeem { hash: String, session: Box<Session>, reply: ReplyTo<bool> },
+    /// Deliveries of the outbox ended.
+    Outbox(Vec<OutboxChange>),
+    /// A worker exchanges.
+    Exchange { request: Box<ExchangeRequest>, reply: ReplyTo<ExchangeResponse> },
+    /// A worker renews its leases.
+    Heartbeat { request: HeartbeatRequest, reply: ReplyTo<HeartbeatResponse> },
+    /// A worker reports a start.
+    Started { note: StartedNote, reply: ReplyTo<()> },
+    /// Somebody asks why a task instance is not running.
+    Explain { key: TaskInstanceKey, reply: ReplyTo<Vec<WaitReason>> },
+    /// Somebody asks who is connected.
+    Workers { reply: ReplyTo<Vec<WorkerView>> },
+    /// The DAG folder changed.
+    Folder(Vec<FolderNews>),
+}
+
+/// One change of the DAG folder that the engine has to know.
+#[derive(Clone, Debug)]
+pub(crate) enum FolderNews {
+    /// A DAG appeared or its definition or path changed.
+    Loaded { dag: Arc<Dag>, version: VersionHash, path: String, source: Arc<str> },
+    /// The file of a DAG is gone.
+    Missing { dag_id: DagId },
+    /// A file has problems, or has none any more.
+    Problems(ImportErrorChange),
+}

@@ -1,0 +1,109 @@
+//! What people and programs ask for, one struct per request with more than one argument.
+
+use chrono::{DateTime, Utc};
+use tidemill_engine::{
+    event::ClearSelection,
+    ids::{DagId, RunId, RunKey, TaskId},
+    rows::RunRow,
+    state::TaskState,
+};
+use tidemill_store::batch::{AccessChange, AuditEntry};
+
+/// Asks for a dag run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TriggerRequest {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// A run id of the caller's own; absent: one is made.
+    pub run_id: Option<RunId>,
+    /// The logical date; absent: the instant of the trigger.
+    pub logical_date: Option<DateTime<Utc>>,
+    /// Overrides params.
+    pub conf: serde_json::Map<String, serde_json::Value>,
+    /// Who asks, for people.
+    pub triggered_by: Option<String>,
+    /// Makes a repetition of the same request return the same run.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// An `Idempotency-Key` with what it stands for, hashed by the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// SHA-256 of actor, route and key, hexadecimal.
+    pub key_hash: String,
+    /// SHA-256 of the request's body, hexadecimal.
+    pub request_hash: String,
+}
+
+/// What became of a trigger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Triggered {
+    /// The run.
+    pub run: RunRow,
+    /// An earlier request with the same idempotency key made it.
+    pub is_repeated: bool,
+}
+
+/// Asks to clear task instances of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClearRequest {
+    /// The run.
+    pub run: RunKey,
+    /// What is cleared.
+    pub selection: ClearSelection,
+    /// Only says what would change.
+    pub is_dry_run: bool,
+    /// The run takes the newest version of its DAG.
+    pub latest: bool,
+}
+
+/// Asks to give task instances a verdict by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkRequest {
+    /// The run.
+    pub run: RunKey,
+    /// The tasks.
+    pub tasks: Vec<TaskId>,
+    /// `success`, `failed` or `skipped`.
+    pub state: TaskState,
+    /// Only says what would change.
+    pub is_dry_run: bool,
+}
+
+/// What is written without the engine having a say: who may do what, who did what, and what is thrown away.
+///
+/// Given to a call that changes something, it is committed with it, or not at all when the call is refused.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AdminWrite {
+    /// Tokens, sessions, login links, worker keys, join tokens.
+    pub access: Vec<AccessChange>,
+    /// Entries of the audit log.
+    pub audit: Vec<AuditEntry>,
+    /// Named values of the instance.
+    pub settings: Vec<(String, String)>,
+    /// Finished runs that retention deletes; their logs go with them.
+    pub run_deletes: Vec<(DagId, RunKey)>,
+    /// Expired sessions, login links, idempotency keys and delivered messages older than this are deleted.
+    pub expire_before: Option<DateTime<Utc>>,
+}
+
+impl AdminWrite {
+    /// Returns a write of one audit entry.
+    #[must_use]
+    pub fn audit(entry: AuditEntry) -> Self {
+        Self { audit: vec![entry], ..Self::default() }
+    }
+
+    /// Returns a write of one change of access.
+    #[must_use]
+    pub fn access(change: AccessChange) -> Self {
+        Self { access: vec![change], ..Self::default() }
+    }
+
+    /// Adds an audit entry.
+    #[must_use]
+    pub fn with_audit(mut self, entry: AuditEntry) -> Self {
+        self.audit.push(entry);
+        self
+    }
+}

@@ -1,0 +1,213 @@
+//! One round of the loop: what its events want written, and what is released once that is committed.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tidemill_engine::{
+    action::{Action, Assign, Cancel, Notify, Reply, TaskChange, TryChange},
+    event::{Event, RequestId},
+    ids::{AttemptKey, DagId, RunKey, WorkerId},
+    rows::RunRow,
+    state::TryOutcome,
+};
+use tidemill_protocol::worker::{AttemptReport, Verdict};
+use tidemill_store::{
+    Batch, BatchId, Coalescer,
+    batch::{IdempotencyRow, OutboxChange, OutputsWrite, ReportWrite, TryWrite},
+};
+
+use crate::{
+    change::Change,
+    input::{FolderNews, ReplyTo},
+    request::{AdminWrite, IdempotencyKey, Triggered},
+    sessions::OpenExchange,
+};
+
+/// Who waits for the answer to an event.
+pub(crate) enum Waiter {
+    /// A caller of the handle; the event is kept so that it can be tried once more after a rebuild.
+    Call { event: Event, side: AdminWrite, reply: ReplyTo<Reply> },
+    /// A trigger.
+    Trigger { side: AdminWrite, idempotency: Option<IdempotencyKey>, reply: ReplyTo<Triggered> },
+    /// A result of a worker; an index into [`Round::exchanges`].
+    Result { exchange: usize, report: Box<AttemptReport> },
+}
+
+/// The bytes of a log that came with a result.
+#[derive(Debug)]
+pub(crate) struct LogTail {
+    pub(crate) dag_id: DagId,
+    pub(crate) attempt: AttemptKey,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Rows and releases of one round. What is not committed lives here and in the engine, nowhere else.
+#[derive(Default)]
+pub(crate) struct Round {
+    pub(crate) batch: Batch,
+    coalescer: Coalescer,
+    tries: BTreeMap<AttemptKey, usize>,
+    /// Something in it must not wait for the note interval.
+    pub(crate) is_urgent: bool,
+    /// The oldest note in it must be written by then.
+    pub(crate) notes_due: Option<Duration>,
+    pub(crate) waiters: BTreeMap<RequestId, Waiter>,
+    pub(crate) answers: Vec<(RequestId, Reply)>,
+    pub(crate) exchanges: Vec<OpenExchange>,
+    /// Assignments that are not rendered yet.
+    pub(crate) assigns: Vec<Assign>,
+    pub(crate) assignments: Vec<(WorkerId, tidemill_protocol::worker::Assignment)>,
+    pub(crate) cancels: Vec<Cancel>,
+    pub(crate) tails: Vec<LogTail>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) folder: Vec<FolderNews>,
+    /// Administrative writes to be answered, to be tried again after a rebuild.
+    pub(crate) admin: Vec<(AdminWrite, ReplyTo<()>)>,
+    /// DAGs and runs whose logs are deleted after the commit.
+    pub(crate) deleted_runs: Vec<(DagId, RunKey)>,
+    pub(crate) deleted_dags: Vec<DagId>,
+    /// How many events were applied.
+    pub(crate) events: usize,
+}
+
+/// How long a note may wait for a commit to ride on.
+const NOTE_INTERVAL: Duration = Duration::from_millis(250);
+
+impl Round {
+    /// Begins a round that commits as batch `id` of `term`.
+    pub(crate) fn new(term: i64, id: BatchId, at: DateTime<Utc>) -> Self {
+        Self { batch: Batch::new(term, id, at), ..Self::default() }
+    }
+
+    /// Whether nothing was stepped that waits for a commit.
+    pub(crate) fn is_clean(&self) -> bool {
+        !self.is_urgent && self.notes_due.is_none()
+    }
+
+    /// Takes in what the engine wants. Answers and assignments are kept for later steps.
+    pub(crate) fn take(&mut self, actions: Vec<Action>, now: Duration) {
+        for action in actions {
+            let is_note = matches!(&action, Action::Task(TaskChange { is_note: true, .. }));
+            if is_note {
+                self.notes_due.get_or_insert(now + NOTE_INTERVAL);
+            } else {
+                self.is_urgent = true;
+            }
+            self.take_one(action);
+        }
+    }
+
+    fn take_one(&mut self, action: Action) {
+        match action {
+            Action::Dag(row) => self.batch.dags.push(row),
+            Action::DeleteDag(dag_id) => {
+                self.deleted_dags.push(dag_id.clone());
+                self.batch.dag_deletes.push(dag_id);
+            }
+            Action::PassedOver(row) => self.batch.passed_over.push(row),
+            Action::Run(change) => self.coalescer.push_run(&mut self.batch, change),
+            Action::Task(change) => self.coalescer.push_task(&mut self.batch, change),
+            Action::Try(change) => self.take_try(change),
+            Action::Pool(row) => self.batch.pools.push(row),
+            Action::DeletePool(name) => self.batch.pool_deletes.push(name),
+            Action::Assign(assign) => self.assigns.push(assign),
+            Action::Cancel(cancel) => self.cancels.push(cancel),
+            Action::Notify(notify) => self.take_message(notify),
+            Action::Answer(answer) => self.answers.push((answer.request, answer.reply)),
+        }
+    }
+
+    fn take_message(&mut self, notify: Notify) {
+        self.batch.outbox.push(OutboxChange::Insert(notify));
+    }
+
+    fn take_try(&mut self, change: TryChange) {
+        let attempt = change.row.attempt.clone();
+        if let Some(write) = self.tries.get(&attempt).and_then(|index| self.batch.tries.get_mut(*index)) {
+            write.change.row = change.row;
+            return;
+        }
+        self.tries.insert(attempt, self.batch.tries.len());
+        self.batch.tries.push(TryWrite { change, token_hash: None, rendered: None });
+    }
+
+    /// Notes what only the store keeps of a new try.
+    pub(crate) fn complete_try(
+        &mut self,
+        attempt: &AttemptKey,
+        token_hash: String,
+        rendered: serde_json::Value,
+    ) {
+        if let Some(write) = self.tries.get(attempt).and_then(|index| self.batch.tries.get_mut(*index))
+            && write.change.is_new
+        {
+            write.token_hash = Some(token_hash);
+            write.rendered = Some(rendered);
+        }
+    }
+
+    /// Returns the outcome that this round gives to an attempt.
+    pub(crate) fn outcome(&self, attempt: &AttemptKey) -> Option<TryOutcome> {
+        self.tries.get(attempt).and_then(|index| self.batch.tries.get(*index))?.change.row.outcome
+    }
+
+    /// Whether an answer to `request` says that it was done.
+    pub(crate) fn is_refused(&self, request: RequestId) -> bool {
+        self.answers.iter().rev().any(|(id, reply)| *id == request && matches!(reply, Reply::Refused(_)))
+    }
+
+    /// Adds an administrative write.
+    pub(crate) fn take_admin(&mut self, write: &AdminWrite) {
+        if *write == AdminWrite::default() {
+            return;
+        }
+        self.is_urgent = true;
+        self.batch.access.extend(write.access.iter().cloned());
+        self.batch.audit.extend(write.audit.iter().cloned());
+        self.batch.settings.extend(write.settings.iter().cloned());
+        self.batch.run_deletes.extend(write.run_deletes.iter().map(|(_, run)| *run));
+        self.deleted_runs.extend(write.run_deletes.iter().cloned());
+        if let Some(before) = write.expire_before {
+            self.batch.expire_before =
+                Some(self.batch.expire_before.map_or(before, |earlier| earlier.max(before)));
+        }
+    }
+
+    /// Notes which run an idempotency key made.
+    pub(crate) fn take_idempotency(&mut self, key: &IdempotencyKey, run: &RunRow) {
+        self.batch.idempotency.push(IdempotencyRow {
+            key_hash: key.key_hash.clone(),
+            request_hash: key.request_hash.clone(),
+            run: run.key,
+            created_at: self.batch.at,
+        });
+    }
+
+    /// Takes in what came with an accepted result: outputs, report and the end of the log.
+    pub(crate) fn take_evidence(&mut self, dag_id: Option<&DagId>, report: &AttemptReport, verdict: Verdict) {
+        let attempt = &report.attempt;
+        if verdict == Verdict::Accepted {
+            if report.outcome == TryOutcome::Success && !report.outputs.is_empty() {
+                let values = report.outputs.clone();
+                self.batch.outputs.push(OutputsWrite { attempt: attempt.clone(), values });
+            }
+            if let Some(found) = &report.report {
+                self.batch.reports.push(ReportWrite { attempt: attempt.clone(), report: found.clone() });
+            }
+        }
+        // A tail is placed by its offset, so a repeated result may bring it again.
+        if verdict != Verdict::Fenced
+            && !report.log_tail.is_empty()
+            && let Some(dag_id) = dag_id
+            && let Ok(bytes) = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, &report.log_tail)
+        {
+            self.tails.push(LogTail {
+                dag_id: dag_id.clone(),
+                attempt: attempt.clone(),
+                offset: report.log_tail_offset,
+                bytes,
+            });
+        }
+    }
+}
