@@ -154,6 +154,8 @@ pub const fn refusal_code(refusal: &Refusal) -> &'static str {
         Refusal::PoolProtected => "SCH0210",
         Refusal::UnknownPool => "SCH0211",
         Refusal::NotMarkable => "SCH0212",
+        Refusal::RunEnding => "SCH0216",
+        Refusal::RunActive => "SCH0217",
     }
 }
 
@@ -173,5 +175,7 @@ pub fn refusal_text(refusal: &Refusal) -> String {
         Refusal::PoolProtected => "this pool cannot be deleted".into(),
         Refusal::UnknownPool => "there is no such pool".into(),
         Refusal::NotMarkable => "this state cannot be given by hand".into(),
+        Refusal::RunEnding => "the dag run is being cancelled or timed out; wait for its end".into(),
+        Refusal::RunActive => "the dag run is active, and this is for finished ones".into(),
     }
 }
