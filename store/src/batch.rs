@@ -139,8 +139,8 @@ impl Coalescer {
                 || change.is_clear
                 || (last.row.state == TaskState::NoStatus && from != TaskState::NoStatus);
             let is_legal = if is_clear {
-                from != TaskState::NoStatus && is_task_step(TaskState::NoStatus, to)
-                    || to == TaskState::NoStatus && from != TaskState::NoStatus
+                from != TaskState::NoStatus
+                    && (to == TaskState::NoStatus || is_task_step(TaskState::NoStatus, to))
             } else {
                 from == last.row.state || last.row.state == to || is_task_step(from, to)
             };

@@ -1,11 +1,17 @@
 #![doc = include_str!("../README.md")]
 
 pub mod batch;
+mod check;
+mod codec;
 pub mod error;
+pub mod memory;
 pub mod reader;
+mod views;
 pub mod writer;
 
 pub use batch::{Batch, BatchId, Coalescer};
+pub use codec::to_micros;
 pub use error::{CommitError, LeadershipError, OpenError, ReadError};
+pub use memory::MemoryStore;
 pub use reader::{Page, Reader};
-pub use writer::{EngineSnapshot, Leadership, LoadedRun, Writer};
+pub use writer::{Leadership, Loaded, LoadedRun, Writer};

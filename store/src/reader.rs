@@ -447,6 +447,15 @@ pub trait Reader: Send + Sync {
     /// As above.
     async fn run_by_key(&self, run: RunKey) -> Result<Option<RunRow>, ReadError>;
 
+    /// Returns those of the given dates for which a scheduled run is stored: what a tick is told.
+    ///
+    /// # Errors
+    /// As above.
+    async fn taken_dates(
+        &self,
+        dates: &[(DagId, DateTime<Utc>)],
+    ) -> Result<Vec<(DagId, DateTime<Utc>)>, ReadError>;
+
     /// Returns the newest successful run with a logical date before the given one.
     ///
     /// # Errors
@@ -498,6 +507,12 @@ pub trait Reader: Send + Sync {
     /// As above.
     async fn tries(&self, key: &TaskInstanceKey) -> Result<Vec<TryRow>, ReadError>;
 
+    /// Returns one try.
+    ///
+    /// # Errors
+    /// As above.
+    async fn try_row(&self, attempt: &AttemptKey) -> Result<Option<TryRow>, ReadError>;
+
     /// Returns the rendered work of an attempt, secrets masked.
     ///
     /// # Errors
@@ -532,6 +547,12 @@ pub trait Reader: Send + Sync {
     /// # Errors
     /// As above.
     async fn reports(&self, key: &TaskInstanceKey) -> Result<Vec<StoredReport>, ReadError>;
+
+    /// Returns the report of one attempt.
+    ///
+    /// # Errors
+    /// As above.
+    async fn report(&self, attempt: &AttemptKey) -> Result<Option<StoredReport>, ReadError>;
 
     /// Returns the newest report of an unmapped task in each of the DAG's last `limit` runs that have one, the
     /// newest first.

@@ -1,12 +1,12 @@
 //! The one who writes: leadership, commits and what a new leader loads.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tidemill_engine::{
     definition::Dag,
-    ids::{DagId, RunKey},
-    rows::{DagRow, PoolRow, RunSnapshot, TryRow, VersionHash},
+    ids::RunKey,
+    rows::{EngineSnapshot, RunSnapshot},
 };
 
 use crate::{
@@ -29,22 +29,12 @@ pub struct Leadership {
     pub was_abandoned: bool,
 }
 
-/// Everything a new leader builds its engine from.
+/// What a new leader loads.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct EngineSnapshot {
-    /// Every DAG, by id, with the definition of its newest version.
-    pub dags: Vec<(DagRow, Arc<Dag>)>,
-    /// The definitions that the runs below are pinned to, each once.
-    pub versions: BTreeMap<(DagId, VersionHash), Arc<Dag>>,
-    /// The runs that have not ended, by key.
-    pub runs: Vec<RunSnapshot>,
-    /// Tries without an outcome, by key: the leased attempts.
-    pub open_tries: Vec<TryRow>,
-    /// The pools, by name.
-    pub pools: Vec<PoolRow>,
-    /// Greater than every run key ever given out.
-    pub next_run_key: i64,
-    /// What had to be left out because it cannot be read.
+pub struct Loaded {
+    /// Everything that the engine is built from.
+    pub snapshot: EngineSnapshot,
+    /// What had to be left out of it because it cannot be read.
     pub unreadable: Vec<Unreadable>,
 }
 
@@ -103,7 +93,7 @@ pub trait Writer: Send + Sync {
     ///
     /// # Errors
     /// STO0303. Rows that cannot be read are left out and listed, never an error.
-    async fn load(&self) -> Result<EngineSnapshot, ReadError>;
+    async fn load(&self) -> Result<Loaded, ReadError>;
 
     /// Loads one run, finished or not.
     ///

@@ -1,0 +1,82 @@
+//! What is computed alike over rows of memory and of a database.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use tidemill_engine::{
+    definition::Dag,
+    ids::{PoolName, TaskId},
+    rows::PoolRow,
+    state::RunState,
+};
+
+use crate::reader::{HomeCounts, HourCounts, Page, PoolUse};
+
+/// The window of the home page's counts.
+pub(crate) const DAY: TimeDelta = TimeDelta::hours(24);
+
+/// Makes a page of `size + 1` rows at most: the row too much only tells that there is a next page.
+pub(crate) fn cut_page<T>(
+    mut rows: Vec<T>,
+    size: usize,
+    cursor: impl FnOnce(&T) -> Option<String>,
+) -> Page<T> {
+    let has_more = rows.len() > size;
+    rows.truncate(size);
+    let next_cursor = if has_more { rows.last().and_then(cursor) } else { None };
+    Page { items: rows, next_cursor }
+}
+
+/// Returns the 24 clock hours that end with the one of `now`, the oldest first.
+pub(crate) fn empty_hours(now: DateTime<Utc>) -> Vec<HourCounts> {
+    let last = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
+    let hours = (0..24).rev().map(|back| last - TimeDelta::hours(back));
+    hours.map(|hour| HourCounts { hour, success: 0, failed: 0, cancelled: 0 }).collect()
+}
+
+/// Adds runs of one state to the counts.
+pub(crate) fn count_run(
+    counts: &mut HomeCounts,
+    state: RunState,
+    finished_at: Option<DateTime<Utc>>,
+    since: DateTime<Utc>,
+) {
+    match state {
+        RunState::Queued => counts.runs_queued += 1,
+        RunState::Running => counts.runs_running += 1,
+        RunState::Paused => counts.runs_paused += 1,
+        RunState::Success | RunState::Failed | RunState::Cancelled => {}
+    }
+    let Some(at) = finished_at else { return };
+    if at >= since {
+        counts.runs_succeeded += u64::from(state == RunState::Success);
+        counts.runs_failed += u64::from(state == RunState::Failed);
+    }
+    let hour = counts.hours.iter_mut().find(|h| h.hour <= at && at < h.hour + TimeDelta::hours(1));
+    if let Some(hour) = hour {
+        hour.success += u64::from(state == RunState::Success);
+        hour.failed += u64::from(state == RunState::Failed);
+        hour.cancelled += u64::from(state == RunState::Cancelled);
+    }
+}
+
+/// Adds a leased instance to its pool's load: slots and instances.
+pub(crate) fn count_slots(used: &mut BTreeMap<PoolName, (u32, u32)>, dag: Option<&Dag>, task: &TaskId) {
+    if let Some(task) = dag.and_then(|dag| dag.tasks.iter().find(|t| t.id == *task)) {
+        let entry = used.entry(task.pool.clone()).or_default();
+        entry.0 = entry.0.saturating_add(task.pool_slots);
+        entry.1 = entry.1.saturating_add(1);
+    }
+}
+
+/// Puts a pool and its load together.
+pub(crate) fn pool_use(pool: &PoolRow, used: &BTreeMap<PoolName, (u32, u32)>) -> PoolUse {
+    let (slots, leased) = used.get(&pool.name).copied().unwrap_or_default();
+    PoolUse {
+        name: pool.name.clone(),
+        slots: pool.slots,
+        description: pool.description.clone(),
+        used: slots,
+        leased,
+    }
+}
