@@ -118,7 +118,7 @@ pub struct Metrics {
 pub struct Ks {
     /// D.
     pub statistic: f64,
-    /// +1 where the reference's distribution function is above, else −1.
+    /// +1 where the reference's distribution function is above by more, else −1 (also when D is 0, as scipy has it).
     pub sign: i8,
     /// Null where it is undefined.
     pub p_value: Option<f64>,
@@ -166,7 +166,7 @@ pub struct Wasserstein {
 /// Chi-square.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chi2 {
-    /// Contingency test without Yates' correction; null where there is one category only.
+    /// Contingency test without Yates' correction; 1 where there is one category only, as scipy has it.
     pub p_value: Option<f64>,
     /// After the correction for many features; only when the rule corrects.
     #[serde(default, skip_serializing_if = "Option::is_none")]

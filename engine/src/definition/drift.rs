@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::state::word_enum;
 
 /// What is compared and how it is judged.
+///
+/// Keys that are absent when it is read take the values of [`Default`], so a file, a command line and a test
+/// name only what differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DriftSpec {
     /// The reference: a CSV, Parquet or JSON-lines file, or a folder of them. A template in a DAG file.
     pub reference: String,
@@ -31,6 +35,7 @@ pub struct DriftSpec {
 
 /// How numeric features are measured. A threshold of a metric that is not listed does nothing and is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NumericSpec {
     /// Columns that are numeric whatever they look like.
     pub columns: Vec<String>,
@@ -48,7 +53,7 @@ pub struct NumericSpec {
     pub kl: Option<f64>,
     /// Size: large when the normed Wasserstein distance is above this.
     pub wasserstein: Option<f64>,
-    /// Which PSI.
+    /// Which PSI. Of categorical features `seed` adds 1e-6 inside the logarithm, the others clip at 1e-4.
     pub psi_variant: PsiVariant,
     /// Which p-value.
     pub ks_method: KsMethod,
@@ -56,6 +61,7 @@ pub struct NumericSpec {
 
 /// How categorical features are measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CategoricalSpec {
     /// Columns that are categorical whatever they look like.
     pub columns: Vec<String>,
@@ -73,6 +79,7 @@ pub struct CategoricalSpec {
 
 /// When a feature and the whole data set count as drifted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RuleSpec {
     /// What makes a feature drifted.
     pub feature: FeatureRule,
@@ -82,6 +89,67 @@ pub struct RuleSpec {
     pub dataset_share: f64,
     /// The data set also drifted when any of these features did.
     pub columns: Vec<String>,
+}
+
+impl Default for DriftSpec {
+    /// Every column, more than 100 values a side, KS and PSI, chi-square and PSI. Both paths are empty.
+    fn default() -> Self {
+        Self {
+            reference: String::new(),
+            current: String::new(),
+            features: Vec::new(),
+            exclude: Vec::new(),
+            min_samples: 100,
+            missing_share: 0.2,
+            numeric: NumericSpec::default(),
+            categorical: CategoricalSpec::default(),
+            rule: RuleSpec::default(),
+        }
+    }
+}
+
+impl Default for NumericSpec {
+    /// KS below 0.01 as the test, PSI (atoms) above 0.2 as the size.
+    fn default() -> Self {
+        Self {
+            columns: Vec::new(),
+            metrics: vec![NumericMetric::Ks, NumericMetric::Psi],
+            p_value: 0.01,
+            ks_statistic: None,
+            psi: Some(0.2),
+            js: None,
+            kl: None,
+            wasserstein: None,
+            psi_variant: PsiVariant::Atoms,
+            ks_method: KsMethod::Auto,
+        }
+    }
+}
+
+impl Default for CategoricalSpec {
+    /// Chi-square below 0.01 as the test, PSI above 0.2 as the size.
+    fn default() -> Self {
+        Self {
+            columns: Vec::new(),
+            metrics: vec![CategoricalMetric::Chi2, CategoricalMetric::Psi],
+            p_value: 0.01,
+            psi: Some(0.2),
+            js: None,
+            kl: None,
+        }
+    }
+}
+
+impl Default for RuleSpec {
+    /// Significant and large, Benjamini-Hochberg, a fifth of the features.
+    fn default() -> Self {
+        Self {
+            feature: FeatureRule::All,
+            correction: Correction::BenjaminiHochberg,
+            dataset_share: 0.2,
+            columns: Vec::new(),
+        }
+    }
 }
 
 word_enum! {
