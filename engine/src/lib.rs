@@ -10,6 +10,7 @@ pub mod now;
 pub mod retry;
 pub mod rows;
 pub mod state;
+pub mod template;
 pub mod timetable;
 pub mod trigger_rule;
 pub mod wait_reason;

@@ -1,0 +1,175 @@
+//! What a template can see of a try, as plain data.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use minijinja::value::{Serde, Value};
+use serde_json::Value as Json;
+
+use super::{instant::Instant, needs::Needs};
+use crate::{
+    definition::Dag,
+    ids::{DagId, RunId, TaskId},
+    rows::RunRow,
+    state::RunType,
+};
+
+/// The values that a template can name. Only what [`super::needs`] lists has to be loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Context {
+    /// The DAG's id.
+    pub dag_id: DagId,
+    /// The DAG's description.
+    pub dag_description: Option<String>,
+    /// The DAG's tags.
+    pub dag_tags: Vec<String>,
+    /// The DAG's owner.
+    pub dag_owner: Option<String>,
+    /// The task's id; absent for a message of the run itself.
+    pub task_id: Option<TaskId>,
+    /// The run's id.
+    pub run_id: RunId,
+    /// How the run came to be.
+    pub run_type: RunType,
+    /// The date that the run is about.
+    pub logical_date: DateTime<Utc>,
+    /// Start of the data that the run covers, inclusive.
+    pub data_interval_start: DateTime<Utc>,
+    /// End of the data that the run covers, exclusive.
+    pub data_interval_end: DateTime<Utc>,
+    /// Start of the interval of the newest earlier run that succeeded.
+    pub prev_data_interval_start_success: Option<DateTime<Utc>>,
+    /// End of the interval of the newest earlier run that succeeded.
+    pub prev_data_interval_end_success: Option<DateTime<Utc>>,
+    /// The try, counted from 1.
+    pub try_number: u32,
+    /// The lease epoch, which tasks see as `$TIDEMILL_FENCE`.
+    pub epoch: u32,
+    /// The element of a mapped task, −1 when it is not mapped.
+    pub map_index: i32,
+    /// The declared defaults with the run's conf on top.
+    pub params: serde_json::Map<String, Json>,
+    /// What the trigger overrode.
+    pub conf: serde_json::Map<String, Json>,
+    /// Outputs: task id → key → value.
+    pub outputs: BTreeMap<String, BTreeMap<String, Json>>,
+}
+
+impl Context {
+    /// Returns the context of a try; outputs and previous intervals are for the caller to fill in.
+    #[must_use]
+    pub fn of_try(
+        dag: &Dag,
+        run: &RunRow,
+        task: &TaskId,
+        try_number: u32,
+        epoch: u32,
+        map_index: i32,
+    ) -> Self {
+        Self { task_id: Some(task.clone()), try_number, epoch, map_index, ..Self::of_run(dag, run) }
+    }
+
+    /// Returns the context of a run, for its own messages.
+    #[must_use]
+    pub fn of_run(dag: &Dag, run: &RunRow) -> Self {
+        Self {
+            dag_id: dag.id.clone(),
+            dag_description: dag.description.clone(),
+            dag_tags: dag.tags.clone(),
+            dag_owner: dag.owner.clone(),
+            task_id: None,
+            run_id: run.run_id.clone(),
+            run_type: run.run_type,
+            logical_date: run.logical_date,
+            data_interval_start: run.data_interval_start,
+            data_interval_end: run.data_interval_end,
+            prev_data_interval_start_success: None,
+            prev_data_interval_end_success: None,
+            try_number: 0,
+            epoch: 0,
+            map_index: -1,
+            params: effective_params(dag, &run.conf),
+            conf: (*run.conf).clone(),
+            outputs: BTreeMap::new(),
+        }
+    }
+
+    /// Builds the template value. An upstream that a template names and that has no outputs is an empty map,
+    /// so that `outputs.a.b | default(…)` works when `a` was skipped.
+    pub(super) fn value(&self, needs: &Needs) -> Value {
+        let date = |at: DateTime<Utc>| Instant::utc(at).value();
+        let optional = |at: Option<DateTime<Utc>>| at.map_or_else(|| Value::from(()), date);
+        let logical = Instant::utc(self.logical_date);
+        let print = |format: &str| Value::from(logical.0.format(format).to_string());
+        let mut outputs: BTreeMap<&str, Value> =
+            self.outputs.iter().map(|(task, keys)| (task.as_str(), Value::from(Serde(keys)))).collect();
+        for task in needs.outputs.keys() {
+            outputs.entry(task).or_insert_with(|| Value::from(Serde(BTreeMap::<String, Json>::new())));
+        }
+        let task_id = self.task_id.as_ref().map_or_else(|| Value::from(()), |id| Value::from(id.as_str()));
+        let pairs = [
+            ("ds", print("%F")),
+            ("ds_nodash", print("%Y%m%d")),
+            ("ts", Value::from(logical.iso())),
+            ("ts_nodash", print("%Y%m%dT%H%M%S")),
+            ("ts_nodash_with_tz", print("%Y%m%dT%H%M%S%z")),
+            ("logical_date", logical.value()),
+            ("data_interval_start", date(self.data_interval_start)),
+            ("data_interval_end", date(self.data_interval_end)),
+            ("prev_data_interval_start_success", optional(self.prev_data_interval_start_success)),
+            ("prev_data_interval_end_success", optional(self.prev_data_interval_end_success)),
+            ("run_id", Value::from(self.run_id.as_str())),
+            ("try_number", Value::from(self.try_number)),
+            ("map_index", Value::from(self.map_index)),
+            ("params", Value::from(Serde(&self.params))),
+            ("outputs", Value::from_iter(outputs)),
+            ("dag", self.dag_value()),
+            ("dag_run", self.run_value()),
+            ("task", Value::from_iter([("task_id", task_id.clone())])),
+            ("ti", self.instance_value(task_id)),
+        ];
+        Value::from_iter(pairs)
+    }
+
+    fn dag_value(&self) -> Value {
+        Value::from_iter([
+            ("dag_id", Value::from(self.dag_id.as_str())),
+            ("description", Value::from(self.dag_description.clone().unwrap_or_default())),
+            ("tags", Value::from(self.dag_tags.clone())),
+            ("owner", Value::from(self.dag_owner.clone().unwrap_or_default())),
+        ])
+    }
+
+    fn run_value(&self) -> Value {
+        Value::from_iter([
+            ("run_id", Value::from(self.run_id.as_str())),
+            ("run_type", Value::from(self.run_type.as_str())),
+            ("logical_date", Instant::utc(self.logical_date).value()),
+            ("data_interval_start", Instant::utc(self.data_interval_start).value()),
+            ("data_interval_end", Instant::utc(self.data_interval_end).value()),
+            ("conf", Value::from(Serde(&self.conf))),
+        ])
+    }
+
+    fn instance_value(&self, task_id: Value) -> Value {
+        Value::from_iter([
+            ("dag_id", Value::from(self.dag_id.as_str())),
+            ("run_id", Value::from(self.run_id.as_str())),
+            ("task_id", task_id),
+            ("try_number", Value::from(self.try_number)),
+            ("map_index", Value::from(self.map_index)),
+        ])
+    }
+}
+
+/// Returns the declared defaults with `conf` on top.
+#[must_use]
+pub fn effective_params(dag: &Dag, conf: &serde_json::Map<String, Json>) -> serde_json::Map<String, Json> {
+    let mut params: serde_json::Map<String, Json> = dag
+        .params
+        .iter()
+        .filter_map(|param| param.schema.get("default").map(|value| (param.name.clone(), value.clone())))
+        .collect();
+    params.extend(conf.iter().map(|(name, value)| (name.clone(), value.clone())));
+    params
+}
