@@ -22,6 +22,8 @@ mod ready;
 mod restore;
 mod run;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

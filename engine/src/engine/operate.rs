@@ -101,7 +101,13 @@ impl Engine {
         for row in rows.into_iter().filter(|row| run.graph.index_of(&row.key.task).is_none()) {
             let from =
                 crate::action::TaskFence { state: row.state, try_number: row.try_number, epoch: row.epoch };
-            let row = crate::rows::TaskRow { state: TaskState::NoStatus, ..row };
+            let row = crate::rows::TaskRow {
+                state: TaskState::NoStatus,
+                finished_at: None,
+                retry_at: None,
+                stop: None,
+                ..row
+            };
             out.actions.push(Action::Task(crate::action::TaskChange {
                 from,
                 row,
@@ -326,6 +332,11 @@ impl Engine {
         let why = format!("its run was marked {state} by a person");
         if run.row.state.is_terminal() {
             self.adopt(run, out);
+            if let Some(run) = self.runs.get_mut(&key) {
+                // The person's verdict replaces that of the cancel or the timeout.
+                run.row.cancel_requested_at = None;
+                run.row.timed_out_at = None;
+            }
             self.end_run(key, state, Some(format!("marked {state} by a person")), out);
             return out.answer(request, Reply::Changed(Vec::new()));
         }

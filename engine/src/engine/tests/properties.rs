@@ -1,0 +1,291 @@
+//! Random histories. [`super::world::World`] checks every invariant after every step: deterministic, quiescent,
+//! legal, safe, no silent stall, rebuildable.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::world::{World, branch, dag, dag_id, noop, result, task, task_id, worker_id};
+use crate::{
+    definition::{Dag, Schedule, Task},
+    event::{AttemptResult, ClearSelection, Event},
+    ids::{AttemptKey, PoolName, RunKey, WorkerId},
+    rows::PoolRow,
+    state::{RunState, TaskState, TriggerRule, TryOutcome},
+};
+
+/// A random DAG of up to eight tasks whose edges go from earlier to later ones.
+fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
+    let one = (any::<u16>(), 0..12_usize, 0..10_u8, 0..3_u32, 1..3_u32);
+    (prop::collection::vec(one, 1..8), 1..3_u32, 1..4_u32, 0..4_u8).prop_map(
+        move |(tasks, max_active_runs, max_active_tasks, schedule)| {
+            let built = tasks.iter().enumerate().map(|(i, (edges, rule, kind, retries, slots))| {
+                let names: Vec<String> =
+                    (0..i).filter(|up| edges >> up & 3 == 3).map(|up| format!("t{up}")).collect();
+                let upstream: Vec<&str> = names.iter().map(String::as_str).collect();
+                let name = format!("t{i}");
+                let base = match kind {
+                    0..=2 => noop(&name, &upstream),
+                    3 => branch(&name, &upstream),
+                    _ => task(&name, &upstream),
+                };
+                let pool = if *kind == 9 { "small" } else { "default_pool" };
+                Task {
+                    trigger_rule: TriggerRule::ALL[*rule],
+                    retries: *retries,
+                    retry_delay: Duration::from_secs(5),
+                    max_lost_retries: 2,
+                    pool: PoolName::new(pool).unwrap(),
+                    pool_slots: *slots,
+                    max_active_per_dag: (*kind == 8).then_some(1),
+                    ..base
+                }
+            });
+            Dag {
+                schedule: match schedule {
+                    0 => Schedule::Every(Duration::from_secs(7)),
+                    1 => Schedule::Continuous,
+                    _ => Schedule::Never,
+                },
+                catchup: schedule == 0 && max_active_runs == 2,
+                run_timeout: (max_active_tasks == 3).then_some(Duration::from_secs(40)),
+                max_active_runs,
+                max_active_tasks,
+                ..dag(id, built.collect())
+            }
+        },
+    )
+}
+
+/// What happens next; numbers choose among what is there.
+#[derive(Clone, Debug)]
+enum Happening {
+    Pass(i64),
+    JumpBack(i64),
+    Trigger(bool),
+    Exchange { worker: u8, boot: u8, capacity: u32 },
+    Heartbeat(u8),
+    Start(usize),
+    End { which: usize, outcome: usize, is_final: bool, follow: usize },
+    Late(usize),
+    Lost(usize),
+    Clear { which: usize, task: usize, flags: u8 },
+    Mark { which: usize, task: usize, is_success: bool },
+    MarkRun { which: usize, is_success: bool },
+    Cancel(usize),
+    Pause(bool),
+    Pool(u32),
+    Restart,
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    use Happening::{
+        Cancel, Clear, End, Exchange, Heartbeat, JumpBack, Late, Lost, Mark, MarkRun, Pass, Pause, Pool,
+        Restart, Start, Trigger,
+    };
+    prop_oneof![
+        4 => (0..20_i64).prop_map(Pass),
+        1 => (0..100_i64).prop_map(JumpBack),
+        4 => any::<bool>().prop_map(Trigger),
+        5 => (0..2_u8, 0..3_u8, 0..5_u32).prop_map(|(worker, boot, capacity)| Exchange { worker, boot, capacity }),
+        2 => (0..2_u8).prop_map(Heartbeat),
+        4 => any::<usize>().prop_map(Start),
+        12 => (any::<usize>(), 0..7_usize, any::<bool>(), any::<usize>())
+            .prop_map(|(which, outcome, is_final, follow)| End { which, outcome, is_final, follow }),
+        2 => any::<usize>().prop_map(Late),
+        1 => any::<usize>().prop_map(Lost),
+        2 => (any::<usize>(), any::<usize>(), 0..16_u8).prop_map(|(which, task, flags)| Clear { which, task, flags }),
+        2 => (any::<usize>(), any::<usize>(), any::<bool>())
+            .prop_map(|(which, task, is_success)| Mark { which, task, is_success }),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_success)| MarkRun { which, is_success }),
+        1 => any::<usize>().prop_map(Cancel),
+        1 => any::<bool>().prop_map(Pause),
+        1 => (0..4_u32).prop_map(Pool),
+        1 => Just(Restart),
+    ]
+}
+
+fn pick<T: Clone>(items: &[T], index: usize) -> Option<T> {
+    (!items.is_empty()).then(|| items[index % items.len()].clone())
+}
+
+fn some_run(world: &World, index: usize) -> Option<RunKey> {
+    pick(&world.runs.keys().copied().collect::<Vec<_>>(), index)
+}
+
+fn some_task(world: &World, run: RunKey, index: usize) -> String {
+    let row = &world.runs[&run];
+    let tasks = &world.versions[&(row.dag_id.clone(), row.dag_version.clone())].tasks;
+    tasks[index % tasks.len()].id.to_string()
+}
+
+fn happen(world: &mut World, happening: Happening) {
+    let assigned: Vec<(WorkerId, AttemptKey)> = world.assigned.iter().cloned().collect();
+    match happening {
+        Happening::Pass(seconds) => drop(world.pass(seconds)),
+        Happening::JumpBack(seconds) => {
+            world.now.wall -= chrono::TimeDelta::seconds(seconds);
+            world.tick();
+        }
+        Happening::Trigger(first) => drop(world.trigger(if first { "x" } else { "y" })),
+        Happening::Exchange { worker, boot, capacity } => {
+            world.exchange(&format!("w{worker}"), &format!("boot{boot}"), capacity);
+        }
+        Happening::Heartbeat(worker) => {
+            let worker = worker_id(&format!("w{worker}"));
+            let attempts = assigned.iter().filter(|(w, _)| *w == worker).map(|(_, a)| a.clone()).collect();
+            world.step(Event::Heartbeat { worker, boot_id: "boot0".to_owned(), attempts });
+        }
+        Happening::Start(index) => {
+            if let Some((worker, attempt)) = pick(&assigned, index) {
+                let started_at = world.now.wall;
+                world.step(Event::AttemptStarted { attempt, worker, started_at });
+            }
+        }
+        Happening::End { which, outcome, is_final, follow } => {
+            if let Some((worker, attempt)) = pick(&assigned, which) {
+                let names = [vec![], vec![some_task(world, attempt.instance.run, follow)]];
+                let follow = Some(names[follow % 2].clone());
+                let outcome = TryOutcome::ALL[outcome];
+                world.finish(worker, attempt, AttemptResult { is_final, follow, ..result(outcome) });
+            }
+        }
+        Happening::Late(index) => {
+            let all: Vec<(WorkerId, AttemptKey)> =
+                world.tries.values().map(|row| (row.worker.clone(), row.attempt.clone())).collect();
+            if let Some((worker, attempt)) = pick(&all, index) {
+                world.finish(worker, attempt, result(TryOutcome::Success));
+            }
+        }
+        Happening::Lost(index) => {
+            if let Some((worker, attempt)) = pick(&assigned, index) {
+                world.assigned.remove(&(worker, attempt.clone()));
+                world.step(Event::AttemptLost { attempt, reason: "swept".to_owned() });
+            }
+        }
+        other => operate(world, other),
+    }
+}
+
+fn operate(world: &mut World, happening: Happening) {
+    match happening {
+        Happening::Clear { which, task, flags } => {
+            let Some(run) = some_run(world, which) else { return };
+            let name = some_task(world, run, task);
+            let tasks = if flags & 8 == 0 { vec![task_id(&name)] } else { Vec::new() };
+            let (upstream, downstream, only_failed) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+            world.clear(run, ClearSelection { tasks, upstream, downstream, only_failed });
+        }
+        Happening::Mark { which, task, is_success } => {
+            let Some(run) = some_run(world, which) else { return };
+            let name = some_task(world, run, task);
+            world.mark(run, &name, if is_success { TaskState::Success } else { TaskState::Failed });
+        }
+        Happening::MarkRun { which, is_success } => {
+            let Some(run) = some_run(world, which) else { return };
+            let (request, finished) = (world.request(), world.finished(run));
+            let state = if is_success { RunState::Success } else { RunState::Failed };
+            world.step(Event::MarkRun { request, run, state, finished });
+        }
+        Happening::Cancel(which) => {
+            let Some(run) = some_run(world, which) else { return };
+            let request = world.request();
+            world.step(Event::Cancel { request, run });
+        }
+        Happening::Pause(is_paused) => {
+            let request = world.request();
+            world.step(Event::DagPaused { request, dag_id: dag_id("x"), is_paused });
+        }
+        Happening::Pool(slots) => {
+            let request = world.request();
+            let name = PoolName::new("small").unwrap();
+            world.step(Event::PoolChanged {
+                request,
+                pool: PoolRow { name, slots, description: String::new() },
+            });
+        }
+        Happening::Restart => world.restart(),
+        _ => {}
+    }
+}
+
+/// Lets everything end well: whatever happened, every run ends when workers work and time passes.
+fn heal(world: &mut World) {
+    for (name, slots) in [("small", 9)] {
+        let request = world.request();
+        let name = PoolName::new(name).unwrap();
+        world.step(Event::PoolChanged { request, pool: PoolRow { name, slots, description: String::new() } });
+    }
+    for dag in ["x", "y"] {
+        let request = world.request();
+        world.step(Event::DagPaused { request, dag_id: dag_id(dag), is_paused: true });
+    }
+    for _ in 0..400 {
+        if world.runs.values().all(|run| run.state.is_terminal()) {
+            return;
+        }
+        world.exchange("w0", "healed", 50);
+        while let Some((worker, attempt)) = world.assigned.first().cloned() {
+            let follow = Some(Vec::new());
+            world.finish(worker, attempt, AttemptResult { follow, ..result(TryOutcome::Success) });
+        }
+        world.pass(6);
+    }
+    panic!("runs do not end: {:?}", world.runs.keys().map(|run| world.line(*run)).collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(160), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_keeps_every_invariant_and_ends(
+        x in any_dag("x"),
+        y in any_dag("y"),
+        happenings in prop::collection::vec(any_happening(), 1..90),
+    ) {
+        let mut world = World::new();
+        world.load(x);
+        world.load(y);
+        world.exchange("w0", "boot0", 3);
+        for happening in happenings {
+            happen(&mut world, happening);
+        }
+        heal(&mut world);
+        prop_assert!(world.steps > 0);
+    }
+}
+
+/// The order in which rows are loaded changes nothing.
+#[test]
+fn a_rebuild_does_not_depend_on_the_order_of_rows() {
+    let mut world = World::new();
+    world.load(dag("d", vec![task("a", &[]), task("b", &["a"]), task("c", &["a"])]));
+    world.exchange("w", "b1", 2);
+    for _ in 0..4 {
+        world.trigger("d");
+    }
+    let run = *world.runs.keys().next().unwrap();
+    world.end(run, "a", TryOutcome::Success);
+    let stored = world.stored();
+    let mut reversed = stored.clone();
+    reversed.runs.reverse();
+    reversed.open_tries.reverse();
+    for run in &mut reversed.runs {
+        run.tasks.reverse();
+        run.fences.reverse();
+    }
+    let (mut one, mut two) = (
+        super::super::Engine::restore(stored, world.now),
+        super::super::Engine::restore(reversed, world.now),
+    );
+    assert_eq!(one.durable(), two.durable());
+    let event = Event::WorkerExchanged {
+        worker: worker_id("v"),
+        boot_id: "b".to_owned(),
+        has_swept: true,
+        capacity: 9,
+        queues: vec!["default".to_owned()],
+        held: Vec::new(),
+    };
+    assert_eq!(one.step(event.clone(), world.now), two.step(event, world.now));
+}

@@ -1,0 +1,491 @@
+//! A store made of maps: it applies actions, refuses what a database would refuse, and checks the invariants of
+//! the engine after every step.
+
+use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::super::Engine;
+use crate::{
+    action::{Action, Assign, Refusal, Reply, TaskFence},
+    definition::{Branches, Command, Dag, Operator, Schedule, Task, TimetableKind},
+    event::{AttemptResult, ClearSelection, Event, RequestId},
+    ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    now::Now,
+    rows::{DagRow, EngineSnapshot, FinishedRun, PoolRow, RunRow, RunSnapshot, TaskRow, TryRow, VersionHash},
+    state::{RunState, RunType, TaskState, TriggerRule, TryOutcome, WeightRule},
+    wait_reason::WaitReason,
+};
+
+pub(super) fn dag_id(text: &str) -> DagId {
+    DagId::new(text).unwrap()
+}
+
+pub(super) fn task_id(text: &str) -> TaskId {
+    TaskId::new(text).unwrap()
+}
+
+pub(super) fn worker_id(text: &str) -> WorkerId {
+    WorkerId::new(text).unwrap()
+}
+
+pub(super) fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// A command task.
+pub(super) fn task(id: &str, depends_on: &[&str]) -> Task {
+    Task {
+        id: task_id(id),
+        operator: Operator::Command { command: Command::Shell("true".to_owned()) },
+        depends_on: depends_on.iter().map(|id| task_id(id)).collect(),
+        trigger_rule: TriggerRule::AllSuccess,
+        retries: 0,
+        retry_delay: Duration::from_secs(300),
+        retry_backoff: 1.0,
+        max_retry_delay: Duration::from_secs(86_400),
+        max_lost_retries: 3,
+        skip_on_exit_code: vec![99],
+        fail_on_exit_code: Vec::new(),
+        timeout: None,
+        pool: PoolName::new("default_pool").unwrap(),
+        pool_slots: 1,
+        priority_weight: 1,
+        weight_rule: WeightRule::Downstream,
+        queue: "default".to_owned(),
+        env: BTreeMap::new(),
+        max_active_per_dag: None,
+        owner: None,
+        doc: None,
+        on_success: Vec::new(),
+        on_failure: Vec::new(),
+    }
+}
+
+pub(super) fn noop(id: &str, depends_on: &[&str]) -> Task {
+    Task { operator: Operator::Noop, ..task(id, depends_on) }
+}
+
+pub(super) fn branch(id: &str, depends_on: &[&str]) -> Task {
+    Task {
+        operator: Operator::Branch { branches: Branches::Template(String::new()) },
+        ..task(id, depends_on)
+    }
+}
+
+pub(super) fn dag(id: &str, tasks: Vec<Task>) -> Dag {
+    Dag {
+        id: dag_id(id),
+        description: None,
+        schedule: Schedule::Never,
+        timetable: TimetableKind::Trigger,
+        timezone: chrono_tz::UTC,
+        start_date: None,
+        end_date: None,
+        catchup: false,
+        max_active_runs: 16,
+        max_active_tasks: 16,
+        run_timeout: None,
+        tags: Vec::new(),
+        owner: None,
+        doc: None,
+        on_success: Vec::new(),
+        on_failure: Vec::new(),
+        retention: None,
+        params: Vec::new(),
+        tasks,
+    }
+}
+
+/// The engine, its clocks, and the rows that a database would have.
+pub(super) struct World {
+    pub(super) engine: Engine,
+    pub(super) now: Now,
+    pub(super) dags: BTreeMap<DagId, DagRow>,
+    pub(super) versions: BTreeMap<(DagId, VersionHash), Arc<Dag>>,
+    pub(super) runs: BTreeMap<RunKey, RunRow>,
+    pub(super) tasks: BTreeMap<TaskInstanceKey, TaskRow>,
+    pub(super) tries: BTreeMap<AttemptKey, TryRow>,
+    pub(super) pools: BTreeMap<PoolName, PoolRow>,
+    /// Everything that was assigned and not ended, as its worker sees it.
+    pub(super) assigned: BTreeSet<(WorkerId, AttemptKey)>,
+    pub(super) passed_over: u64,
+    pub(super) steps: u64,
+    requests: u64,
+    capacity: BTreeMap<WorkerId, (String, u32)>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let pool =
+            PoolRow { name: PoolName::new("default_pool").unwrap(), slots: 128, description: String::new() };
+        let now = Now { wall: at("2026-11-01T00:00:30Z"), mono: Duration::from_secs(1000) };
+        let pools = BTreeMap::from([(pool.name.clone(), pool)]);
+        let mut world = Self {
+            engine: Engine::default(),
+            now,
+            dags: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            pools,
+            assigned: BTreeSet::new(),
+            passed_over: 0,
+            steps: 0,
+            requests: 0,
+            capacity: BTreeMap::new(),
+        };
+        world.engine = Engine::restore(world.stored(), now);
+        world
+    }
+
+    pub(super) fn request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// Applies an event and whatever follows, and checks everything.
+    pub(super) fn step(&mut self, event: Event) -> Vec<Action> {
+        let mut twin = self.engine.clone();
+        let again = twin.step(event.clone(), self.now);
+        let actions = self.engine.step(event.clone(), self.now);
+        assert_eq!(actions, again, "the same event on the same engine gave different actions");
+        self.apply(&actions);
+        self.steps += 1;
+        self.check(&event);
+        actions
+    }
+
+    /// Lets time pass on both clocks and ticks.
+    pub(super) fn pass(&mut self, seconds: i64) -> Vec<Action> {
+        self.now.wall += TimeDelta::seconds(seconds);
+        self.now.mono += Duration::from_secs(seconds.unsigned_abs());
+        self.tick()
+    }
+
+    pub(super) fn tick(&mut self) -> Vec<Action> {
+        let due = self.engine.due_dates(self.now);
+        let taken = due.into_iter().filter(|(dag, date)| self.has_scheduled(dag, *date)).collect();
+        self.step(Event::Tick { taken })
+    }
+
+    fn has_scheduled(&self, dag: &DagId, date: DateTime<Utc>) -> bool {
+        self.runs
+            .values()
+            .any(|run| run.dag_id == *dag && run.run_type == RunType::Scheduled && run.logical_date == date)
+    }
+
+    pub(super) fn load(&mut self, dag: Dag) {
+        let text = serde_json::to_string(&dag).unwrap();
+        let version = VersionHash(
+            format!("{:032x}", text.len() ^ (text.bytes().map(usize::from).sum::<usize>() << 16)).into(),
+        );
+        let dag = Arc::new(dag);
+        self.versions.insert((dag.id.clone(), version.clone()), Arc::clone(&dag));
+        self.step(Event::DagChanged { path: format!("{}.toml", dag.id), dag, version });
+    }
+
+    /// Connects a worker, or lets it exchange again with what it holds.
+    pub(super) fn exchange(&mut self, worker: &str, boot_id: &str, capacity: u32) -> Vec<Action> {
+        let worker = worker_id(worker);
+        if self.capacity.get(&worker).is_some_and(|(boot, _)| boot != boot_id) {
+            self.assigned.retain(|(holder, _)| *holder != worker);
+        }
+        self.capacity.insert(worker.clone(), (boot_id.to_owned(), capacity));
+        let held =
+            self.assigned.iter().filter(|(holder, _)| *holder == worker).map(|(_, a)| a.clone()).collect();
+        self.step(Event::WorkerExchanged {
+            worker,
+            boot_id: boot_id.to_owned(),
+            has_swept: true,
+            capacity,
+            queues: vec!["default".to_owned()],
+            held,
+        })
+    }
+
+    pub(super) fn trigger(&mut self, dag: &str) -> RunKey {
+        let request = self.request();
+        let actions = self.step(Event::RunRequested {
+            request,
+            dag_id: dag_id(dag),
+            run_id: None,
+            logical_date: None,
+            conf: Arc::default(),
+            triggered_by: None,
+            suffix: format!("{:06}", self.requests),
+            is_run_id_taken: false,
+        });
+        actions
+            .iter()
+            .find_map(|action| match action {
+                Action::Answer(answer) => match &answer.reply {
+                    Reply::RunCreated(row) => Some(row.key),
+                    reply => panic!("{reply:?}"),
+                },
+                _ => None,
+            })
+            .unwrap()
+    }
+
+    pub(super) fn key(run: RunKey, task: &str) -> TaskInstanceKey {
+        TaskInstanceKey { run, task: task_id(task), map_index: -1 }
+    }
+
+    pub(super) fn state(&self, run: RunKey, task: &str) -> TaskState {
+        self.tasks.get(&Self::key(run, task)).map_or(TaskState::NoStatus, |row| row.state)
+    }
+
+    /// The states of all tasks of a run in file order, as one line.
+    pub(super) fn line(&self, run: RunKey) -> String {
+        let row = &self.runs[&run];
+        let dag = &self.versions[&(row.dag_id.clone(), row.dag_version.clone())];
+        let tasks: Vec<String> =
+            dag.tasks.iter().map(|t| format!("{}={}", t.id, self.state(run, t.id.as_str()))).collect();
+        format!("{} | {}", row.state, tasks.join(" "))
+    }
+
+    /// The live attempt of an instance.
+    pub(super) fn live(&self, run: RunKey, task: &str) -> (WorkerId, AttemptKey) {
+        let key = Self::key(run, task);
+        self.assigned.iter().find(|(_, attempt)| attempt.instance == key).cloned().unwrap_or_else(|| {
+            panic!("{task} is not assigned: {}", self.line(run));
+        })
+    }
+
+    /// Ends an instance's live attempt.
+    pub(super) fn end(&mut self, run: RunKey, task: &str, outcome: TryOutcome) -> Vec<Action> {
+        self.end_with(run, task, result(outcome))
+    }
+
+    pub(super) fn end_with(&mut self, run: RunKey, task: &str, result: AttemptResult) -> Vec<Action> {
+        let (worker, attempt) = self.live(run, task);
+        self.finish(worker, attempt, result)
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        worker: WorkerId,
+        attempt: AttemptKey,
+        result: AttemptResult,
+    ) -> Vec<Action> {
+        let request = self.request();
+        let stored = (!self.engine.has_lease(&attempt, &worker))
+            .then(|| self.tries.get(&attempt).and_then(|row| row.outcome))
+            .flatten();
+        self.assigned.remove(&(worker.clone(), attempt.clone()));
+        self.step(Event::AttemptFinished { request: Some(request), attempt, worker, result, stored })
+    }
+
+    pub(super) fn finished(&self, run: RunKey) -> Option<Box<FinishedRun>> {
+        let row = self.runs.get(&run).filter(|row| row.state.is_terminal())?;
+        let dag = Arc::clone(self.versions.get(&(row.dag_id.clone(), row.dag_version.clone()))?);
+        Some(Box::new(FinishedRun { snapshot: self.snapshot(row), dag }))
+    }
+
+    pub(super) fn clear(&mut self, run: RunKey, selection: ClearSelection) -> Vec<Action> {
+        let (request, finished) = (self.request(), self.finished(run));
+        self.step(Event::Clear { request, run, selection, is_dry_run: false, finished, latest: false })
+    }
+
+    pub(super) fn mark(&mut self, run: RunKey, task: &str, state: TaskState) -> Vec<Action> {
+        let (request, finished) = (self.request(), self.finished(run));
+        let tasks = vec![task_id(task)];
+        self.step(Event::MarkTask { request, run, tasks, state, is_dry_run: false, finished })
+    }
+
+    /// Forgets the engine and builds it from the rows, as a crash does.
+    pub(super) fn restart(&mut self) {
+        self.now.mono = Duration::from_secs(5);
+        let before = self.engine.durable();
+        self.engine = Engine::restore(self.stored(), self.now);
+        assert_eq!(self.engine.durable(), before, "a rebuild is not what wrote the rows");
+        let actions = self.engine.resume(self.now);
+        assert_eq!(actions, [], "a rebuild had something left to do");
+    }
+
+    fn snapshot(&self, row: &RunRow) -> RunSnapshot {
+        let tasks = self.tasks.values().filter(|t| t.key.run == row.key).cloned().collect();
+        let mut fences: BTreeMap<TaskInstanceKey, AttemptKey> = BTreeMap::new();
+        for attempt in self.tries.keys().filter(|attempt| attempt.instance.run == row.key) {
+            fences.insert(attempt.instance.clone(), attempt.clone());
+        }
+        RunSnapshot { run: row.clone(), tasks, fences: fences.into_values().collect() }
+    }
+
+    /// What a store would load.
+    pub(super) fn stored(&self) -> EngineSnapshot {
+        let active: Vec<&RunRow> = self.runs.values().filter(|run| !run.state.is_terminal()).collect();
+        EngineSnapshot {
+            dags: self
+                .dags
+                .values()
+                .map(|row| {
+                    let version = (row.dag_id.clone(), row.version.clone());
+                    (row.clone(), Arc::clone(&self.versions[&version]))
+                })
+                .collect(),
+            versions: active
+                .iter()
+                .map(|run| (run.dag_id.clone(), run.dag_version.clone()))
+                .map(|id| (id.clone(), Arc::clone(&self.versions[&id])))
+                .collect(),
+            runs: active.iter().map(|row| self.snapshot(row)).collect(),
+            open_tries: self.tries.values().filter(|row| row.outcome.is_none()).cloned().collect(),
+            pools: self.pools.values().cloned().collect(),
+            next_run_key: self.runs.keys().next_back().map_or(0, |key| key.0 + 1),
+        }
+    }
+
+    fn apply(&mut self, actions: &[Action]) {
+        for action in actions {
+            match action {
+                Action::Dag(row) => drop(self.dags.insert(row.dag_id.clone(), row.clone())),
+                Action::DeleteDag(id) => drop(self.dags.remove(id)),
+                Action::PassedOver(passed) => self.passed_over += passed.count,
+                Action::Run(change) => {
+                    let stored = self.runs.get(&change.row.key).map(|row| row.state);
+                    assert_eq!(stored, change.from, "run guard");
+                    if let Some(from) = change.from.filter(|from| *from != change.row.state) {
+                        let pair = (from, change.row.state);
+                        assert!(RunState::transitions().contains(&pair), "illegal {pair:?}");
+                    }
+                    assert_eq!(change.row.state.is_terminal(), change.row.finished_at.is_some());
+                    let is_twin = |run: &RunRow| {
+                        run.run_type == RunType::Scheduled
+                            && change.row.run_type == RunType::Scheduled
+                            && (&run.dag_id, run.logical_date)
+                                == (&change.row.dag_id, change.row.logical_date)
+                    };
+                    let twins =
+                        self.runs.values().filter(|run| run.key != change.row.key && is_twin(run)).count();
+                    assert_eq!(twins, 0, "two scheduled runs for one date");
+                    self.runs.insert(change.row.key, change.row.clone());
+                }
+                Action::Task(change) => self.apply_task(change),
+                Action::Try(change) => {
+                    let former = self.tries.insert(change.row.attempt.clone(), change.row.clone());
+                    assert_eq!(former.is_none(), change.is_new, "try guard");
+                    assert!(former.is_none_or(|row| row.outcome.is_none()), "an ended try was changed");
+                }
+                Action::Pool(row) => drop(self.pools.insert(row.name.clone(), row.clone())),
+                Action::DeletePool(name) => drop(self.pools.remove(name)),
+                Action::Assign(Assign { attempt, worker, .. }) => {
+                    self.assigned.insert((worker.clone(), attempt.clone()));
+                }
+                Action::Cancel(_) | Action::Notify(_) | Action::Answer(_) => {}
+            }
+        }
+    }
+
+    fn apply_task(&mut self, change: &crate::action::TaskChange) {
+        let row = &change.row;
+        let stored = self.tasks.get(&row.key).map_or(
+            TaskFence { state: TaskState::NoStatus, try_number: 0, epoch: 0 },
+            |row| TaskFence { state: row.state, try_number: row.try_number, epoch: row.epoch },
+        );
+        assert_eq!(stored, change.from, "task guard of {:?}", row.key);
+        if change.is_clear {
+            assert_eq!(row.state, TaskState::NoStatus);
+        } else if change.from.state != row.state {
+            let pair = (change.from.state, row.state);
+            assert!(TaskState::transitions().contains(&pair), "illegal {pair:?}");
+        }
+        assert_eq!(row.state.is_terminal(), row.finished_at.is_some(), "{row:?}");
+        assert_eq!(row.state == TaskState::UpForRetry, row.retry_at.is_some(), "{row:?}");
+        assert!(!row.state.has_lease() || row.worker.is_some(), "{row:?}");
+        assert!(row.stop.is_none() || row.state.has_lease(), "{row:?}");
+        if row.state == TaskState::NoStatus {
+            self.tasks.remove(&row.key);
+        } else {
+            self.tasks.insert(row.key.clone(), row.clone());
+        }
+    }
+
+    /// The invariants of `style.md`, after every step.
+    fn check(&mut self, event: &Event) {
+        assert_eq!(
+            self.engine.durable(),
+            Engine::restore(self.stored(), self.now).durable(),
+            "after {event:?}"
+        );
+        let quiet = self.engine.clone().step(Event::Tick { taken: Vec::new() }, self.now);
+        if self.engine.due_dates(self.now).is_empty() {
+            assert_eq!(quiet, [], "not quiescent after {event:?}");
+        }
+        let mut live: BTreeMap<&TaskInstanceKey, u32> = BTreeMap::new();
+        for row in self.tries.values().filter(|row| row.outcome.is_none()) {
+            *live.entry(&row.attempt.instance).or_default() += 1;
+            let state = self.tasks.get(&row.attempt.instance).map(|row| row.state);
+            assert!(state.is_some_and(TaskState::has_lease), "a live try of a {state:?} instance");
+        }
+        assert!(live.values().all(|count| *count == 1), "two live tries of one instance");
+        for row in self.tasks.values().filter(|row| row.state.has_lease()) {
+            assert!(live.contains_key(&row.key), "a lease without a live try");
+        }
+        self.check_limits(&live.keys().map(|key| (*key).clone()).collect::<Vec<_>>());
+        self.check_reasons();
+    }
+
+    fn check_limits(&self, live: &[TaskInstanceKey]) {
+        for (id, row) in &self.dags {
+            let dag = &self.versions[&(id.clone(), row.version.clone())];
+            let running =
+                self.runs.values().filter(|run| run.dag_id == *id && run.state == RunState::Running);
+            // A lowered limit takes effect as runs end.
+            if self.versions.keys().filter(|(dag, _)| dag == id).count() == 1 {
+                assert!(running.count() <= dag.max_active_runs as usize);
+                let leased = live.iter().filter(|key| self.runs[&key.run].dag_id == *id).count();
+                assert!(leased <= dag.max_active_tasks as usize, "max_active_tasks");
+            }
+        }
+        for (worker, (boot, capacity)) in &self.capacity {
+            let held = self
+                .tries
+                .values()
+                .filter(|row| row.outcome.is_none() && row.worker == *worker && row.boot_id == *boot)
+                .count();
+            // A worker that lowers its capacity keeps what it holds.
+            let _ = (held, capacity);
+        }
+    }
+
+    /// Every unfinished instance of an active run has a lease or a reason.
+    fn check_reasons(&self) {
+        for run in self.runs.values().filter(|run| !run.state.is_terminal()) {
+            let dag = &self.versions[&(run.dag_id.clone(), run.dag_version.clone())];
+            for task in &dag.tasks {
+                let key = TaskInstanceKey { run: run.key, task: task.id.clone(), map_index: -1 };
+                let reasons = self.engine.explain(&key, self.now);
+                assert!(!reasons.is_empty(), "{key:?} has no reason");
+                let bad = reasons.iter().any(|r| matches!(r, WaitReason::Inconsistent { .. }));
+                assert!(!bad, "{key:?}: {reasons:?} in {}", self.line(run.key));
+                assert!(
+                    !reasons.contains(&WaitReason::Next),
+                    "{key:?} is next and nobody takes it: {}",
+                    self.line(run.key)
+                );
+            }
+        }
+    }
+}
+
+pub(super) fn result(outcome: TryOutcome) -> AttemptResult {
+    AttemptResult { outcome, exit_code: None, is_final: false, reason: None, follow: None, started_at: None }
+}
+
+pub(super) fn following(ids: &[&str]) -> AttemptResult {
+    let follow = Some(ids.iter().map(|id| (*id).to_owned()).collect());
+    AttemptResult { follow, ..result(TryOutcome::Success) }
+}
+
+pub(super) fn refusal(actions: &[Action]) -> Option<Refusal> {
+    actions.iter().find_map(|action| match action {
+        Action::Answer(answer) => match &answer.reply {
+            Reply::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
