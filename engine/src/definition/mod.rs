@@ -2,9 +2,34 @@
 //!
 //! **Invariant:** the definition is canonical. Two files that mean the same DAG give equal values, the
 //! version hash is taken over its canonical JSON, and comments or formatting never make a new version.
+//!
+//! Data flow: bytes → [`load()`] → `syntax` (a tree with places) → `fields` (each table against the one table of
+//! [`keys`]) → `task`, `params`, `schedule`, … → `graph_checks` → [`Dag`] and [`Problem`]s.
 
+pub mod code;
 pub mod drift;
+mod drift_task;
+mod fields;
+mod graph_checks;
+mod hash;
+mod key_table;
+pub mod keys;
+mod load;
 pub mod model;
+mod notify;
+mod params;
+mod problem;
+mod schedule;
+mod schema;
+mod suggest;
+mod syntax;
+mod task;
+pub mod values;
 
+pub use code::Code;
 pub use drift::DriftSpec;
+pub use hash::{canonical_json, version_hash};
+pub use load::{Loaded, MAX_BYTES, MAX_TASKS, load};
 pub use model::*;
+pub use problem::{Problem, SHOWN, Severity, Span};
+pub use schema::{ConfProblem, check_conf};

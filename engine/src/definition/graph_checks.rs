@@ -1,0 +1,516 @@
+//! Checks of the tasks against each other: ids, dependencies, circles, branches, trigger rules.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
+};
+
+use petgraph::{algo::kosaraju_scc, graph::DiGraph};
+
+use super::{
+    code::Code,
+    fields::Placed,
+    problem::{Draft, Report},
+    suggest::{nearest, shown},
+    task::{GraphKind, TaskDraft},
+};
+use crate::state::TriggerRule;
+
+/// How many edges of a circle are pointed at; the message names all up to this many.
+const SHOWN_EDGES: usize = 12;
+/// Bound of the search for joins below branches, in visited edges: about 50 ms.
+const JOIN_BUDGET: usize = 2_000_000;
+
+/// The tasks as numbers.
+struct Graph<'d, 's> {
+    drafts: &'d [TaskDraft<'s>],
+    by_id: BTreeMap<&'s str, usize>,
+    /// Per task: (upstream, place of the dependency).
+    upstreams: Vec<Vec<(usize, Range<usize>)>>,
+    downstreams: Vec<Vec<usize>>,
+}
+
+/// Runs every check.
+pub(crate) fn check(drafts: &[TaskDraft<'_>], report: &mut Report<'_>) {
+    let by_id = ids(drafts, report);
+    let graph = edges(drafts, by_id, report);
+    check_targets(&graph, report);
+    if circles(&graph, report) {
+        // What follows walks the graph in order.
+        return;
+    }
+    check_rules(&graph, report);
+    check_joins(&graph, report);
+}
+
+fn ids<'s>(drafts: &[TaskDraft<'s>], report: &mut Report<'_>) -> BTreeMap<&'s str, usize> {
+    let mut by_id: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        let Some((id, at)) = &draft.id else { continue };
+        if let Some(first) =
+            by_id.get(id).and_then(|first| drafts.get(*first)).and_then(|first| first.id.as_ref())
+        {
+            report.push(
+                Draft::error(
+                    Code::DUPLICATE_TASK,
+                    format!("two tasks have the id `{}`", shown(id)),
+                    at.clone(),
+                )
+                .label("again here")
+                .also(first.1.clone(), "first here"),
+            );
+        } else {
+            by_id.insert(id, index);
+        }
+    }
+    by_id
+}
+
+fn edges<'d, 's>(
+    drafts: &'d [TaskDraft<'s>],
+    by_id: BTreeMap<&'s str, usize>,
+    report: &mut Report<'_>,
+) -> Graph<'d, 's> {
+    let mut upstreams = vec![Vec::new(); drafts.len()];
+    let mut downstreams = vec![Vec::new(); drafts.len()];
+    for (index, draft) in drafts.iter().enumerate() {
+        let own = draft.id.as_ref().map(|(id, _)| *id);
+        let mut seen: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+        for (text, at) in &draft.depends_on {
+            if let Some(first) = seen.insert(text, at.clone()) {
+                report.push(
+                    Draft::error(
+                        Code::DUPLICATE_DEPENDENCY,
+                        format!("`depends_on` names `{}` twice", shown(text)),
+                        at.clone(),
+                    )
+                    .label("again here")
+                    .also(first, "first here"),
+                );
+                continue;
+            }
+            if own == Some(*text) {
+                report.push(
+                    Draft::error(
+                        Code::SELF_DEPENDENCY,
+                        format!("the task `{}` depends on itself", shown(text)),
+                        at.clone(),
+                    )
+                    .help("take it out of `depends_on`"),
+                );
+                continue;
+            }
+            match by_id.get(text) {
+                Some(upstream) => {
+                    if let (Some(list), Some(below)) =
+                        (upstreams.get_mut(index), downstreams.get_mut(*upstream))
+                    {
+                        list.push((*upstream, at.clone()));
+                        below.push(index);
+                    }
+                }
+                None => unknown(text, at, "depends_on", &by_id, own, report),
+            }
+        }
+    }
+    Graph { drafts, by_id, upstreams, downstreams }
+}
+
+fn unknown(
+    text: &str,
+    at: &Range<usize>,
+    key: &str,
+    by_id: &BTreeMap<&str, usize>,
+    own: Option<&str>,
+    report: &mut Report<'_>,
+) {
+    let near = nearest(text, by_id.keys().copied().filter(|id| Some(*id) != own));
+    let draft = Draft::error(
+        Code::UNKNOWN_TASK,
+        format!("`{key}` names the task `{}`, which does not exist", shown(text)),
+        at.clone(),
+    )
+    .absence();
+    report.push(match near {
+        Some(near) => draft.help(format!("did you mean `{near}`?")).suggest(Some(format!("\"{near}\""))),
+        None => draft,
+    });
+}
+
+impl Graph<'_, '_> {
+    fn name(&self, index: usize) -> &str {
+        self.drafts.get(index).and_then(|draft| draft.id.as_ref()).map_or("?", |(id, _)| id)
+    }
+
+    fn up(&self, index: usize) -> &[(usize, Range<usize>)] {
+        self.upstreams.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    fn down(&self, index: usize) -> &[usize] {
+        self.downstreams.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    /// Upstreams before downstreams; only for graphs without circles.
+    fn order(&self) -> Vec<usize> {
+        let mut missing: Vec<usize> = self.upstreams.iter().map(Vec::len).collect();
+        let mut ready: VecDeque<usize> =
+            missing.iter().enumerate().filter(|(_, count)| **count == 0).map(|(index, _)| index).collect();
+        let mut order = Vec::with_capacity(missing.len());
+        while let Some(index) = ready.pop_front() {
+            order.push(index);
+            for below in self.down(index) {
+                if let Some(count) = missing.get_mut(*below) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push_back(*below);
+                    }
+                }
+            }
+        }
+        order
+    }
+}
+
+/// Reports the shortest circle of every knot; returns whether there is one.
+fn circles(graph: &Graph<'_, '_>, report: &mut Report<'_>) -> bool {
+    let mut net: DiGraph<(), ()> = DiGraph::with_capacity(graph.drafts.len(), graph.drafts.len());
+    let nodes: Vec<_> = graph.drafts.iter().map(|_| net.add_node(())).collect();
+    for (index, list) in graph.upstreams.iter().enumerate() {
+        for (upstream, _) in list {
+            if let (Some(from), Some(to)) = (nodes.get(*upstream), nodes.get(index)) {
+                net.add_edge(*from, *to, ());
+            }
+        }
+    }
+    let mut found = false;
+    let mut knots: Vec<Vec<usize>> = kosaraju_scc(&net)
+        .into_iter()
+        .filter(|knot| knot.len() > 1)
+        .map(|knot| {
+            let mut knot: Vec<usize> = knot.into_iter().map(petgraph::graph::NodeIndex::index).collect();
+            knot.sort_unstable();
+            knot
+        })
+        .collect();
+    knots.sort_unstable();
+    for knot in knots {
+        if let Some(circle) = shortest(graph, &knot) {
+            found = true;
+            report_circle(graph, &circle, report);
+        }
+    }
+    found
+}
+
+/// The shortest circle inside a knot, beginning with its first task in the file. In a huge knot only the first
+/// tasks are tried: any circle shows the mistake.
+fn shortest(graph: &Graph<'_, '_>, knot: &[usize]) -> Option<Vec<usize>> {
+    let members: BTreeSet<usize> = knot.iter().copied().collect();
+    let mut best: Option<Vec<usize>> = None;
+    for start in knot.iter().take(if knot.len() > 200 { 20 } else { knot.len() }) {
+        let mut from: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut queue = VecDeque::from([*start]);
+        'search: while let Some(index) = queue.pop_front() {
+            for below in graph.down(index).iter().filter(|below| members.contains(below)) {
+                if below == start {
+                    let mut path = vec![index];
+                    let mut at = index;
+                    while at != *start {
+                        let Some(previous) = from.get(&at) else { break };
+                        at = *previous;
+                        path.push(at);
+                    }
+                    path.reverse();
+                    if best.as_ref().is_none_or(|best| path.len() < best.len()) {
+                        best = Some(path);
+                    }
+                    break 'search;
+                }
+                if !from.contains_key(below) {
+                    from.insert(*below, index);
+                    queue.push_back(*below);
+                }
+            }
+        }
+    }
+    best
+}
+
+fn report_circle(graph: &Graph<'_, '_>, circle: &[usize], report: &mut Report<'_>) {
+    let mut names: Vec<String> =
+        circle.iter().take(SHOWN_EDGES).map(|index| format!("`{}`", graph.name(*index))).collect();
+    if circle.len() > SHOWN_EDGES {
+        names.push(format!("… {} more …", circle.len() - SHOWN_EDGES));
+    }
+    names.extend(circle.first().map(|index| format!("`{}`", graph.name(*index))));
+    let message = format!("the tasks depend on each other in a circle: {}", names.join(" → "));
+    let mut draft: Option<Draft> = None;
+    // Each task waits for the one before it; the first waits for the last.
+    let before = circle.iter().cycle().skip(circle.len().saturating_sub(1));
+    let mut places: Vec<(Range<usize>, String)> = circle
+        .iter()
+        .zip(before)
+        .filter_map(|(index, previous)| {
+            let (_, at) = graph.up(*index).iter().find(|(upstream, _)| upstream == previous)?;
+            Some((at.clone(), format!("`{}` waits for `{}`", graph.name(*index), graph.name(*previous))))
+        })
+        .collect();
+    places.sort_by_key(|(at, _)| at.start);
+    places.truncate(SHOWN_EDGES);
+    for (at, label) in places {
+        draft = Some(match draft {
+            None => Draft::error(Code::CYCLE, message.clone(), at).label(label),
+            Some(draft) => draft.also(at, label),
+        });
+    }
+    if let Some(draft) = draft {
+        report.push(draft.help("take one of these dependencies out"));
+    }
+}
+
+/// Branch targets exist and are directly below; what is directly below can be chosen.
+fn check_targets(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
+    for (index, draft) in graph.drafts.iter().enumerate() {
+        let below = graph.down(index);
+        match &draft.kind {
+            GraphKind::OpenBranch if below.is_empty() => report.push(
+                Draft::warning(
+                    Code::BRANCH_WITHOUT_DOWNSTREAM,
+                    format!("the branch `{}` has nothing to choose from", graph.name(index)),
+                    draft.at.clone(),
+                )
+                .absence()
+                .help("let the tasks that it chooses depend on it"),
+            ),
+            GraphKind::Branch(choices) => {
+                let targets: Vec<&Placed<'_>> = choices.iter().flat_map(|choice| &choice.targets).collect();
+                for target in &targets {
+                    check_target(graph, index, target, report);
+                }
+                let chosen: BTreeSet<usize> =
+                    targets.iter().filter_map(|(id, _)| graph.by_id.get(id).copied()).collect();
+                never_chosen(graph, index, &chosen, report);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check_target(graph: &Graph<'_, '_>, branch: usize, target: &Placed<'_>, report: &mut Report<'_>) {
+    let (id, at) = target;
+    let Some(index) = graph.by_id.get(id) else {
+        unknown(id, at, "the branch", &graph.by_id, None, report);
+        return;
+    };
+    if !graph.down(branch).contains(index) {
+        let name = graph.name(branch);
+        report.push(
+            Draft::error(Code::NOT_A_DOWNSTREAM, format!("`{}` is not directly below `{name}`", shown(id)), at.clone())
+                .absence()
+                .help(format!("a branch chooses among the tasks directly below it: add \"{name}\" to the `depends_on` of `{}`", shown(id))),
+        );
+    }
+}
+
+fn never_chosen(graph: &Graph<'_, '_>, branch: usize, chosen: &BTreeSet<usize>, report: &mut Report<'_>) {
+    if chosen.is_empty() {
+        return;
+    }
+    let followed = closure(graph, chosen.iter().copied(), &mut JOIN_BUDGET.clone());
+    for below in graph.down(branch).iter().filter(|below| !followed.contains(below)) {
+        let Some((_, at)) = graph.up(*below).iter().find(|(upstream, _)| *upstream == branch) else {
+            continue;
+        };
+        report.push(
+            Draft::warning(
+                Code::NEVER_CHOSEN,
+                format!(
+                    "`{}` is always skipped: the branch `{}` never chooses it",
+                    graph.name(*below),
+                    graph.name(branch)
+                ),
+                at.clone(),
+            )
+            .absence(),
+        );
+    }
+}
+
+/// The tasks and everything below them. Stops early when the budget is used up.
+fn closure(graph: &Graph<'_, '_>, from: impl Iterator<Item = usize>, budget: &mut usize) -> BTreeSet<usize> {
+    let mut found: BTreeSet<usize> = from.collect();
+    let mut queue: Vec<usize> = found.iter().copied().collect();
+    while let Some(index) = queue.pop() {
+        for below in graph.down(index) {
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return found;
+            }
+            if found.insert(*below) {
+                queue.push(*below);
+            }
+        }
+    }
+    found
+}
+
+/// Trigger rules that say nothing or can never hold.
+fn check_rules(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
+    let count = graph.drafts.len();
+    let (mut can_fail, mut can_skip) = (vec![true; count], vec![true; count]);
+    for index in graph.order() {
+        let Some(draft) = graph.drafts.get(index) else { continue };
+        let up = graph.up(index);
+        let any =
+            |flags: &[bool]| up.iter().any(|(upstream, _)| flags.get(*upstream).copied().unwrap_or(true));
+        if let Some(at) = &draft.rule_at {
+            if draft.depends_on.is_empty() && draft.rule != TriggerRule::AllSuccess {
+                report.push(
+                    Draft::warning(
+                        Code::RULE_ON_ROOT,
+                        "a task without upstreams runs at once, whatever its trigger rule",
+                        at.clone(),
+                    )
+                    .absence()
+                    .help("leave `trigger_rule` out, or add `depends_on`"),
+                );
+            } else if let Some(why) = never_holds(draft.rule, up, &can_fail, &can_skip) {
+                report.push(
+                    Draft::warning(
+                        Code::RULE_NEVER_HOLDS,
+                        format!("`{}` can never hold: {why}", draft.rule),
+                        at.clone(),
+                    )
+                    .absence()
+                    .help("this task would always be skipped"),
+                );
+            }
+        }
+        let is_noop = matches!(draft.kind, GraphKind::Noop);
+        let is_below_branch = up.iter().any(|(upstream, _)| {
+            graph
+                .drafts
+                .get(*upstream)
+                .is_none_or(|draft| !matches!(draft.kind, GraphKind::Noop | GraphKind::Process))
+        });
+        let can_be_ruled_out =
+            !matches!(draft.rule, TriggerRule::AllSuccess | TriggerRule::Always | TriggerRule::AllDone);
+        let (fails, skips) = (any(&can_fail), any(&can_skip));
+        if let Some(flag) = can_fail.get_mut(index) {
+            *flag = !is_noop || fails || can_be_ruled_out;
+        }
+        if let Some(flag) = can_skip.get_mut(index) {
+            *flag = !is_noop || skips || is_below_branch || can_be_ruled_out;
+        }
+    }
+}
+
+fn never_holds(
+    rule: TriggerRule,
+    up: &[(usize, Range<usize>)],
+    can_fail: &[bool],
+    can_skip: &[bool],
+) -> Option<&'static str> {
+    let all = |flags: &[bool]| up.iter().all(|(upstream, _)| flags.get(*upstream).copied().unwrap_or(true));
+    let any = |flags: &[bool]| up.iter().any(|(upstream, _)| flags.get(*upstream).copied().unwrap_or(true));
+    if up.is_empty() {
+        return None;
+    }
+    match rule {
+        TriggerRule::AllFailed if !all(can_fail) => Some("one of the upstreams cannot fail"),
+        TriggerRule::OneFailed if !any(can_fail) => Some("none of the upstreams can fail"),
+        TriggerRule::AllSkipped if !all(can_skip) => Some("one of the upstreams cannot be skipped"),
+        _ => None,
+    }
+}
+
+/// A join that waits for `all_success` below a branch is skipped whenever the branch skips one of its parents.
+fn check_joins(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
+    let order = graph.order();
+    let mut budget = JOIN_BUDGET;
+    let mut reported: BTreeSet<usize> = BTreeSet::new();
+    for branch in 0..graph.drafts.len() {
+        for choice in choices(graph, branch) {
+            if budget == 0 {
+                return;
+            }
+            for join in spoiled_joins(graph, branch, &choice, &order, &mut budget) {
+                if reported.insert(join) {
+                    report_join(graph, branch, join, report);
+                }
+            }
+        }
+    }
+}
+
+/// The sets of direct downstreams that a branch may follow.
+fn choices(graph: &Graph<'_, '_>, branch: usize) -> Vec<BTreeSet<usize>> {
+    match graph.drafts.get(branch).map(|draft| &draft.kind) {
+        Some(GraphKind::OpenBranch) => {
+            graph.down(branch).iter().map(|below| BTreeSet::from([*below])).collect()
+        }
+        Some(GraphKind::Branch(choices)) => choices
+            .iter()
+            .map(|choice| choice.targets.iter().filter_map(|(id, _)| graph.by_id.get(id).copied()).collect())
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The joins on the followed path that are skipped although nothing failed, when the branch takes `choice`.
+fn spoiled_joins(
+    graph: &Graph<'_, '_>,
+    branch: usize,
+    choice: &BTreeSet<usize>,
+    order: &[usize],
+    budget: &mut usize,
+) -> Vec<usize> {
+    let followed = closure(graph, choice.iter().copied(), budget);
+    let mut skipped: BTreeSet<usize> =
+        graph.down(branch).iter().copied().filter(|below| !followed.contains(below)).collect();
+    if skipped.is_empty() {
+        return Vec::new();
+    }
+    let below_branch = closure(graph, graph.down(branch).iter().copied(), budget);
+    let mut joins = Vec::new();
+    for index in order.iter().copied().filter(|index| below_branch.contains(index)) {
+        let Some(draft) = graph.drafts.get(index) else { continue };
+        let up = graph.up(index);
+        *budget = budget.saturating_sub(up.len());
+        if skipped.contains(&index) || draft.rule != TriggerRule::AllSuccess {
+            continue;
+        }
+        if up.iter().any(|(upstream, _)| skipped.contains(upstream)) {
+            skipped.insert(index);
+            let is_reached = up.iter().any(|(upstream, _)| {
+                !skipped.contains(upstream) && (followed.contains(upstream) || *upstream == branch)
+            });
+            if followed.contains(&index) && is_reached {
+                joins.push(index);
+            }
+        }
+    }
+    joins
+}
+
+fn report_join(graph: &Graph<'_, '_>, branch: usize, join: usize, report: &mut Report<'_>) {
+    let Some(draft) = graph.drafts.get(join) else { return };
+    let at = draft
+        .rule_at
+        .clone()
+        .or_else(|| draft.id.as_ref().map(|(_, at)| at.clone()))
+        .unwrap_or_else(|| draft.at.clone());
+    let name = graph.name(join);
+    let mut problem = Draft::warning(
+        Code::JOIN_BELOW_BRANCH,
+        format!("`{name}` is skipped whenever `{}` skips one of its upstreams", graph.name(branch)),
+        at,
+    )
+    .absence()
+    .label("waits for `all_success`")
+    .help("set `trigger_rule = \"none_failed_min_one_success\"` to run when the chosen side succeeded");
+    if let Some((_, at)) = graph.drafts.get(branch).and_then(|draft| draft.id.as_ref()) {
+        problem = problem.also(at.clone(), "the branch");
+    }
+    report.push(problem);
+}

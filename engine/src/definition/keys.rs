@@ -1,0 +1,371 @@
+//! The one table of every key that a DAG file may have.
+//!
+//! Validation, suggestions, `docs/dag-files.md` and the trigger form read it; nothing else lists keys. A key of
+//! a feature that is not built yet is in here too, so that it is refused by name and never ignored.
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use super::drift::{CategoricalMetric, Correction, FeatureRule, KsMethod, NumericMetric, PsiVariant};
+use crate::state::{TriggerRule, WeightRule};
+
+pub use super::key_table::KEYS;
+
+/// A table of a DAG file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableId {
+    /// The file itself.
+    Root,
+    /// `[dag]`.
+    Dag,
+    /// `schedule = { … }`.
+    Schedule,
+    /// `[params.NAME]`.
+    Param,
+    /// `[[task]]`, for every operator.
+    Task,
+    /// `[[task]]` with `operator = "command"`.
+    Command,
+    /// `[[task]]` with `operator = "branch"`.
+    Branch,
+    /// An arm of `branches`.
+    Arm,
+    /// `[[task]]` with `operator = "drift"`.
+    Drift,
+    /// `numeric` of a drift task.
+    Numeric,
+    /// `categorical` of a drift task.
+    Categorical,
+    /// `rule` of a drift task.
+    Rule,
+    /// `[[task]]` with `operator = "notify"`.
+    Notify,
+    /// `on_success` and `on_failure`.
+    Notification,
+}
+
+impl TableId {
+    /// Every table, in the order of the reference.
+    pub const ALL: &'static [Self] = &[
+        Self::Root,
+        Self::Dag,
+        Self::Schedule,
+        Self::Param,
+        Self::Task,
+        Self::Command,
+        Self::Branch,
+        Self::Arm,
+        Self::Drift,
+        Self::Numeric,
+        Self::Categorical,
+        Self::Rule,
+        Self::Notify,
+        Self::Notification,
+    ];
+
+    /// Returns how people call it.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Root => "the file",
+            Self::Dag => "`[dag]`",
+            Self::Schedule => "`schedule = { … }`",
+            Self::Param => "`[params.NAME]`",
+            Self::Task => "`[[task]]`",
+            Self::Command => "`[[task]]` with `operator = \"command\"`",
+            Self::Branch => "`[[task]]` with `operator = \"branch\"`",
+            Self::Arm => "an arm of `branches`",
+            Self::Drift => "`[[task]]` with `operator = \"drift\"`",
+            Self::Numeric => "`numeric` of a drift task",
+            Self::Categorical => "`categorical` of a drift task",
+            Self::Rule => "`rule` of a drift task",
+            Self::Notify => "`[[task]]` with `operator = \"notify\"`",
+            Self::Notification => "`on_success` and `on_failure`",
+        }
+    }
+
+    /// Returns the operator whose own keys the table holds.
+    #[must_use]
+    pub const fn operator(self) -> Option<&'static str> {
+        match self {
+            Self::Command => Some("command"),
+            Self::Branch => Some("branch"),
+            Self::Drift => Some("drift"),
+            Self::Notify => Some("notify"),
+            _ => None,
+        }
+    }
+}
+
+/// What a value must be.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A text without control characters that is not empty.
+    Line,
+    /// A text with placeholders that is not empty.
+    Template,
+    /// An id: `^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$`.
+    Name,
+    /// One of the words.
+    Word(fn() -> Vec<&'static str>),
+    /// A list of words without duplicates, at least one.
+    Words(fn() -> Vec<&'static str>),
+    /// `true` or `false`.
+    Bool,
+    /// An integer, ends included.
+    Int(i64, i64),
+    /// A number, ends included when the flag is set.
+    Float(f64, f64, bool),
+    /// A duration, both ends in seconds and included.
+    Duration(u64, u64),
+    /// A TOML date or date-time, or a string.
+    Date,
+    /// An IANA time zone.
+    Zone,
+    /// A list of texts without duplicates.
+    Lines,
+    /// An id or a list of ids without duplicates.
+    Names,
+    /// A list of exit codes 1–255 without duplicates.
+    ExitCodes,
+    /// A number of at least 1, or `true` for 2.
+    Backoff,
+    /// A table of environment variables.
+    Env,
+    /// A table with the keys of another.
+    Table(TableId),
+    /// A table, or a list of them.
+    Tables(TableId),
+    /// Checked where it is read; the text says what it is.
+    Special(&'static str),
+}
+
+impl Kind {
+    /// Says what the value is, for the reference and for messages.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Text | Self::Line => "a string".to_owned(),
+            Self::Template => "a string (template)".to_owned(),
+            Self::Name => "an id".to_owned(),
+            Self::Word(words) => one_of(&words()),
+            Self::Words(words) => format!("a list of {}", one_of(&words())),
+            Self::Bool => "`true` or `false`".to_owned(),
+            Self::Int(low, i64::MAX) => format!("an integer, at least {low}"),
+            Self::Int(low, high) => format!("an integer from {low} to {high}"),
+            Self::Float(low, high, false) if high.is_infinite() => format!("a number above {low}"),
+            Self::Float(low, high, true) if high.is_infinite() => format!("a number, at least {low}"),
+            Self::Float(low, high, true) => format!("a number from {low} to {high}"),
+            Self::Float(low, high, false) => format!("a number between {low} and {high}"),
+            Self::Duration(low, high) => {
+                format!(
+                    "a duration from {} to {}",
+                    super::values::show_seconds(low),
+                    super::values::show_seconds(high)
+                )
+            }
+            Self::Date => "a date or date-time".to_owned(),
+            Self::Zone => "an IANA time zone".to_owned(),
+            Self::Lines => "a list of strings".to_owned(),
+            Self::Names => "an id or a list of ids".to_owned(),
+            Self::ExitCodes => "a list of exit codes (1–255)".to_owned(),
+            Self::Backoff => "a number from 1 to 100, or `true`".to_owned(),
+            Self::Env => "a table of strings (templates)".to_owned(),
+            Self::Table(_) => "a table".to_owned(),
+            Self::Tables(_) => "a table or a list of tables".to_owned(),
+            Self::Special(text) => text.to_owned(),
+        }
+    }
+}
+
+pub(crate) fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// What a key means when it is absent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Default {
+    /// It must be given.
+    Required,
+    /// Nothing.
+    None,
+    /// A number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A truth value.
+    Bool(bool),
+    /// A text or word.
+    Text(&'static str),
+    /// A duration in seconds.
+    Seconds(u64),
+    /// Something that only words can say.
+    Said(&'static str),
+}
+
+/// Whether the feature behind a key exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It does.
+    Built,
+    /// Not yet; the text names the feature.
+    NotBuilt(&'static str),
+}
+
+/// One key.
+#[derive(Clone, Copy)]
+pub struct KeySpec {
+    /// The table that it stands in.
+    pub table: TableId,
+    /// Its name.
+    pub name: &'static str,
+    /// What its value must be.
+    pub kind: Kind,
+    /// What it means when absent.
+    pub default: Default,
+    /// What it does, one or two sentences.
+    pub doc: &'static str,
+    /// A value as it is written.
+    pub example: &'static str,
+    /// Whether it can be used.
+    pub status: Status,
+    /// Whether `default_args` may hold it.
+    pub in_default_args: bool,
+}
+
+pub(crate) const fn key(
+    table: TableId,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> KeySpec {
+    KeySpec { table, name, kind, default, doc, example, status: Status::Built, in_default_args: false }
+}
+
+impl KeySpec {
+    pub(crate) const fn not_built(mut self, feature: &'static str) -> Self {
+        self.status = Status::NotBuilt(feature);
+        self
+    }
+
+    pub(crate) const fn default_arg(mut self) -> Self {
+        self.in_default_args = true;
+        self
+    }
+}
+
+/// Operators that are planned and refused by name.
+pub const NOT_BUILT_OPERATORS: &[&str] = &[
+    "python",
+    "http",
+    "sql",
+    "short_circuit",
+    "latest_only",
+    "trigger_dag",
+    "file_sensor",
+    "http_sensor",
+    "sql_sensor",
+    "dag_run_sensor",
+    "time_sensor",
+    "approval",
+    "validate",
+    "gate",
+    "mlflow",
+    "canary",
+];
+
+/// Operators that exist.
+pub const OPERATORS: &[&str] = &["command", "noop", "branch", "drift", "notify"];
+
+/// Words of Airflow and of other tools, with the key that does the same here.
+pub(crate) const ALIASES: &[(&str, &str)] = &[
+    ("schedule_interval", "schedule"),
+    ("cron", "schedule"),
+    ("dag_id", "id"),
+    ("task_id", "id"),
+    ("name", "id"),
+    ("bash_command", "command"),
+    ("cmd", "command"),
+    ("script", "command"),
+    ("run", "command"),
+    ("concurrency", "max_active_tasks"),
+    ("execution_timeout", "timeout"),
+    ("dagrun_timeout", "run_timeout"),
+    ("upstream", "depends_on"),
+    ("upstream_task_ids", "depends_on"),
+    ("needs", "depends_on"),
+    ("after", "depends_on"),
+    ("dependencies", "depends_on"),
+    ("max_active_tis_per_dag", "max_active_per_dag"),
+    ("max_active_tis_per_dagrun", "max_active_per_run"),
+    ("retry_exponential_backoff", "retry_backoff"),
+    ("doc_md", "doc"),
+    ("on_failure_callback", "on_failure"),
+    ("on_success_callback", "on_success"),
+    ("priority", "priority_weight"),
+    ("tz", "timezone"),
+    ("type", "operator"),
+    ("environment", "env"),
+    ("url", "webhook"),
+    ("text", "message"),
+    ("pvalue", "p_value"),
+    ("threshold", "p_value"),
+];
+
+pub(crate) fn words_of<T: Copy>(all: &'static [T], word: fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().map(|value| word(*value)).collect()
+}
+
+macro_rules! words {
+    ($($name:ident: $type:ident;)+) => {
+        $(pub(crate) fn $name() -> Vec<&'static str> { words_of($type::ALL, $type::as_str) })+
+    };
+}
+
+words! {
+    trigger_rules: TriggerRule;
+    weight_rules: WeightRule;
+    numeric_metrics: NumericMetric;
+    categorical_metrics: CategoricalMetric;
+    psi_variants: PsiVariant;
+    ks_methods: KsMethod;
+    feature_rules: FeatureRule;
+    corrections: Correction;
+}
+
+type Index = BTreeMap<&'static str, Vec<&'static KeySpec>>;
+
+fn index() -> &'static Index {
+    static INDEX: OnceLock<Index> = OnceLock::new();
+    INDEX.get_or_init(|| {
+        let mut index = Index::new();
+        for spec in KEYS {
+            index.entry(spec.name).or_default().push(spec);
+        }
+        index
+    })
+}
+
+/// Returns the keys of that name in all tables.
+#[must_use]
+pub fn named(name: &str) -> &'static [&'static KeySpec] {
+    index().get(name).map_or(&[], Vec::as_slice)
+}
+
+/// Returns the key of a table.
+#[must_use]
+pub fn find(table: TableId, name: &str) -> Option<&'static KeySpec> {
+    named(name).iter().find(|spec| spec.table == table).copied()
+}
+
+/// Returns every key of a table, in the order of the reference.
+pub fn of_table(table: TableId) -> impl Iterator<Item = &'static KeySpec> {
+    KEYS.iter().filter(move |spec| spec.table == table)
+}

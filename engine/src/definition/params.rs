@@ -1,0 +1,260 @@
+//! `[params.NAME]`: declared parameters and their schemas.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value as Json};
+
+use super::{
+    code::Code,
+    fields::{Fields, Mode, wrong_type},
+    keys::{TableId, one_of},
+    model::Param,
+    problem::{Draft, Report},
+    schema::{type_of, types, violations},
+    suggest::{nearest, shown},
+    syntax::{Node, Table, Value},
+};
+
+const TYPES: &[&str] = &["string", "integer", "number", "boolean", "array", "object", "null"];
+const FOR_NUMBERS: &[&str] = &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
+const FOR_STRINGS: &[&str] = &["minLength", "maxLength", "format"];
+const FOR_ARRAYS: &[&str] = &["minItems", "maxItems", "uniqueItems", "items"];
+
+/// Reads the parameters in file order. `is_scheduled`: runs start without a person, so defaults are needed.
+pub(crate) fn read(table: &Table<'_>, is_scheduled: bool, report: &mut Report<'_>) -> Vec<Param> {
+    let mut params = Vec::new();
+    for entry in &table.entries {
+        let name = entry.key.as_ref();
+        let is_name = name
+            .chars()
+            .enumerate()
+            .all(|(i, c)| c == '_' || c.is_ascii_alphabetic() || (i > 0 && c.is_ascii_digit()));
+        if name.is_empty() || name.len() > 200 || !is_name {
+            report.push(
+                Draft::error(
+                    Code::BAD_PARAM_NAME,
+                    format!("templates cannot use a parameter named `{}`", shown(name)),
+                    entry.key_span.clone(),
+                )
+                .help("use letters, digits and `_`, and do not begin with a digit"),
+            );
+        }
+        match &entry.node.value {
+            Value::Table(inner) => {
+                let at = if inner.is_inline() { entry.key_span.clone() } else { entry.node.span.clone() };
+                let schema = schema(inner, at.clone(), name, report);
+                if is_scheduled && inner.get("default").is_none() {
+                    report.push(
+                        Draft::error(Code::PARAM_WITHOUT_DEFAULT, format!("`{}` has no default, but the DAG has a schedule", shown(name)), at)
+                            .absence()
+                            .help("add `default = …`: nobody is there to give a value when the schedule starts a run"),
+                    );
+                }
+                params.push(Param { name: name.to_owned(), schema });
+            }
+            Value::Broken => {}
+            _ => {
+                let message = format!(
+                    "`{}` must be a table of schema keywords, not {}",
+                    shown(name),
+                    entry.node.value.type_name()
+                );
+                report.push(
+                    Draft::error(Code::WRONG_TYPE, message, entry.node.span.clone())
+                        .help(format!("write `[params.{}]` and under it `default = …`", shown(name))),
+                );
+            }
+        }
+    }
+    params
+}
+
+fn schema(table: &Table<'_>, at: Range<usize>, name: &str, report: &mut Report<'_>) -> Map<String, Json> {
+    let had_errors = report.error_count();
+    let fields = Fields::read(table, at, &[TableId::Param], Mode::Strict, report);
+    let mut schema = Map::new();
+    for entry in &table.entries {
+        let key = entry.key.as_ref();
+        if fields.field(key).is_none_or(|field| field.value.is_none()) {
+            continue;
+        }
+        if !keyword(key, &entry.node, report) {
+            continue;
+        }
+        let value = match (&entry.node.value, key) {
+            (Value::Table(inner), "items") => {
+                Json::Object(self::schema(inner, entry.node.span.clone(), name, report))
+            }
+            _ => json(&entry.node),
+        };
+        schema.insert(key.to_owned(), value);
+    }
+    if let (None, Some(default)) = (schema.get("type"), schema.get("default")) {
+        schema.insert("type".to_owned(), Json::String(type_of(default).to_owned()));
+    }
+    if report.error_count() == had_errors {
+        consistent(table, &schema, name, report);
+    }
+    schema
+}
+
+/// Checks the value of a keyword by itself.
+fn keyword(key: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
+    match (key, &node.value) {
+        ("type", Value::String(text)) => type_word(text, node, report),
+        ("type", Value::Array { items, .. }) if !items.is_empty() => {
+            items.iter().fold(true, |good, item| match &item.value {
+                Value::String(text) => type_word(text, item, report) && good,
+                _ => {
+                    wrong_type("an element of type", "a string", item, report);
+                    false
+                }
+            })
+        }
+        ("enum", Value::Array { items, .. }) if items.is_empty() => {
+            report.push(Draft::error(Code::EMPTY_VALUE, "`enum` must not be empty", node.span.clone()));
+            false
+        }
+        ("enum" | "examples", Value::Array { .. }) => true,
+        (
+            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf",
+            Value::Integer(_) | Value::Float(_),
+        ) => {
+            let number = json(node).as_f64();
+            let is_good = number.is_some_and(|number| key != "multipleOf" || number > 0.0);
+            if !is_good {
+                let range = if key == "multipleOf" { "a number above 0" } else { "a finite number" };
+                report.push(Draft::error(
+                    Code::NUMBER_RANGE,
+                    format!("`{key}` must be {range}"),
+                    node.span.clone(),
+                ));
+            }
+            is_good
+        }
+        ("minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf", _) => {
+            wrong_type(key, "a number", node, report);
+            false
+        }
+        ("type", _) => {
+            wrong_type(key, "a type word or a list of them", node, report);
+            false
+        }
+        ("enum" | "examples", _) => {
+            wrong_type(key, "a list", node, report);
+            false
+        }
+        ("default", Value::Float(value)) if !value.is_finite() => {
+            report.push(Draft::error(
+                Code::NUMBER_RANGE,
+                "`default` must be a finite number",
+                node.span.clone(),
+            ));
+            false
+        }
+        _ => true,
+    }
+}
+
+fn type_word(text: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
+    if TYPES.contains(&text) {
+        return true;
+    }
+    let alias = match text {
+        "str" | "text" => Some("string"),
+        "int" => Some("integer"),
+        "float" | "double" => Some("number"),
+        "bool" => Some("boolean"),
+        "list" => Some("array"),
+        "dict" | "table" | "map" => Some("object"),
+        _ => None,
+    };
+    let draft = Draft::error(
+        Code::UNKNOWN_WORD,
+        format!("`type` does not know `{}`", shown(text)),
+        node.span.clone(),
+    );
+    report.push(match alias.or_else(|| nearest(text, TYPES.iter().copied())) {
+        Some(near) => draft.help(format!("did you mean `{near}`?")).suggest(Some(format!("\"{near}\""))),
+        None => draft.help(format!("it is {}", one_of(TYPES))),
+    });
+    false
+}
+
+/// Checks the keywords against each other.
+fn consistent(table: &Table<'_>, schema: &Map<String, Json>, name: &str, report: &mut Report<'_>) {
+    let types = types(schema);
+    let groups: [(&[&str], &[&str]); 3] =
+        [(FOR_NUMBERS, &["number", "integer"]), (FOR_STRINGS, &["string"]), (FOR_ARRAYS, &["array"])];
+    for (keywords, wanted) in groups {
+        if types.is_empty() || types.iter().any(|word| wanted.contains(word)) {
+            continue;
+        }
+        for entry in table.entries.iter().filter(|entry| keywords.contains(&entry.key.as_ref())) {
+            let message = format!("`{}` does not apply to the type {}", entry.key, types.join(" or "));
+            report.push(
+                Draft::error(Code::KEYWORD_FOR_OTHER_TYPE, message, entry.key_span.clone())
+                    .help(format!("it is for {}", wanted.join(" and "))),
+            );
+        }
+    }
+    for (low, high, is_open) in [
+        ("minimum", "maximum", false),
+        ("exclusiveMinimum", "maximum", true),
+        ("minimum", "exclusiveMaximum", true),
+        ("exclusiveMinimum", "exclusiveMaximum", true),
+        ("minLength", "maxLength", false),
+        ("minItems", "maxItems", false),
+    ] {
+        let bound = |key: &str| Some((schema.get(key)?.as_f64()?, table.get(key)?));
+        if let (Some((least, from)), Some((most, to))) = (bound(low), bound(high))
+            && (least > most || (is_open && least >= most))
+        {
+            report.push(
+                Draft::error(
+                    Code::CONTRADICTORY_BOUNDS,
+                    format!("no value is between `{low}` and `{high}`"),
+                    to.node.span.clone(),
+                )
+                .label(format!("at most {most}"))
+                .also(from.node.span.clone(), format!("at least {least}")),
+            );
+        }
+    }
+    if let Some(entry) = table.get("enum")
+        && let (Value::Array { items, .. }, Some(Json::Array(values))) =
+            (&entry.node.value, schema.get("enum"))
+    {
+        let mut others = schema.clone();
+        others.remove("enum");
+        for (item, value) in items.iter().zip(values) {
+            for message in violations(&others, value, "the value") {
+                report.push(Draft::error(Code::ENUM_BREAKS_SCHEMA, message, item.span.clone()));
+            }
+        }
+    }
+    if let (Some(default), Some(entry)) = (schema.get("default"), table.get("default")) {
+        for message in violations(schema, default, "the default") {
+            report.push(
+                Draft::error(Code::DEFAULT_BREAKS_SCHEMA, message, entry.node.span.clone())
+                    .help(format!("every run that gives no `{}` would be refused", shown(name))),
+            );
+        }
+    }
+}
+
+/// Turns a TOML value into JSON; dates become text.
+pub(crate) fn json(node: &Node<'_>) -> Json {
+    match &node.value {
+        Value::String(text) => Json::String(text.to_string()),
+        Value::Integer(value) => Json::from(*value),
+        Value::Float(value) => Json::from(*value),
+        Value::Boolean(value) => Json::Bool(*value),
+        Value::Datetime(value) => Json::String(value.to_string()),
+        Value::Array { items, .. } => Json::Array(items.iter().map(json).collect()),
+        Value::Table(table) => Json::Object(
+            table.entries.iter().map(|entry| (entry.key.to_string(), json(&entry.node))).collect(),
+        ),
+        Value::Broken => Json::Null,
+    }
+}

@@ -1,0 +1,260 @@
+//! `schedule`, `timetable`, and the dates that bound them.
+
+use std::ops::Range;
+
+use super::{
+    code::Code,
+    fields::{Fields, Mode, wrong_type},
+    keys::TableId,
+    model::{Schedule, TimetableKind},
+    problem::{Draft, Report},
+    suggest::{nearest, shown},
+    syntax::{Node, Value},
+    values::{Instant, instant},
+};
+
+/// Presets and the cron expressions that they stand for.
+const PRESETS: &[(&str, &str)] = &[
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@quarterly", "0 0 1 */3 *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
+
+/// Reads the schedule. `None` when it is wrong, which has been reported.
+pub(crate) fn schedule(dag: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<Schedule> {
+    let Some(node) = dag.node("schedule") else { return Some(Schedule::Never) };
+    match &node.value {
+        Value::String(text) => match text.trim() {
+            "@once" => Some(Schedule::Once),
+            "@continuous" => Some(Schedule::Continuous),
+            _ => cron(text, node, report).map(|cron| Schedule::Cron(vec![cron])),
+        },
+        Value::Array { items, is_tables: false } => crons(items, node, report),
+        Value::Table(table) => {
+            let fields = Fields::read(table, node.span.clone(), &[TableId::Schedule], Mode::Strict, report);
+            from_table(&fields, report)
+        }
+        _ => {
+            wrong_type(
+                "schedule",
+                "a preset, a cron expression, a list of cron expressions, or a table",
+                node,
+                report,
+            );
+            None
+        }
+    }
+}
+
+fn from_table(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<Schedule> {
+    let (every, cron_key) = (fields.field("every"), fields.field("cron"));
+    match (every, cron_key) {
+        (Some(_), None) => fields.duration("every").map(Schedule::Every),
+        (None, Some(field)) => match &field.node.value {
+            Value::String(text) => cron(text, field.node, report).map(|cron| Schedule::Cron(vec![cron])),
+            Value::Array { items, is_tables: false } => crons(items, field.node, report),
+            _ => {
+                wrong_type("cron", "a cron expression or a list of them", field.node, report);
+                None
+            }
+        },
+        (Some(every), Some(cron)) => {
+            report.push(
+                Draft::error(
+                    Code::SCHEDULE_TABLE,
+                    "`every` and `cron` exclude each other",
+                    cron.key_span.clone(),
+                )
+                .also(every.key_span.clone(), "the other one")
+                .help("keep one of them"),
+            );
+            None
+        }
+        (None, None) => {
+            report.push(
+                Draft::error(
+                    Code::SCHEDULE_TABLE,
+                    "the schedule says neither `every` nor `cron`",
+                    fields.at.clone(),
+                )
+                .absence()
+                .help("write `schedule = { every = \"15m\" }`"),
+            );
+            None
+        }
+    }
+}
+
+fn crons(items: &[Node<'_>], node: &Node<'_>, report: &mut Report<'_>) -> Option<Schedule> {
+    if items.is_empty() {
+        report.push(
+            Draft::error(Code::EMPTY_VALUE, "`schedule` must not be an empty list", node.span.clone())
+                .help("leave the key out for a DAG that only triggers start"),
+        );
+        return None;
+    }
+    let mut out = Vec::new();
+    let mut is_good = true;
+    for item in items {
+        match &item.value {
+            Value::String(text) => match cron(text, item, report) {
+                Some(cron) => out.push(cron),
+                None => is_good = false,
+            },
+            _ => {
+                wrong_type("an element of schedule", "a cron expression", item, report);
+                is_good = false;
+            }
+        }
+    }
+    // A union has no order and no repetition: the canonical form must not either.
+    out.sort_unstable();
+    out.dedup();
+    is_good.then_some(Schedule::Cron(out))
+}
+
+/// Checks one expression and returns it in canonical form: presets expanded, single blanks.
+fn cron(text: &str, node: &Node<'_>, report: &mut Report<'_>) -> Option<String> {
+    let at = node.span.clone();
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        report.push(
+            Draft::error(Code::EMPTY_VALUE, "`schedule` must not be empty", at)
+                .help("leave the key out for a DAG that only triggers start"),
+        );
+        return None;
+    }
+    if trimmed.starts_with('@') {
+        if let Some((_, cron)) = PRESETS.iter().find(|(name, _)| *name == trimmed) {
+            return Some((*cron).to_owned());
+        }
+        let names = PRESETS.iter().map(|(name, _)| *name).chain(["@once", "@continuous"]);
+        let near = nearest(trimmed, names);
+        let draft = Draft::error(Code::BAD_CRON, format!("there is no preset `{}`", shown(trimmed)), at);
+        report.push(match near {
+            Some(near) => draft.help(format!("did you mean `{near}`?")).suggest(Some(format!("\"{near}\""))),
+            None if matches!(trimmed, "@none" | "@never") => draft.help("leave the key out for a DAG that only triggers start"),
+            None => draft.help("presets are @hourly, @daily, @midnight, @weekly, @monthly, @quarterly, @yearly, @annually, @once, @continuous"),
+        });
+        return None;
+    }
+    let fields: Vec<&str> = trimmed.split_whitespace().collect();
+    if !(5..=6).contains(&fields.len()) {
+        let message = format!(
+            "a cron expression has five fields, or six with leading seconds; this one has {}",
+            fields.len()
+        );
+        report.push(
+            Draft::error(Code::BAD_CRON, message, at)
+                .help("minute hour day-of-month month day-of-week, such as `0 6 * * MON-FRI`"),
+        );
+        return None;
+    }
+    Some(fields.join(" "))
+}
+
+/// Reads the time zone. UTC when it is wrong, which has been reported.
+pub(crate) fn timezone(dag: &Fields<'_, '_>, report: &mut Report<'_>) -> chrono_tz::Tz {
+    let name = dag.text_or_default("timezone");
+    if let Ok(zone) = name.parse::<chrono_tz::Tz>() {
+        return zone;
+    }
+    let at = dag.field("timezone").map_or(0..0, |field| field.node.span.clone());
+    let draft = Draft::error(Code::UNKNOWN_TIMEZONE, format!("there is no time zone `{}`", shown(name)), at);
+    let near = nearest(name, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+    report.push(match near {
+        Some(near) => draft.help(format!("did you mean `{near}`?")).suggest(Some(format!("\"{near}\""))),
+        None => draft.help("use an IANA name such as \"Europe/Berlin\" or \"UTC\""),
+    });
+    chrono_tz::UTC
+}
+
+/// Reads `start_date` or `end_date`.
+pub(crate) fn date(
+    dag: &Fields<'_, '_>,
+    name: &str,
+    zone: chrono_tz::Tz,
+    report: &mut Report<'_>,
+) -> Option<(Instant, Range<usize>)> {
+    let node = dag.node(name)?;
+    let parsed = match &node.value {
+        Value::Datetime(value) => instant(value, zone),
+        Value::String(text) => {
+            text.trim().parse::<toml::value::Datetime>().ok().and_then(|value| instant(&value, zone))
+        }
+        _ => None,
+    };
+    let Some(found) = parsed else {
+        report.push(
+            Draft::error(Code::BAD_DATE, format!("`{name}` is not a date"), node.span.clone()).help(
+                "write 2026-01-31, 2026-01-31T06:00:00 (in the DAG's time zone) or 2026-01-31T06:00:00Z",
+            ),
+        );
+        return None;
+    };
+    if found.is_in_gap {
+        report.push(
+            Draft::warning(
+                Code::LOCAL_TIME_GAP,
+                format!("{zone} passes over this time; {} is used", found.utc.to_rfc3339()),
+                node.span.clone(),
+            )
+            .help("choose another time, or write an offset"),
+        );
+    }
+    Some((found, node.span.clone()))
+}
+
+/// Checks what the keys of the schedule say together.
+pub(crate) fn check_together(
+    dag: &Fields<'_, '_>,
+    schedule: Option<&Schedule>,
+    timetable: TimetableKind,
+    start: Option<&(Instant, Range<usize>)>,
+    end: Option<&(Instant, Range<usize>)>,
+    report: &mut Report<'_>,
+) {
+    if let (Some((start, start_at)), Some((end, end_at))) = (start, end)
+        && end.utc < start.utc
+    {
+        report.push(
+            Draft::error(Code::END_BEFORE_START, "`end_date` is before `start_date`", end_at.clone())
+                .label("ends here")
+                .also(start_at.clone(), "starts here"),
+        );
+    }
+    if let Some(field) = dag.field("catchup")
+        && dag.bool("catchup")
+        && dag.field("start_date").is_none()
+    {
+        report.push(
+            Draft::warning(
+                Code::CATCHUP_WITHOUT_START,
+                "`catchup` has no `start_date` to catch up from",
+                field.key_span.clone(),
+            )
+            .absence()
+            .help("add `start_date`, or leave `catchup` out"),
+        );
+    }
+    let has_intervals = matches!(schedule, None | Some(Schedule::Cron(_) | Schedule::Every(_)));
+    if let Some(field) = dag.field("timetable")
+        && timetable == TimetableKind::Interval
+        && !has_intervals
+    {
+        report.push(
+            Draft::warning(
+                Code::NO_INTERVAL,
+                "this schedule has no data intervals, so `timetable` changes nothing",
+                field.node.span.clone(),
+            )
+            .absence()
+            .help("leave `timetable` out, or give a cron or `every` schedule"),
+        );
+    }
+}

@@ -1,0 +1,588 @@
+//! From bytes to a tree of nodes with places.
+//!
+//! Built on the events of `toml_parser` (the parser inside the `toml` crate) instead of its `DeTable`: the tree
+//! keeps the file's order, both places of a duplicate, dotted keys of any length without recursion, and turns
+//! every fault into a coded problem without reading message texts.
+
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+
+use toml::value::Datetime;
+use toml_parser::{
+    Expected, ParseError, Source,
+    decoder::ScalarKind,
+    parser::{Event, EventKind, RecursionGuard, ValidateWhitespace, parse_document},
+};
+
+use super::{
+    code::Code,
+    problem::{Draft, Report},
+    suggest::shown,
+};
+
+/// How deep values and tables may nest.
+const MAX_DEPTH: usize = 32;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node<'a> {
+    /// The value's bytes; for a table with a header, the header's.
+    pub(crate) span: Range<usize>,
+    pub(crate) value: Value<'a>,
+}
+
+/// A TOML value.
+#[derive(Clone, Debug)]
+pub(crate) enum Value<'a> {
+    String(Cow<'a, str>),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    Datetime(Datetime),
+    /// `is_tables`: written with `[[header]]`s.
+    Array {
+        items: Vec<Node<'a>>,
+        is_tables: bool,
+    },
+    Table(Table<'a>),
+    /// Already reported; nothing more is said about it.
+    Broken,
+}
+
+impl Value<'_> {
+    /// Names the type for messages.
+    pub(crate) const fn type_name(&self) -> &'static str {
+        match self {
+            Self::String(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a number",
+            Self::Boolean(_) => "a boolean",
+            Self::Datetime(_) => "a date",
+            Self::Array { is_tables: true, .. } => "a list of tables",
+            Self::Array { .. } => "a list",
+            Self::Table(_) => "a table",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TableKind {
+    /// Made by a longer header below it.
+    Implicit,
+    /// Made by a dotted key.
+    Dotted,
+    Header,
+    Inline,
+}
+
+/// The entries of a table in file order.
+#[derive(Clone, Debug)]
+pub(crate) struct Table<'a> {
+    pub(crate) entries: Vec<Entry<'a>>,
+    index: BTreeMap<Cow<'a, str>, usize>,
+    kind: TableKind,
+}
+
+/// A key with its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) key: Cow<'a, str>,
+    pub(crate) key_span: Range<usize>,
+    pub(crate) node: Node<'a>,
+}
+
+impl<'a> Table<'a> {
+    const fn new(kind: TableKind) -> Self {
+        Self { entries: Vec::new(), index: BTreeMap::new(), kind }
+    }
+
+    /// Returns the entry of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&Entry<'a>> {
+        self.index.get(key).and_then(|index| self.entries.get(*index))
+    }
+
+    fn insert(&mut self, key: Key<'a>, node: Node<'a>) -> usize {
+        let index = self.entries.len();
+        self.index.insert(key.text.clone(), index);
+        self.entries.push(Entry { key: key.text, key_span: key.span, node });
+        index
+    }
+
+    /// Whether it was written as `{ … }`.
+    pub(crate) fn is_inline(&self) -> bool {
+        self.kind == TableKind::Inline
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Key<'a> {
+    text: Cow<'a, str>,
+    span: Range<usize>,
+}
+
+/// The tree and where it is broken.
+pub(crate) struct Parsed<'a> {
+    pub(crate) root: Table<'a>,
+    /// The places of syntax errors; empty when the file is well-formed TOML.
+    pub(crate) syntax_errors: Vec<Range<usize>>,
+}
+
+/// Parses a document. Every fault goes to the report.
+pub(crate) fn parse<'a>(text: &'a str, report: &mut Report<'_>) -> Parsed<'a> {
+    let source = Source::new(text);
+    let tokens = source.lex().into_vec();
+    let mut events: Vec<Event> = Vec::with_capacity(tokens.len());
+    let mut too_deep: Vec<Range<usize>> = Vec::new();
+    let mut errors: Vec<ParseError> = Vec::new();
+    let mut depth = 0usize;
+    {
+        let mut sink = |event: Event| {
+            match event.kind() {
+                EventKind::ArrayOpen | EventKind::InlineTableOpen => {
+                    depth += 1;
+                    if depth == MAX_DEPTH + 1 {
+                        too_deep.push(event.span().start()..event.span().end());
+                    }
+                }
+                EventKind::ArrayClose | EventKind::InlineTableClose => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            events.push(event);
+        };
+        let mut receiver = ValidateWhitespace::new(&mut sink, source);
+        let mut receiver = RecursionGuard::new(&mut receiver, u32::try_from(MAX_DEPTH).unwrap_or(u32::MAX));
+        parse_document(&tokens, &mut receiver, &mut errors);
+    }
+    let mut builder =
+        Builder { source, events: &events, at: 0, errors, report, root: Table::new(TableKind::Header) };
+    builder.document();
+    let Builder { errors, root, .. } = builder;
+    let mut syntax_errors = report_syntax(text, errors, &too_deep, report);
+    for place in too_deep {
+        report.push(
+            Draft::error(Code::TOO_DEEP, format!("nested deeper than {MAX_DEPTH} levels"), place.clone())
+                .label("one level too many"),
+        );
+        syntax_errors.push(place);
+    }
+    Parsed { root, syntax_errors }
+}
+
+/// Reports the first syntax error of each line: what follows on the line is a consequence.
+fn report_syntax(
+    text: &str,
+    mut errors: Vec<ParseError>,
+    too_deep: &[Range<usize>],
+    report: &mut Report<'_>,
+) -> Vec<Range<usize>> {
+    let place = |error: &ParseError| {
+        error.unexpected().or(error.context()).map_or(0..0, |span| span.start()..span.end())
+    };
+    errors.sort_by_key(|error| place(error).start);
+    let mut kept: Vec<Range<usize>> = Vec::new();
+    for error in errors {
+        let at = place(&error);
+        let is_same_line = kept.last().is_some_and(|last| {
+            text.get(last.start.min(at.start)..at.start).is_some_and(|between| !between.contains('\n'))
+        });
+        if is_same_line || too_deep.iter().any(|deep| at.start >= deep.start) {
+            continue;
+        }
+        let mut message = shown(error.description());
+        if let Some(expected) = error.expected().filter(|expected| !expected.is_empty()) {
+            let words: Vec<String> = expected.iter().map(expected_text).collect();
+            message = format!("{message}, expected {}", words.join(" or "));
+        }
+        report.push(Draft::error(Code::SYNTAX, message, at.clone()));
+        kept.push(at);
+    }
+    kept
+}
+
+fn expected_text(expected: &Expected) -> String {
+    match expected {
+        Expected::Literal("\n") => "a line end".to_owned(),
+        Expected::Literal(text) => format!("`{}`", text.escape_debug()),
+        Expected::Description(text) => (*text).to_owned(),
+        _ => "something else".to_owned(),
+    }
+}
+
+struct Builder<'a, 'b, 'r> {
+    source: Source<'a>,
+    events: &'b [Event],
+    at: usize,
+    errors: Vec<ParseError>,
+    report: &'b mut Report<'r>,
+    root: Table<'a>,
+}
+
+impl<'a> Builder<'a, '_, '_> {
+    fn next(&mut self) -> Option<Event> {
+        let event = self.events.get(self.at).copied();
+        self.at += usize::from(event.is_some());
+        event
+    }
+
+    fn document(&mut self) {
+        // Where keys go: positions from the root downwards, or nowhere after a header that was refused.
+        let mut current: Option<Vec<usize>> = Some(Vec::new());
+        while let Some(event) = self.next() {
+            match event.kind() {
+                EventKind::StdTableOpen | EventKind::ArrayTableOpen => current = self.header(event),
+                EventKind::SimpleKey => {
+                    let path = self.key_path(event, EventKind::KeyValSep);
+                    let Some(path) = path else { continue };
+                    let Some(node) = self.value() else { continue };
+                    let mut detached = Table::new(TableKind::Header);
+                    let table = match &current {
+                        Some(steps) => walk(&mut self.root, steps),
+                        None => Some(&mut detached),
+                    };
+                    if let Some(table) = table {
+                        put(table, path, node, self.report);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads a dotted key that begins with `first` up to and including the event `end`.
+    fn key_path(&mut self, first: Event, end: EventKind) -> Option<Vec<Key<'a>>> {
+        let mut path = vec![self.key(first)];
+        loop {
+            match self.events.get(self.at)?.kind() {
+                EventKind::SimpleKey => {
+                    let event = self.next()?;
+                    if path.len() <= MAX_DEPTH {
+                        path.push(self.key(event));
+                    }
+                }
+                EventKind::KeySep | EventKind::Whitespace => self.at += 1,
+                kind if kind == end => {
+                    self.at += 1;
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        if path.len() > MAX_DEPTH {
+            let span = path.first()?.span.clone();
+            self.report.push(Draft::error(
+                Code::TOO_DEEP,
+                format!("this key is nested deeper than {MAX_DEPTH} levels"),
+                span,
+            ));
+            return None;
+        }
+        Some(path)
+    }
+
+    fn key(&mut self, event: Event) -> Key<'a> {
+        let mut text = Cow::Borrowed("");
+        if let Some(raw) = self.source.get(event) {
+            raw.decode_key(&mut text, &mut self.errors);
+        }
+        Key { text, span: event.span().start()..event.span().end() }
+    }
+
+    fn header(&mut self, open: Event) -> Option<Vec<usize>> {
+        let is_array = open.kind() == EventKind::ArrayTableOpen;
+        let end = if is_array { EventKind::ArrayTableClose } else { EventKind::StdTableClose };
+        while self.events.get(self.at).is_some_and(|event| event.kind() == EventKind::Whitespace) {
+            self.at += 1;
+        }
+        let first = self.next().filter(|event| event.kind() == EventKind::SimpleKey)?;
+        let mut path = self.key_path(first, end)?;
+        let close = self.events.get(self.at.saturating_sub(1)).map_or(open.span().end(), |e| e.span().end());
+        let span = open.span().start()..close;
+        let last = path.pop()?;
+        let mut steps = Vec::new();
+        let mut table = &mut self.root;
+        for key in path {
+            let (index, next) = descend(table, key, TableKind::Implicit, self.report)?;
+            steps.push(index);
+            table = next;
+        }
+        let fresh = Node { span: span.clone(), value: Value::Table(Table::new(TableKind::Header)) };
+        let Some(&index) = table.index.get(&last.text) else {
+            let value =
+                if is_array { Value::Array { items: vec![fresh], is_tables: true } } else { fresh.value };
+            steps.push(table.insert(last, Node { span, value }));
+            return Some(steps);
+        };
+        steps.push(index);
+        let entry = table.entries.get_mut(index)?;
+        match &mut entry.node.value {
+            Value::Array { items, is_tables: true } if is_array => {
+                items.push(fresh);
+                return Some(steps);
+            }
+            Value::Table(existing) if !is_array && existing.kind == TableKind::Implicit => {
+                existing.kind = TableKind::Header;
+                entry.node.span = span;
+                entry.key_span = last.span;
+                return Some(steps);
+            }
+            _ => {}
+        }
+        let mixed = matches!(
+            (&entry.node.value, is_array),
+            (Value::Table(_), true) | (Value::Array { is_tables: true, .. }, false)
+        );
+        let name = shown(&last.text);
+        let draft = Draft::error(Code::DUPLICATE_KEY, format!("`{name}` is defined twice"), last.span)
+            .label("defined again here")
+            .also(entry.key_span.clone(), "first defined here");
+        self.report.push(if mixed {
+            draft.help(format!("write `[[{name}]]` in every place, one for each element of the list"))
+        } else {
+            draft.help("keep one of the two")
+        });
+        None
+    }
+
+    /// Reads a value; white space before it is passed over.
+    fn value(&mut self) -> Option<Node<'a>> {
+        loop {
+            let event = self.next()?;
+            match event.kind() {
+                EventKind::Whitespace => {}
+                EventKind::Scalar => return Some(self.scalar(event)),
+                EventKind::ArrayOpen => return Some(self.array(event)),
+                EventKind::InlineTableOpen => return Some(self.inline_table(event)),
+                _ => {
+                    self.at -= 1;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn array(&mut self, open: Event) -> Node<'a> {
+        let mut items = Vec::new();
+        let mut end = open.span().end();
+        while let Some(event) = self.next() {
+            match event.kind() {
+                EventKind::Scalar => items.push(self.scalar(event)),
+                EventKind::ArrayOpen => items.push(self.array(event)),
+                EventKind::InlineTableOpen => items.push(self.inline_table(event)),
+                EventKind::ArrayClose => {
+                    end = event.span().end();
+                    break;
+                }
+                EventKind::ValueSep
+                | EventKind::Whitespace
+                | EventKind::Comment
+                | EventKind::Newline
+                | EventKind::Error => {}
+                _ => {
+                    self.at -= 1;
+                    break;
+                }
+            }
+            end = event.span().end();
+        }
+        Node { span: open.span().start()..end, value: Value::Array { items, is_tables: false } }
+    }
+
+    fn inline_table(&mut self, open: Event) -> Node<'a> {
+        let mut table = Table::new(TableKind::Inline);
+        let mut end = open.span().end();
+        while let Some(event) = self.next() {
+            match event.kind() {
+                EventKind::SimpleKey => {
+                    if let Some(path) = self.key_path(event, EventKind::KeyValSep)
+                        && let Some(node) = self.value()
+                    {
+                        put(&mut table, path, node, self.report);
+                    }
+                }
+                EventKind::InlineTableClose => {
+                    end = event.span().end();
+                    break;
+                }
+                EventKind::StdTableOpen | EventKind::ArrayTableOpen | EventKind::ArrayClose => {
+                    self.at -= 1;
+                    break;
+                }
+                _ => {}
+            }
+            end = event.span().end();
+        }
+        Node { span: open.span().start()..end, value: Value::Table(table) }
+    }
+
+    fn scalar(&mut self, event: Event) -> Node<'a> {
+        let span = event.span().start()..event.span().end();
+        let mut text = Cow::Borrowed("");
+        let before = self.errors.len();
+        let kind = self.source.get(event).map(|raw| raw.decode_scalar(&mut text, &mut self.errors));
+        if self.errors.len() > before {
+            return Node { span, value: Value::Broken };
+        }
+        let value = match kind {
+            Some(ScalarKind::String) => Value::String(text),
+            Some(ScalarKind::Boolean(value)) => Value::Boolean(value),
+            Some(ScalarKind::DateTime) => match text.parse::<Datetime>() {
+                Ok(value) => Value::Datetime(value),
+                Err(error) => {
+                    self.report.push(Draft::error(Code::BAD_DATE, error.to_string(), span.clone()));
+                    Value::Broken
+                }
+            },
+            Some(ScalarKind::Float) => match text.parse::<f64>() {
+                Ok(value) if value.is_finite() || text.contains("inf") || text.contains("nan") => {
+                    Value::Float(value)
+                }
+                _ => self.overflow(span.clone()),
+            },
+            Some(ScalarKind::Integer(radix)) => match i64::from_str_radix(&text, radix.value()) {
+                Ok(value) => Value::Integer(value),
+                Err(_) => self.overflow(span.clone()),
+            },
+            None => Value::Broken,
+        };
+        Node { span, value }
+    }
+
+    fn overflow(&mut self, span: Range<usize>) -> Value<'a> {
+        self.report.push(Draft::error(Code::INTEGER_OVERFLOW, "this number does not fit into 64 bits", span));
+        Value::Broken
+    }
+}
+
+/// Follows positions downwards; in a list of tables to its last element.
+fn walk<'t, 'a>(root: &'t mut Table<'a>, steps: &[usize]) -> Option<&'t mut Table<'a>> {
+    let mut table = root;
+    for step in steps {
+        table = inner(table.entries.get_mut(*step)?)?;
+    }
+    Some(table)
+}
+
+fn inner<'t, 'a>(entry: &'t mut Entry<'a>) -> Option<&'t mut Table<'a>> {
+    match &mut entry.node.value {
+        Value::Table(table) => Some(table),
+        Value::Array { items, is_tables: true } => match items.last_mut().map(|node| &mut node.value) {
+            Some(Value::Table(table)) => Some(table),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Goes one key down, making a table of `kind` where there is none.
+fn descend<'t, 'a>(
+    table: &'t mut Table<'a>,
+    key: Key<'a>,
+    kind: TableKind,
+    report: &mut Report<'_>,
+) -> Option<(usize, &'t mut Table<'a>)> {
+    let index = match table.index.get(&key.text) {
+        Some(index) => *index,
+        None => {
+            let node = Node { span: key.span.clone(), value: Value::Table(Table::new(kind)) };
+            table.insert(key.clone(), node)
+        }
+    };
+    let entry = table.entries.get_mut(index)?;
+    let (first, name) = (entry.key_span.clone(), shown(&key.text));
+    if matches!(entry.node.value, Value::Broken) {
+        return None;
+    }
+    let type_name = entry.node.value.type_name();
+    let Some(found) = inner(entry) else {
+        report.push(
+            Draft::error(
+                Code::NOT_A_TABLE,
+                format!("`{name}` is {type_name}, so nothing can be put under it"),
+                key.span,
+            )
+            .label("used as a table here")
+            .also(first, "defined here"),
+        );
+        return None;
+    };
+    // A table in braces is closed, and a dotted key may not reopen a table that has a header.
+    let is_closed =
+        found.kind == TableKind::Inline || (kind == TableKind::Dotted && found.kind == TableKind::Header);
+    if is_closed {
+        report.push(
+            Draft::error(Code::DUPLICATE_KEY, format!("`{name}` is defined twice"), key.span)
+                .label("extended here")
+                .also(first, "defined here")
+                .help("put all of its keys into one place"),
+        );
+        return None;
+    }
+    Some((index, found))
+}
+
+/// Puts a value under a dotted key.
+fn put<'a>(table: &mut Table<'a>, mut path: Vec<Key<'a>>, node: Node<'a>, report: &mut Report<'_>) {
+    let Some(last) = path.pop() else { return };
+    let mut table = table;
+    for key in path {
+        let Some((_, next)) = descend(table, key, TableKind::Dotted, report) else { return };
+        table = next;
+    }
+    if let Some(existing) = table.get(&last.text) {
+        report.push(
+            Draft::error(
+                Code::DUPLICATE_KEY,
+                format!("the key `{}` is defined twice", shown(&last.text)),
+                last.span,
+            )
+            .label("defined again here")
+            .also(existing.key_span.clone(), "first defined here")
+            .help("keep one of the two"),
+        );
+    } else {
+        table.insert(last, node);
+    }
+}
+
+/// A merge conflict: the marker lines, each as a range of bytes, and what is to be blanked out before parsing.
+pub(crate) struct Conflict {
+    pub(crate) start: Range<usize>,
+    pub(crate) middle: Range<usize>,
+    pub(crate) end: Range<usize>,
+}
+
+/// Finds the merge conflicts that version control left in the file.
+pub(crate) fn conflicts(text: &str) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    let (mut start, mut middle) = (None, None);
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let range = at..at + line.trim_end().len();
+        at += line.len();
+        if line.starts_with("<<<<<<<") {
+            (start, middle) = (Some(range), None);
+        } else if line.starts_with("=======") && start.is_some() {
+            middle = Some(range);
+        } else if line.starts_with(">>>>>>>")
+            && let (Some(start), Some(middle)) = (start.take(), middle.take())
+        {
+            found.push(Conflict { start, middle, end: range });
+        }
+    }
+    found
+}
+
+/// Blanks out the markers and the second side of every conflict, byte for byte, so that places stay true.
+pub(crate) fn without_conflicts(text: &str, found: &[Conflict]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for conflict in found {
+        for range in [conflict.start.clone(), conflict.middle.start..conflict.end.end] {
+            for byte in bytes.get_mut(range).unwrap_or_default() {
+                if !matches!(byte, b'\n' | b'\r') {
+                    *byte = b' ';
+                }
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}

@@ -1,0 +1,3 @@
+//! DAG files: what loads, what is refused and where.
+
+mod loading;

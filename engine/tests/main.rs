@@ -1,0 +1,3 @@
+//! Tests of the engine's public interface.
+
+mod definition;
