@@ -105,11 +105,11 @@ codes! {
     NOT_A_DOWNSTREAM = "DAG0505", "a branch names a task that is not directly below it";
     BRANCH_WITHOUT_DOWNSTREAM = "DAG0506", "a branch has nothing to choose from";
     UNREACHABLE_ARM = "DAG0507", "an arm of a branch is never reached";
-    TEST_AND_SIZE = "DAG0701", "feature = \"all\" needs a test and a size";
-    THRESHOLD_WITHOUT_METRIC = "DAG0702", "a threshold of a metric that is not measured";
-    COLUMN_TWICE = "DAG0703", "a column is given two roles";
-    COLUMN_NOT_COMPARED = "DAG0704", "the rule names a column that is not compared";
-    NEVER_DRIFTS = "DAG0705", "no test and no size: nothing can ever drift";
+    TEST_AND_SIZE = "DAG0601", "feature = \"all\" needs a test and a size";
+    THRESHOLD_WITHOUT_METRIC = "DAG0602", "a threshold of a metric that is not measured";
+    COLUMN_TWICE = "DAG0603", "a column is given two roles";
+    COLUMN_NOT_COMPARED = "DAG0604", "the rule names a column that is not compared";
+    NEVER_DRIFTS = "DAG0605", "no test and no size: nothing can ever drift";
     BAD_WEBHOOK = "DAG0801", "not the address of a webhook";
     TLS_NOT_BUILT = "DAG0802", "https is not built in yet";
     WEBHOOK_SECRET = "DAG0803", "a password stands in the address of a webhook";
