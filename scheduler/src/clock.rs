@@ -5,14 +5,15 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use tidemill_engine::now::Now;
 use tokio::sync::watch;
 
 /// A future that a clock hands out.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Time for the scheduler loop.
+/// Time for the scheduler loop. Its wall clock counts whole microseconds, which is what stores keep: what the
+/// engine holds must equal what is read back.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the present instant on both clocks.
     fn now(&self) -> Now;
@@ -42,7 +43,7 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Now {
-        Now { wall: Utc::now(), mono: self.origin.elapsed() }
+        Now { wall: Utc::now().trunc_subsecs(6), mono: self.origin.elapsed() }
     }
 
     fn sleep_until(&self, deadline: Duration) -> Sleep {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -70,7 +70,8 @@ pub(crate) struct Shared {
     /// Files that could not be loaded, by path.
     pub(crate) import_errors: RwLock<BTreeMap<String, ImportError>>,
     pub(crate) logs: Arc<LogStore>,
-    pub(crate) secret: InstanceSecret,
+    /// Known once this server has led.
+    pub(crate) secret: OnceLock<InstanceSecret>,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) next_request: AtomicU64,
@@ -80,6 +81,14 @@ impl Shared {
     pub(crate) fn change(&self, change: Change) {
         // Nobody listening is not an error.
         let _ = self.changes.send(change);
+    }
+
+    pub(crate) fn secret(&self) -> Option<&InstanceSecret> {
+        self.secret.get()
+    }
+
+    pub(crate) fn new_request(&self) -> RequestId {
+        RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn update_status(&self, update: impl FnOnce(&mut Status)) {
@@ -319,7 +328,8 @@ impl Handle {
         offset: u64,
         bytes: Vec<u8>,
     ) -> Result<u64, CallError> {
-        if !self.shared.secret.is_attempt_token(&attempt, token) {
+        let Some(secret) = self.shared.secret.get() else { return Err(self.gone().into()) };
+        if !secret.is_attempt_token(&attempt, token) {
             return Err(InvalidRequest::AttemptToken.into());
         }
         let dag = self.dag_of(attempt.instance.run).await?;
@@ -367,7 +377,7 @@ impl Handle {
         side: AdminWrite,
         event: impl FnOnce(RequestId) -> Event,
     ) -> Result<Reply, CallError> {
-        let request = RequestId(self.shared.next_request.fetch_add(1, Ordering::Relaxed));
+        let request = self.shared.new_request();
         let event = event(request);
         self.send(|reply| Input::Request { request, event, side, reply }).await
     }

@@ -36,7 +36,7 @@ pub(crate) enum Input {
     /// A login link is used, once.
     Redeem { hash: String, session: Box<Session>, reply: ReplyTo<bool> },
     /// Deliveries of the outbox ended.
-    Outbox(Vec<OutboxChange>),
+    Outbox { changes: Vec<OutboxChange>, reply: ReplyTo<()> },
     /// A worker exchanges.
     Exchange { request: Box<ExchangeRequest>, reply: ReplyTo<ExchangeResponse> },
     /// A worker renews its leases.

@@ -92,6 +92,13 @@ impl Known {
         ended
     }
 
+    /// Remembers a finished run until the end of the round.
+    pub(crate) fn visit(&mut self, run: &RunRow, dag: &Arc<Dag>) {
+        self.versions.insert((run.dag_id.clone(), run.dag_version.clone()), Arc::clone(dag));
+        self.runs.insert(run.key, run.clone());
+        self.ended.push(run.key);
+    }
+
     /// Forgets definitions of a DAG that neither it nor an active run uses.
     pub(crate) fn forget_versions(&mut self, dag_id: &DagId) {
         let newest = self.dags.get(dag_id).map(|row| &row.version);

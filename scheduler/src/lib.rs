@@ -1,16 +1,25 @@
 #![doc = include_str!("../README.md")]
 
+mod apply;
+mod assign;
 mod change;
 mod clock;
+mod commit;
+mod core;
 mod error;
 mod failpoint;
+mod folder;
 mod handle;
+mod housekeeping;
 mod input;
 mod known;
 mod logs;
 mod options;
+mod outbox;
 mod request;
 mod round;
+mod scan;
+mod service;
 mod sessions;
 mod tokens;
 mod view;
@@ -25,5 +34,6 @@ pub use handle::{CHANGE_LIMIT, Handle, QUEUE_LIMIT};
 pub use logs::{LogError, LogSlice, LogStore, READ_LIMIT_BYTES};
 pub use options::{Options, OptionsError};
 pub use request::{AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered};
+pub use service::{Scheduler, StartError};
 pub use tokens::{InstanceSecret, NoEntropy, is_token, random_suffix, random_token, token_hash};
 pub use view::{Health, StoreState, WorkerView};

@@ -1,6 +1,9 @@
 //! One round of the loop: what its events want written, and what is released once that is committed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
@@ -10,14 +13,13 @@ use tidemill_engine::{
     rows::RunRow,
     state::TryOutcome,
 };
-use tidemill_protocol::worker::{AttemptReport, Verdict};
+use tidemill_protocol::worker::{AttemptReport, HeartbeatResponse, Verdict};
 use tidemill_store::{
     Batch, BatchId, Coalescer,
     batch::{IdempotencyRow, OutboxChange, OutputsWrite, ReportWrite, TryWrite},
 };
 
 use crate::{
-    change::Change,
     input::{FolderNews, ReplyTo},
     request::{AdminWrite, IdempotencyKey, Triggered},
     sessions::OpenExchange,
@@ -28,9 +30,9 @@ pub(crate) enum Waiter {
     /// A caller of the handle; the event is kept so that it can be tried once more after a rebuild.
     Call { event: Event, side: AdminWrite, reply: ReplyTo<Reply> },
     /// A trigger.
-    Trigger { side: AdminWrite, idempotency: Option<IdempotencyKey>, reply: ReplyTo<Triggered> },
+    Trigger { reply: ReplyTo<Triggered> },
     /// A result of a worker; an index into [`Round::exchanges`].
-    Result { exchange: usize, report: Box<AttemptReport> },
+    Result { exchange: usize, attempt: AttemptKey },
 }
 
 /// The bytes of a log that came with a result.
@@ -55,15 +57,18 @@ pub(crate) struct Round {
     pub(crate) waiters: BTreeMap<RequestId, Waiter>,
     pub(crate) answers: Vec<(RequestId, Reply)>,
     pub(crate) exchanges: Vec<OpenExchange>,
+    pub(crate) heartbeats: Vec<(ReplyTo<HeartbeatResponse>, HeartbeatResponse)>,
+    assigned: BTreeSet<AttemptKey>,
+    /// Messages in the batch that are not rendered yet, by index.
+    pub(crate) messages: Vec<usize>,
     /// Assignments that are not rendered yet.
     pub(crate) assigns: Vec<Assign>,
     pub(crate) assignments: Vec<(WorkerId, tidemill_protocol::worker::Assignment)>,
     pub(crate) cancels: Vec<Cancel>,
     pub(crate) tails: Vec<LogTail>,
-    pub(crate) changes: Vec<Change>,
     pub(crate) folder: Vec<FolderNews>,
-    /// Administrative writes to be answered, to be tried again after a rebuild.
-    pub(crate) admin: Vec<(AdminWrite, ReplyTo<()>)>,
+    /// Who waits for nothing but the commit.
+    pub(crate) admin: Vec<ReplyTo<()>>,
     /// DAGs and runs whose logs are deleted after the commit.
     pub(crate) deleted_runs: Vec<(DagId, RunKey)>,
     pub(crate) deleted_dags: Vec<DagId>,
@@ -111,14 +116,24 @@ impl Round {
             Action::Try(change) => self.take_try(change),
             Action::Pool(row) => self.batch.pools.push(row),
             Action::DeletePool(name) => self.batch.pool_deletes.push(name),
-            Action::Assign(assign) => self.assigns.push(assign),
-            Action::Cancel(cancel) => self.cancels.push(cancel),
+            // A round can assign an attempt and, at the worker's exchange just after, assign it again.
+            Action::Assign(assign) => {
+                if self.assigned.insert(assign.attempt.clone()) {
+                    self.assigns.push(assign);
+                }
+            }
+            Action::Cancel(cancel) => {
+                if !self.cancels.contains(&cancel) {
+                    self.cancels.push(cancel);
+                }
+            }
             Action::Notify(notify) => self.take_message(notify),
             Action::Answer(answer) => self.answers.push((answer.request, answer.reply)),
         }
     }
 
     fn take_message(&mut self, notify: Notify) {
+        self.messages.push(self.batch.outbox.len());
         self.batch.outbox.push(OutboxChange::Insert(notify));
     }
 

@@ -1,0 +1,440 @@
+//! Messages become events: what an event needs from stored rows is loaded here, just before its step.
+
+use std::{sync::Arc, time::Duration};
+
+use tidemill_engine::{
+    action::Reply,
+    event::{AttemptResult, Event, RequestId},
+    ids::RunKey,
+    now::Now,
+    rows::FinishedRun,
+    state::TryOutcome,
+};
+use tidemill_protocol::worker::{
+    AttemptReport, ExchangeRequest, ExchangeResponse, HeartbeatRequest, HeartbeatResponse,
+};
+use tidemill_store::{ReadError, batch::VersionRow, to_micros};
+
+use crate::{
+    change::Change,
+    core::Core,
+    error::{CallError, InvalidRequest, Unavailable},
+    handle::chain,
+    input::{FolderNews, Input, ReplyTo},
+    request::{AdminWrite, TriggerRequest, Triggered},
+    round::Waiter,
+    sessions::{Admission, Sessions},
+    view::WorkerView,
+};
+
+/// How long heartbeats are acknowledged after the store failed inside the trust window.
+pub(crate) const OUTAGE_LEASE: Duration = Duration::from_secs(120);
+
+impl Input {
+    /// Whether applying it reads rows that an open round may have changed.
+    pub(crate) fn needs_clean_store(&self) -> bool {
+        match self {
+            Self::Request { event, .. } => matches!(
+                event,
+                Event::Clear { .. }
+                    | Event::MarkTask { .. }
+                    | Event::MarkRun { .. }
+                    | Event::DagDeleted { .. }
+            ),
+            Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
+            Self::Redeem { .. } => true,
+            // A DAG that is deleted and comes back must not share a batch with its deletion.
+            Self::Folder(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Answers with an error.
+    pub(crate) fn refuse(self, error: &Unavailable) {
+        let error = || CallError::from(error.clone());
+        match self {
+            Self::Request { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Trigger { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Admin { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Redeem { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Exchange { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Heartbeat { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Started { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Explain { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Workers { reply } => drop(reply.send(Err(error()))),
+            Self::Outbox { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Folder(_) => {}
+        }
+    }
+}
+
+fn unavailable(error: &ReadError) -> CallError {
+    Unavailable::Store { reason: chain(error) }.into()
+}
+
+impl Core {
+    /// Applies one message.
+    pub(crate) async fn apply(&mut self, input: Input, now: Now) {
+        self.round.events += 1;
+        match input {
+            Input::Request { request, event, side, reply } => {
+                self.request(request, event, side, reply, now).await;
+            }
+            Input::Trigger { trigger, suffix, side, reply } => {
+                self.trigger(*trigger, suffix, side, reply, now).await;
+            }
+            Input::Admin { write, reply } => {
+                self.round.take_admin(&write);
+                self.round.admin.push(reply);
+            }
+            Input::Redeem { hash, session, reply } => {
+                let redeemed = self.writer.redeem_login_link(self.term, &hash, &session).await;
+                let answer =
+                    redeemed.map_err(|error| Unavailable::NotCommitted { reason: chain(&error) }.into());
+                let _ = reply.send(answer);
+            }
+            Input::Outbox { changes, reply } => {
+                self.round.is_urgent = true;
+                self.round.batch.outbox.extend(changes);
+                self.round.admin.push(reply);
+            }
+            Input::Exchange { request, reply } => self.exchange(*request, reply, now).await,
+            Input::Heartbeat { request, reply } => self.heartbeat(request, reply, now),
+            Input::Started { note, reply } => {
+                let event = Event::AttemptStarted {
+                    attempt: note.attempt,
+                    worker: note.worker,
+                    started_at: to_micros(note.started_at),
+                };
+                self.step(event, now);
+                let _ = reply.send(Ok(()));
+            }
+            Input::Explain { key, reply } => {
+                let _ = reply.send(Ok(self.engine.explain(&key, now)));
+            }
+            Input::Workers { reply } => {
+                let _ = reply.send(Ok(self.workers()));
+            }
+            Input::Folder(news) => self.folder(news, now),
+        }
+    }
+
+    async fn request(
+        &mut self,
+        request: RequestId,
+        mut event: Event,
+        side: AdminWrite,
+        reply: ReplyTo<Reply>,
+        now: Now,
+    ) {
+        let asked = event.clone();
+        if let Event::Clear { run, finished, .. }
+        | Event::MarkTask { run, finished, .. }
+        | Event::MarkRun { run, finished, .. } = &mut event
+        {
+            match self.load_finished(*run).await {
+                Ok(loaded) => *finished = loaded,
+                Err(error) => {
+                    let _ = reply.send(Err(unavailable(&error)));
+                    return;
+                }
+            }
+        }
+        self.step(event, now);
+        if !self.round.is_refused(request) {
+            self.round.take_admin(&side);
+        }
+        self.round.waiters.insert(request, Waiter::Call { event: asked, side, reply });
+    }
+
+    /// Loads a run that the engine does not hold because it has ended.
+    async fn load_finished(&mut self, run: RunKey) -> Result<Option<Box<FinishedRun>>, ReadError> {
+        if self.known.runs.contains_key(&run) {
+            return Ok(None);
+        }
+        let Some(loaded) = self.writer.load_run(run).await? else { return Ok(None) };
+        if !loaded.snapshot.run.state.is_terminal() {
+            // It is set aside; the engine must not see it.
+            return Ok(None);
+        }
+        self.known.visit(&loaded.snapshot.run, &loaded.dag);
+        Ok(Some(Box::new(FinishedRun { snapshot: loaded.snapshot, dag: loaded.dag })))
+    }
+
+    async fn trigger(
+        &mut self,
+        trigger: TriggerRequest,
+        suffix: String,
+        side: AdminWrite,
+        reply: ReplyTo<Triggered>,
+        now: Now,
+    ) {
+        match self.prepare_trigger(&trigger).await {
+            Ok(None) => {}
+            Ok(Some(repeated)) => {
+                let _ = reply.send(Ok(repeated));
+                return;
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        }
+        let is_run_id_taken = match &trigger.run_id {
+            None => false,
+            Some(run_id) => match self.shared.reader.run(&trigger.dag_id, run_id).await {
+                Ok(run) => run.is_some(),
+                Err(error) => {
+                    let _ = reply.send(Err(unavailable(&error)));
+                    return;
+                }
+            },
+        };
+        let request = self.shared.new_request();
+        let event = Event::RunRequested {
+            request,
+            dag_id: trigger.dag_id,
+            run_id: trigger.run_id,
+            logical_date: trigger.logical_date,
+            conf: Arc::new(trigger.conf),
+            triggered_by: trigger.triggered_by,
+            suffix,
+            is_run_id_taken,
+        };
+        self.step(event, now);
+        let created = self.round.answers.iter().rev().find_map(|(id, answer)| match answer {
+            Reply::RunCreated(run) if *id == request => Some(run.clone()),
+            _ => None,
+        });
+        if let Some(run) = created {
+            self.round.take_admin(&side);
+            if let Some(key) = &trigger.idempotency {
+                self.round.take_idempotency(key, &run);
+            }
+        }
+        self.round.waiters.insert(request, Waiter::Trigger { reply });
+    }
+
+    /// Checks `conf` and looks for an earlier request with the same idempotency key.
+    async fn prepare_trigger(&self, trigger: &TriggerRequest) -> Result<Option<Triggered>, CallError> {
+        if let Some(key) = &trigger.idempotency {
+            let reader = &self.shared.reader;
+            if let Some(row) = reader.idempotency(&key.key_hash).await.map_err(|error| unavailable(&error))? {
+                if row.request_hash != key.request_hash {
+                    return Err(InvalidRequest::IdempotencyConflict.into());
+                }
+                let run = reader.run_by_key(row.run).await.map_err(|error| unavailable(&error))?;
+                // Retention may have taken the run; then the key means nothing any more.
+                if let Some(run) = run {
+                    return Ok(Some(Triggered { run, is_repeated: true }));
+                }
+            }
+        }
+        let known = self.known.dags.get(&trigger.dag_id);
+        let version = known.map(|row| (row.dag_id.clone(), row.version.clone()));
+        if let Some(dag) = version.and_then(|version| self.known.versions.get(&version)) {
+            let checked = tidemill_engine::definition::check_conf(dag, &trigger.conf);
+            if let Err(problems) = checked {
+                let problems = problems.iter().map(ToString::to_string).collect();
+                return Err(InvalidRequest::Conf { problems }.into());
+            }
+        }
+        Ok(None)
+    }
+
+    fn heartbeat(&mut self, request: HeartbeatRequest, reply: ReplyTo<HeartbeatResponse>, now: Now) {
+        match self.renew(&request, now) {
+            Ok(response) => {
+                let HeartbeatRequest { worker, boot_id, attempts } = request;
+                self.step(Event::Heartbeat { worker, boot_id, attempts }, now);
+                self.round.heartbeats.push((reply, response));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Renews leases in memory and says which attempts have none.
+    ///
+    /// A leader whose trust has run out may have been replaced, and its successor may be giving these attempts
+    /// to somebody else; so it acknowledges nothing, except within the one outage lease.
+    pub(crate) fn renew(
+        &mut self,
+        request: &HeartbeatRequest,
+        now: Now,
+    ) -> Result<HeartbeatResponse, CallError> {
+        let is_excused = self.outage.as_ref().is_some_and(|outage| outage.since + OUTAGE_LEASE > now.mono);
+        if !self.trust.holds(now.mono) && !is_excused {
+            return Err(Unavailable::NotLeader { leader: None }.into());
+        }
+        self.sessions.touch(&request.worker, &request.boot_id, now)?;
+        let mut fenced = Vec::new();
+        for attempt in &request.attempts {
+            if self.engine.has_lease(attempt, &request.worker) {
+                if let Some(lease) = self.known.leases.get_mut(attempt) {
+                    lease.renewed = now.mono;
+                }
+            } else {
+                fenced.push(attempt.clone());
+            }
+        }
+        Ok(HeartbeatResponse { fenced })
+    }
+
+    async fn exchange(&mut self, request: ExchangeRequest, reply: ReplyTo<ExchangeResponse>, now: Now) {
+        let is_known = self.sessions.connected.contains_key(&request.worker);
+        let admission = match self.sessions.admit(&request, now) {
+            Ok(admission) => admission,
+            Err(error) => {
+                let _ = reply.send(Err(error.into()));
+                return;
+            }
+        };
+        if !is_known {
+            tracing::info!(worker.name = %request.worker, "worker connected");
+            self.shared.change(Change::Workers);
+        }
+        let mut stored = Vec::with_capacity(request.results.len());
+        for report in &request.results {
+            match self.stored_outcome(report, &request).await {
+                Ok(outcome) => stored.push(outcome),
+                Err(error) => {
+                    let _ = reply.send(Err(unavailable(&error)));
+                    return;
+                }
+            }
+        }
+        let exchange = self.round.exchanges.len();
+        self.round.exchanges.push(Sessions::open(&request, reply, now));
+        let ExchangeRequest { worker, boot_id, has_swept, capacity, queues, held, results, lost, .. } =
+            request;
+        for lost in lost {
+            self.step(Event::AttemptLost { attempt: lost.attempt, reason: lost.reason }, now);
+        }
+        for (report, stored) in results.into_iter().zip(stored) {
+            let waiter = self.shared.new_request();
+            let event = Event::AttemptFinished {
+                request: Some(waiter),
+                attempt: report.attempt.clone(),
+                worker: worker.clone(),
+                result: result_of(&report),
+                stored,
+            };
+            self.step(event, now);
+            self.settle_result(waiter, exchange, report);
+        }
+        if matches!(admission, Admission::Newest) {
+            for attempt in &held {
+                if let Some(lease) = self.known.leases.get_mut(attempt) {
+                    lease.renewed = now.mono;
+                }
+            }
+            self.step(Event::WorkerExchanged { worker, boot_id, has_swept, capacity, queues, held }, now);
+        }
+    }
+
+    /// Returns how a stored try ended, when the attempt of a report has no lease any more.
+    async fn stored_outcome(
+        &self,
+        report: &AttemptReport,
+        request: &ExchangeRequest,
+    ) -> Result<Option<TryOutcome>, ReadError> {
+        if self.engine.has_lease(&report.attempt, &request.worker) {
+            return Ok(None);
+        }
+        if let Some(outcome) = self.round.outcome(&report.attempt) {
+            return Ok(Some(outcome));
+        }
+        let tries = self.shared.reader.tries(&report.attempt.instance).await?;
+        Ok(tries.into_iter().find(|row| row.attempt == report.attempt).and_then(|row| row.outcome))
+    }
+
+    /// Takes in what came with a result, by the verdict that the engine gave it.
+    fn settle_result(&mut self, waiter: RequestId, exchange: usize, report: AttemptReport) {
+        let verdict = self.round.answers.iter().rev().find_map(|(id, answer)| match answer {
+            Reply::Verdict(verdict) if *id == waiter => Some(*verdict),
+            _ => None,
+        });
+        if let Some(verdict) = verdict {
+            let run = report.attempt.instance.run;
+            let dag_id = self.known.runs.get(&run).map(|row| row.dag_id.clone()).or_else(|| {
+                self.shared.runs.read().ok().and_then(|runs| runs.get(&run).map(|(dag_id, _)| dag_id.clone()))
+            });
+            self.round.take_evidence(dag_id.as_ref(), &report, verdict);
+            if verdict == tidemill_engine::action::Verdict::Accepted {
+                self.assignments.note_outputs(&report);
+            }
+        }
+        self.round.waiters.insert(waiter, Waiter::Result { exchange, attempt: report.attempt });
+    }
+
+    fn folder(&mut self, news: Vec<FolderNews>, now: Now) {
+        for item in news {
+            match &item {
+                FolderNews::Loaded { dag, version, path, source } => {
+                    let event = Event::DagChanged {
+                        dag: Arc::clone(dag),
+                        version: version.clone(),
+                        path: path.clone(),
+                    };
+                    self.known.versions.insert((dag.id.clone(), version.clone()), Arc::clone(dag));
+                    self.step(event, now);
+                    // A definition that the engine did not take has no row to hang on.
+                    if self.known.dags.contains_key(&dag.id) {
+                        self.round.is_urgent = true;
+                        self.round.batch.versions.push(VersionRow {
+                            dag_id: dag.id.clone(),
+                            hash: version.clone(),
+                            definition: Arc::clone(dag),
+                            source: source.to_string(),
+                            path: path.clone(),
+                            created_at: now.wall,
+                        });
+                    }
+                    self.known.forget_versions(&dag.id);
+                }
+                FolderNews::Missing { dag_id } => {
+                    self.step(Event::DagMissing { dag_id: dag_id.clone() }, now);
+                }
+                FolderNews::Problems(change) => {
+                    self.round.is_urgent = true;
+                    self.round.batch.import_errors.push(change.clone());
+                }
+            }
+            self.round.folder.push(item);
+        }
+    }
+
+    fn workers(&self) -> Vec<WorkerView> {
+        let views = self.sessions.connected.iter().map(|(worker, session)| WorkerView {
+            worker: worker.clone(),
+            boot_id: session.boot_id.clone(),
+            version: session.version.clone(),
+            queues: session.queues.clone(),
+            slots: session.slots,
+            capacity: session.capacity,
+            attempts: self
+                .known
+                .leases
+                .iter()
+                .filter(|(_, lease)| lease.worker == *worker)
+                .map(|(attempt, _)| attempt.clone())
+                .collect(),
+            connected_at: session.connected_at,
+            last_contact_at: session.last_contact.wall,
+        });
+        views.collect()
+    }
+}
+
+fn result_of(report: &AttemptReport) -> AttemptResult {
+    AttemptResult {
+        outcome: report.outcome,
+        exit_code: report.exit_code,
+        is_final: report.is_final,
+        reason: report.reason.clone(),
+        follow: report.follow.clone(),
+        started_at: report.started_at.map(to_micros),
+    }
+}

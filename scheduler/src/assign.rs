@@ -1,0 +1,339 @@
+//! Assignments: rendered just before the commit that makes them, kept for as long as their lease lasts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tidemill_engine::{
+    action::{Action, Assign, Notify},
+    definition::{Dag, Operator, Task},
+    event::{AttemptResult, Event},
+    ids::{AttemptKey, RunKey, TaskId, TaskInstanceKey},
+    now::Now,
+    rows::RunRow,
+    state::TryOutcome,
+    template::{Context, RenderedTask, RenderedWork, needs, needs_of_task, render_task, render_text},
+};
+use tidemill_protocol::worker::{Assignment, AttemptReport, LEASE_SECONDS, Work};
+use tidemill_store::{ReadError, batch::OutboxChange};
+
+use crate::{
+    core::{Core, Exit},
+    handle::chain,
+    tokens::token_hash,
+};
+
+/// Outputs of a task instance by key.
+type Outputs = Arc<BTreeMap<String, serde_json::Value>>;
+
+/// Above this, remembered outputs are forgotten and read again when needed, in bytes.
+const OUTPUTS_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+
+/// What was rendered for live attempts, and the outputs that the next ones are likely to need.
+#[derive(Debug, Default)]
+pub(crate) struct Assignments {
+    live: BTreeMap<AttemptKey, Assignment>,
+    outputs: BTreeMap<TaskInstanceKey, Outputs>,
+    outputs_bytes: usize,
+}
+
+impl Assignments {
+    /// Learns from an action what is not live any more.
+    pub(crate) fn learn(&mut self, action: &Action) {
+        match action {
+            Action::Try(change) if change.row.outcome.is_some() => {
+                self.live.remove(&change.row.attempt);
+            }
+            Action::Task(change) if change.is_clear => {
+                self.outputs.remove(&change.row.key);
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers the outputs of an accepted result: those that are reported in this very round are not stored
+    /// yet when their downstream is rendered.
+    pub(crate) fn note_outputs(&mut self, report: &AttemptReport) {
+        let outputs = match report.outcome {
+            TryOutcome::Success => report.outputs.clone(),
+            _ => BTreeMap::new(),
+        };
+        self.remember(report.attempt.instance.clone(), outputs);
+    }
+
+    fn remember(&mut self, key: TaskInstanceKey, outputs: BTreeMap<String, serde_json::Value>) {
+        let size: usize = outputs.iter().map(|(name, value)| name.len() + approximate_size(value)).sum();
+        if self.outputs_bytes + size > OUTPUTS_LIMIT_BYTES || self.outputs.len() > 100_000 {
+            self.outputs.clear();
+            self.outputs_bytes = 0;
+        }
+        self.outputs_bytes += size;
+        self.outputs.insert(key, Arc::new(outputs));
+    }
+
+    /// Forgets the outputs of a run that has ended.
+    pub(crate) fn forget_run(&mut self, run: RunKey) {
+        let Ok(first) = TaskId::new("-").or_else(|_| TaskId::new("0")) else { return };
+        let from = TaskInstanceKey { run, task: first, map_index: i32::MIN };
+        let gone: Vec<TaskInstanceKey> = self
+            .outputs
+            .range(from..)
+            .take_while(|(key, _)| key.run == run)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            self.outputs.remove(&key);
+        }
+    }
+}
+
+fn approximate_size(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::String(text) => text.len() + 8,
+        serde_json::Value::Array(items) => items.iter().map(approximate_size).sum::<usize>() + 8,
+        serde_json::Value::Object(map) => {
+            map.iter().map(|(key, value)| key.len() + approximate_size(value)).sum::<usize>() + 8
+        }
+        _ => 8,
+    }
+}
+
+/// Why an assignment was not made.
+enum NotAssigned {
+    /// It cannot be rendered: the attempt fails with this reason.
+    Failed(String),
+    /// The store did not answer.
+    Read(ReadError),
+}
+
+impl Core {
+    /// Renders what the round assigns. A task that cannot be rendered fails in the same round, which may
+    /// assign more.
+    pub(crate) async fn render(&mut self, now: Now) -> Result<(), Exit> {
+        loop {
+            let assigns = std::mem::take(&mut self.round.assigns);
+            if assigns.is_empty() {
+                return self.render_messages().await;
+            }
+            for assign in assigns {
+                // It may have ended within the round that assigned it.
+                if self.engine.has_lease(&assign.attempt, &assign.worker) {
+                    self.render_one(&assign, now).await?;
+                }
+            }
+        }
+    }
+
+    async fn render_one(&mut self, assign: &Assign, now: Now) -> Result<(), Exit> {
+        let attempt = &assign.attempt;
+        let mut assignment = match self.assignments.live.get(attempt) {
+            Some(assignment) => assignment.clone(),
+            None => loop {
+                match self.prepare(attempt).await {
+                    Ok(assignment) => break assignment,
+                    Err(NotAssigned::Failed(reason)) => {
+                        self.fail_attempt(assign, reason, now);
+                        return Ok(());
+                    }
+                    Err(NotAssigned::Read(error @ ReadError::Unreadable { .. })) => {
+                        self.fail_attempt(assign, format!("{}: {error}", error.code()), now);
+                        return Ok(());
+                    }
+                    Err(NotAssigned::Read(error)) => self.endure(chain(&error)).await?,
+                }
+            },
+        };
+        if !assign.is_redelivery {
+            let rendered = serde_json::json!({ "work": assignment.work, "env": assignment.env });
+            self.round.complete_try(attempt, token_hash(&assignment.token), rendered);
+        }
+        let renewed = self.known.leases.get(attempt).map_or(now.mono, |lease| lease.renewed);
+        let left = (renewed + Duration::from_secs(LEASE_SECONDS)).saturating_sub(now.mono);
+        assignment.lease_ms = u64::try_from(left.as_millis()).unwrap_or(0);
+        self.assignments.live.insert(attempt.clone(), assignment.clone());
+        self.round.assignments.push((assign.worker.clone(), assignment));
+        Ok(())
+    }
+
+    /// Renders the messages that the round queues. One that cannot be rendered says so instead.
+    async fn render_messages(&mut self) -> Result<(), Exit> {
+        for index in std::mem::take(&mut self.round.messages) {
+            let Some(OutboxChange::Insert(message)) = self.round.batch.outbox.get(index) else { continue };
+            let message = message.clone();
+            let text = loop {
+                match self.message_text(&message).await {
+                    Ok(text) => break text,
+                    Err(error @ ReadError::Unreadable { .. }) => break format!("{}: {error}", error.code()),
+                    Err(error) => self.endure(chain(&error)).await?,
+                }
+            };
+            if let Some(OutboxChange::Insert(message)) = self.round.batch.outbox.get_mut(index) {
+                message.notification.message = Some(text);
+            }
+        }
+        Ok(())
+    }
+
+    async fn message_text(&mut self, message: &Notify) -> Result<String, ReadError> {
+        let about = message.task.as_ref().map(|task| format!("task {task} of ")).unwrap_or_default();
+        let because = message.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let (run_id, dag_id, state) = (&message.run_id, &message.dag_id, &message.state);
+        let default = format!("{about}dag run {run_id} of {dag_id} is {state}{because}");
+        let run =
+            self.known.runs.values().find(|run| run.dag_id == *dag_id && run.run_id == *run_id).cloned();
+        let (Some(template), Some(run)) = (&message.notification.message, run) else { return Ok(default) };
+        let Some(dag) = self.known.definition(&run).map(Arc::clone) else { return Ok(default) };
+        let wanted = needs(template).outputs.keys().filter_map(|id| TaskId::new(id).ok()).collect();
+        let mut context = Context::of_run(&dag, &run);
+        context.task_id.clone_from(&message.task);
+        for (id, outputs) in self.outputs_of(run.key, &wanted).await? {
+            context.outputs.insert(id.to_string(), (*outputs).clone());
+        }
+        Ok(render_text(template, &context)
+            .unwrap_or_else(|error| format!("{default} (its message could not be rendered: {error})")))
+    }
+
+    fn fail_attempt(&mut self, assign: &Assign, reason: String, now: Now) {
+        tracing::warn!(run.key = %assign.attempt.instance.run, task.id = %assign.attempt.instance.task, reason,
+            "task could not be rendered");
+        let result = AttemptResult {
+            outcome: TryOutcome::Failed,
+            exit_code: None,
+            // The same inputs render to the same error.
+            is_final: true,
+            reason: Some(reason),
+            follow: None,
+            started_at: None,
+        };
+        let (attempt, worker) = (assign.attempt.clone(), assign.worker.clone());
+        self.step(Event::AttemptFinished { request: None, attempt, worker, result, stored: None }, now);
+    }
+
+    async fn prepare(&mut self, attempt: &AttemptKey) -> Result<Assignment, NotAssigned> {
+        let key = &attempt.instance;
+        let inconsistent = |what: &str| NotAssigned::Failed(format!("SCH0301: {what}; please report this"));
+        let Some(run) = self.known.runs.get(&key.run).cloned() else {
+            return Err(inconsistent("the run of an assignment is unknown"));
+        };
+        let Some(dag) = self.known.definition(&run).map(Arc::clone) else {
+            return Err(inconsistent("the definition of an assignment is unknown"));
+        };
+        let Some(task) = dag.tasks.iter().find(|task| task.id == key.task) else {
+            return Err(inconsistent("the task of an assignment is not in its version"));
+        };
+        let (context, inputs) = self.context(&dag, &run, task, attempt).await.map_err(NotAssigned::Read)?;
+        let rendered =
+            render_task(&dag, task, &context).map_err(|error| NotAssigned::Failed(error.to_string()))?;
+        let RenderedTask { work, env } = rendered;
+        let Some(work) = work else { return Err(inconsistent("an operator of the engine was assigned")) };
+        let Some(secret) = self.shared.secret() else {
+            return Err(inconsistent("there is no instance secret"));
+        };
+        Ok(Assignment {
+            attempt: attempt.clone(),
+            token: secret.attempt_token(attempt),
+            dag_id: run.dag_id.clone(),
+            run_id: run.run_id.clone(),
+            dag_file: self.known.dags.get(&run.dag_id).map(|row| row.path.clone()).unwrap_or_default(),
+            work: work_of(work, &dag, task),
+            env,
+            inputs,
+            timeout_ms: task.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            skip_on_exit_code: task.skip_on_exit_code.clone(),
+            fail_on_exit_code: task.fail_on_exit_code.clone(),
+            lease_ms: 0,
+        })
+    }
+
+    /// Gathers what the templates of a task can see, and the outputs of its direct upstreams.
+    async fn context(
+        &mut self,
+        dag: &Dag,
+        run: &RunRow,
+        task: &Task,
+        attempt: &AttemptKey,
+    ) -> Result<(Context, BTreeMap<String, BTreeMap<String, serde_json::Value>>), ReadError> {
+        let instance = &attempt.instance;
+        let needs = needs_of_task(task);
+        let mut wanted: BTreeSet<TaskId> = task.depends_on.iter().cloned().collect();
+        wanted.extend(needs.outputs.keys().filter_map(|id| TaskId::new(id).ok()));
+        if needs.all_outputs {
+            wanted.extend(upstreams(dag, &task.id));
+        }
+        // A noop has no process that could write outputs.
+        wanted.retain(|id| {
+            dag.tasks.iter().any(|task| task.id == *id && !matches!(task.operator, Operator::Noop))
+        });
+        let found = self.outputs_of(run.key, &wanted).await?;
+        let mut context =
+            Context::of_try(dag, run, &task.id, attempt.try_number, attempt.epoch, instance.map_index);
+        if needs.previous_success {
+            let previous = self.shared.reader.previous_success(&run.dag_id, run.logical_date).await?;
+            context.prev_data_interval_start_success = previous.as_ref().map(|row| row.data_interval_start);
+            context.prev_data_interval_end_success = previous.as_ref().map(|row| row.data_interval_end);
+        }
+        let mut inputs = BTreeMap::new();
+        for (id, outputs) in found {
+            if task.depends_on.contains(&id) && !outputs.is_empty() {
+                inputs.insert(id.to_string(), (*outputs).clone());
+            }
+            context.outputs.insert(id.to_string(), (*outputs).clone());
+        }
+        Ok((context, inputs))
+    }
+
+    async fn outputs_of(
+        &mut self,
+        run: RunKey,
+        tasks: &BTreeSet<TaskId>,
+    ) -> Result<BTreeMap<TaskId, Outputs>, ReadError> {
+        let key = |task: &TaskId| TaskInstanceKey { run, task: task.clone(), map_index: -1 };
+        let missing: Vec<TaskId> =
+            tasks.iter().filter(|task| !self.assignments.outputs.contains_key(&key(task))).cloned().collect();
+        if !missing.is_empty() {
+            let mut stored = self.shared.reader.run_outputs(run, &missing).await?;
+            for task in &missing {
+                let outputs = stored.remove(task).unwrap_or_default();
+                self.assignments.remember(key(task), outputs);
+            }
+        }
+        let found = tasks.iter().filter_map(|task| {
+            self.assignments.outputs.get(&key(task)).map(|outputs| (task.clone(), Arc::clone(outputs)))
+        });
+        Ok(found.collect())
+    }
+}
+
+/// Returns everything above a task.
+fn upstreams(dag: &Dag, task: &TaskId) -> BTreeSet<TaskId> {
+    let direct: BTreeMap<&TaskId, &[TaskId]> =
+        dag.tasks.iter().map(|task| (&task.id, task.depends_on.as_slice())).collect();
+    let mut found = BTreeSet::new();
+    let mut open: Vec<&TaskId> = vec![task];
+    while let Some(next) = open.pop() {
+        for above in direct.get(next).copied().unwrap_or_default() {
+            if found.insert(above.clone()) {
+                open.push(above);
+            }
+        }
+    }
+    found
+}
+
+fn work_of(work: RenderedWork, dag: &Dag, task: &Task) -> Work {
+    match work {
+        RenderedWork::Shell { script } => Work::Shell { script },
+        RenderedWork::Exec { argv } => Work::Exec { argv },
+        RenderedWork::Branch { chosen, because } => {
+            let is_below = |other: &&Task| other.depends_on.contains(&task.id);
+            let allowed = dag.tasks.iter().filter(is_below).map(|other| other.id.clone()).collect();
+            Work::Branch { chosen, because, allowed }
+        }
+        RenderedWork::Drift { spec, on_drift, on_stable, on_insufficient_data } => {
+            Work::Drift { spec, on_drift, on_stable, on_insufficient_data }
+        }
+        RenderedWork::Notify { webhook, body } => Work::Notify { webhook, body },
+    }
+}

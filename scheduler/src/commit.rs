@@ -1,0 +1,513 @@
+//! One commit per round, what is released after it, and what happens when it fails (DESIGN §4).
+//!
+//! | the store says | what is certain | what follows |
+//! |---|---|---|
+//! | done | all of it is stored | release |
+//! | unavailable | nothing is stored | the same batch again, with back-off; nothing new is started |
+//! | ambiguous | nothing | ask by batch id; the same batch again if it is not there |
+//! | guard mismatch | nothing is stored, and memory is wrong | callers 503, rebuild |
+//! | constraint | nothing is stored, and one run is bad | rebuild without that run, the rest goes on |
+//! | term over | nothing is stored | step down |
+
+use std::{sync::Arc, time::Duration};
+
+use tidemill_engine::{
+    action::{Reply, RunChange, TaskChange, TaskFence, TryChange},
+    ids::{DagId, RunKey},
+    rows::{EngineSnapshot, RunSnapshot},
+    state::{RunState, TaskState, TryOutcome},
+};
+use tidemill_protocol::worker::{Cancellation, ResultVerdict};
+use tidemill_store::{Batch, BatchId, CommitError, batch::TryWrite};
+
+use crate::{
+    change::Change,
+    core::{Core, Exit, Outage},
+    error::{CallError, Unavailable},
+    failpoint::failpoint,
+    handle::chain,
+    input::{FolderNews, Input},
+    request::Triggered,
+    round::{LogTail, Round, Waiter},
+    view::StoreState,
+};
+
+/// How long before its lease ends a leader stops trusting that it leads.
+pub(crate) const STEP_DOWN_MARGIN: Duration = Duration::from_secs(1);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// Commits the round. False: it was not committed, everybody who waited was told, and the engine was
+    /// rebuilt.
+    pub(crate) async fn commit(&mut self) -> Result<bool, Exit> {
+        let tails = std::mem::take(&mut self.round.tails);
+        let tails = (!tails.is_empty()).then(|| self.write_tails(tails));
+        if !self.round.batch.is_empty() && !self.write_batch().await? {
+            return Ok(false);
+        }
+        if let Some(tails) = tails
+            && !matches!(tails.await, Ok(true))
+        {
+            // The results are stored, their last bytes are not. Without an answer the worker brings both again,
+            // and the verdict is then `duplicate`.
+            for exchange in self.round.exchanges.drain(..) {
+                exchange
+                    .fail(Unavailable::Log { reason: "the end of a log could not be written".to_owned() });
+            }
+        }
+        Ok(true)
+    }
+
+    async fn write_batch(&mut self) -> Result<bool, Exit> {
+        loop {
+            failpoint("before_commit");
+            let started = self.shared.clock.now().mono;
+            match self.writer.commit(&self.round.batch).await {
+                Ok(()) => {
+                    failpoint("after_commit");
+                    self.committed(started);
+                    return Ok(true);
+                }
+                Err(CommitError::TermLost { .. }) => return Err(Exit::TermLost),
+                Err(error @ CommitError::GuardMismatch { .. }) => {
+                    tracing::error!(error = %chain(&error), "a batch did not fit the store; rebuilding");
+                    let error = Unavailable::NotCommitted { reason: format!("{}: {error}", error.code()) };
+                    self.fail_round(&error);
+                    self.rebuild().await?;
+                    return Ok(false);
+                }
+                Err(CommitError::Constraint { run, what }) => {
+                    self.refused(run, &what).await?;
+                    return Ok(false);
+                }
+                // The same batch again is safe in both cases: the store recognises one that arrived.
+                Err(error @ (CommitError::Ambiguous { .. } | CommitError::Unavailable { .. })) => {
+                    self.endure(format!("{}: {}", error.code(), chain(&error))).await?;
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, started: Duration) {
+        self.next_batch += 1;
+        if let Some(lease) = self.lease {
+            self.trust.extend((started + lease).saturating_sub(STEP_DOWN_MARGIN));
+        }
+        if self.outage.take().is_some() {
+            tracing::info!("the store takes writes again");
+            self.must_renew = true;
+            self.set_store_state(StoreState::Ok);
+        }
+    }
+
+    /// Waits before the store is tried again. Heartbeats are acknowledged meanwhile, calls are refused, and
+    /// everything else waits.
+    pub(crate) async fn endure(&mut self, reason: String) -> Result<(), Exit> {
+        let now = self.shared.clock.now().mono;
+        let outage = self.outage.get_or_insert(Outage { since: now, failures: 0 });
+        outage.failures += 1;
+        let backoff = FIRST_BACKOFF.saturating_mul(1 << (outage.failures - 1).min(10)).min(LONGEST_BACKOFF);
+        if outage.failures == 1 {
+            tracing::error!(reason, "the store does not answer as it should; nothing new is started");
+        }
+        self.set_store_state(StoreState::Degraded { reason: reason.clone() });
+        let mut sleep = self.shared.clock.sleep_until(now + backoff);
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.stop.changed() => return Err(Exit::Stopped),
+                _ = self.lost.changed() => return Err(Exit::TermLost),
+                input = self.inbox.recv() => match input {
+                    Some(input) => self.hold(input, &reason),
+                    None => { (&mut sleep).await; return Ok(()) }
+                },
+                () = &mut sleep => return Ok(()),
+            }
+        }
+    }
+
+    fn hold(&mut self, input: Input, reason: &str) {
+        let now = self.shared.clock.now();
+        match input {
+            Input::Heartbeat { request, reply } => {
+                let _ = reply.send(self.renew(&request, now));
+            }
+            Input::Explain { key, reply } => {
+                let _ = reply.send(Ok(self.engine.explain(&key, now)));
+            }
+            input @ (Input::Folder(_) | Input::Outbox { .. }) => self.deferred.push_back(input),
+            other => other.refuse(&Unavailable::Store { reason: reason.to_owned() }),
+        }
+        self.shared.update_status(|status| status.last_tick = now.mono);
+    }
+
+    fn write_tails(&self, tails: Vec<LogTail>) -> tokio::task::JoinHandle<bool> {
+        let logs = Arc::clone(&self.shared.logs);
+        tokio::task::spawn_blocking(move || {
+            let mut is_written = true;
+            for tail in tails {
+                if let Err(error) = logs.append(&tail.dag_id, &tail.attempt, tail.offset, &tail.bytes) {
+                    tracing::error!(error = %chain(&error), "the end of a log could not be written");
+                    is_written = false;
+                }
+            }
+            is_written
+        })
+    }
+
+    /// Lets out what depended on the commit.
+    pub(crate) fn release(&mut self) {
+        failpoint("before_release");
+        let now = self.shared.clock.now();
+        let round = std::mem::replace(&mut self.round, Round::default());
+        self.round = self.new_round(now);
+        self.tell_changes(&round);
+        let Round { answers, mut waiters, mut exchanges, heartbeats, assignments, cancels, admin, .. } =
+            round;
+        for (request, answer) in answers {
+            match waiters.remove(&request) {
+                Some(Waiter::Call { reply, .. }) => {
+                    let _ = reply.send(refusals(answer));
+                }
+                Some(Waiter::Trigger { reply }) => {
+                    let _ = reply.send(triggered(answer));
+                }
+                Some(Waiter::Result { exchange, attempt }) => {
+                    if let (Reply::Verdict(verdict), Some(open)) = (answer, exchanges.get_mut(exchange)) {
+                        open.add_verdict(ResultVerdict { attempt, verdict });
+                    }
+                }
+                None => {}
+            }
+        }
+        for (reply, response) in heartbeats {
+            let _ = reply.send(Ok(response));
+        }
+        for reply in admin {
+            let _ = reply.send(Ok(()));
+        }
+        for exchange in exchanges {
+            self.sessions.park(exchange);
+        }
+        for (worker, assignment) in assignments {
+            self.sessions.assign(&worker, assignment, now.mono);
+        }
+        for cancel in cancels {
+            let cancellation = Cancellation { attempt: cancel.attempt, reason: cancel.reason };
+            self.sessions.cancel(&cancel.worker, cancellation, now.mono);
+        }
+        for run in self.known.forget_ended() {
+            self.assignments.forget_run(run);
+        }
+    }
+
+    /// Lets out what needs no commit while notes still wait for theirs.
+    pub(crate) fn release_unwritten(&mut self) {
+        for (reply, response) in std::mem::take(&mut self.round.heartbeats) {
+            let _ = reply.send(Ok(response));
+        }
+        // An exchange without results waits for nothing that is in this round.
+        if self.round.waiters.is_empty() && self.round.assignments.is_empty() && self.round.cancels.is_empty()
+        {
+            for exchange in std::mem::take(&mut self.round.exchanges) {
+                self.sessions.park(exchange);
+            }
+        } else {
+            self.round.notes_due = Some(Duration::ZERO);
+        }
+    }
+
+    fn tell_changes(&mut self, round: &Round) {
+        let batch = &round.batch;
+        {
+            let mut runs = self.shared.runs.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for change in &batch.runs {
+                if change.row.state.is_terminal() {
+                    runs.remove(&change.row.key);
+                } else {
+                    runs.insert(change.row.key, (change.row.dag_id.clone(), change.row.run_id.clone()));
+                }
+            }
+        }
+        if !batch.outbox.is_empty() {
+            self.outbox.notify_one();
+        }
+        self.publish_dags(round);
+        self.delete_logs(round);
+        if self.shared.changes.receiver_count() == 0 {
+            return;
+        }
+        for row in &batch.dags {
+            self.shared.change(Change::Dag { dag_id: row.dag_id.clone() });
+        }
+        for dag_id in &batch.dag_deletes {
+            self.shared.change(Change::Dag { dag_id: dag_id.clone() });
+        }
+        for change in &batch.runs {
+            let row = &change.row;
+            self.shared.change(Change::Run {
+                dag_id: row.dag_id.clone(),
+                run_id: row.run_id.clone(),
+                run: row.key,
+                state: row.state,
+            });
+        }
+        for change in &batch.tasks {
+            let row = &change.row;
+            let Some(run) = self.known.runs.get(&row.key.run) else { continue };
+            self.shared.change(Change::Task {
+                dag_id: run.dag_id.clone(),
+                run_id: run.run_id.clone(),
+                run: row.key.run,
+                task: row.key.task.clone(),
+                map_index: row.key.map_index,
+                state: row.state,
+                try_number: row.try_number,
+            });
+        }
+        if !batch.pools.is_empty() || !batch.pool_deletes.is_empty() {
+            self.shared.change(Change::Pools);
+        }
+        if !batch.import_errors.is_empty() {
+            self.shared.change(Change::ImportErrors);
+        }
+    }
+
+    fn publish_dags(&self, round: &Round) {
+        let poisoned = std::sync::PoisonError::into_inner;
+        if !round.folder.is_empty() || !round.batch.dag_deletes.is_empty() {
+            let mut dags = self.shared.dags.write().unwrap_or_else(poisoned);
+            for news in &round.folder {
+                if let FolderNews::Loaded { dag, .. } = news {
+                    dags.insert(dag.id.clone(), Arc::clone(dag));
+                }
+            }
+            for dag_id in &round.batch.dag_deletes {
+                dags.remove(dag_id);
+            }
+        }
+        if !round.batch.import_errors.is_empty() {
+            let mut errors =
+                self.shared.import_errors.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for change in &round.batch.import_errors {
+                match change {
+                    tidemill_store::batch::ImportErrorChange::Set(error) => {
+                        errors.insert(error.path.clone(), error.clone());
+                    }
+                    tidemill_store::batch::ImportErrorChange::Clear { path } => {
+                        errors.remove(path);
+                    }
+                }
+            }
+        }
+    }
+
+    fn delete_logs(&self, round: &Round) {
+        if round.deleted_runs.is_empty() && round.deleted_dags.is_empty() {
+            return;
+        }
+        let logs = Arc::clone(&self.shared.logs);
+        let (runs, dags) = (round.deleted_runs.clone(), round.deleted_dags.clone());
+        tokio::task::spawn_blocking(move || {
+            let deleted = runs.iter().map(|(dag_id, run)| logs.delete_run(dag_id, *run));
+            for error in
+                deleted.chain(dags.iter().map(|dag_id| logs.delete_dag(dag_id))).filter_map(Result::err)
+            {
+                tracing::warn!(error = %chain(&error), "logs could not be deleted");
+            }
+        });
+    }
+
+    /// Tells everybody who waits for the round that it was not committed.
+    pub(crate) fn fail_round(&mut self, error: &Unavailable) {
+        let now = self.shared.clock.now();
+        let round = std::mem::replace(&mut self.round, Round::default());
+        self.round = self.new_round(now);
+        let is_alone = round.events <= 1;
+        let mut again = 0;
+        for (request, waiter) in round.waiters {
+            match waiter {
+                // Most of a failed batch is innocent: a call gets one more chance, in a round of its own.
+                Waiter::Call { event, side, reply } if !is_alone => {
+                    self.deferred.push_back(Input::Request { request, event, side, reply });
+                    again += 1;
+                }
+                Waiter::Call { reply, .. } => drop(reply.send(Err(CallError::from(error.clone())))),
+                Waiter::Trigger { reply } => drop(reply.send(Err(CallError::from(error.clone())))),
+                Waiter::Result { .. } => {}
+            }
+        }
+        for exchange in round.exchanges {
+            exchange.fail(error.clone());
+        }
+        for (reply, _) in round.heartbeats {
+            let _ = reply.send(Err(CallError::from(error.clone())));
+        }
+        for reply in round.admin {
+            let _ = reply.send(Err(CallError::from(error.clone())));
+        }
+        self.defer_folder(round.folder);
+        self.isolated_rounds = self.isolated_rounds.max(again);
+    }
+
+    /// Drops the engine and builds it anew from what is stored.
+    pub(crate) async fn rebuild(&mut self) -> Result<(), Exit> {
+        let error = Unavailable::NotCommitted { reason: "the scheduler is being rebuilt".to_owned() };
+        self.sessions.fail_parked(&error);
+        let loaded = loop {
+            match self.writer.load().await {
+                Ok(loaded) => break loaded,
+                Err(error) => self.endure(chain(&error)).await?,
+            }
+        };
+        for unreadable in &loaded.unreadable {
+            tracing::error!(code = "SCH0502", what = %unreadable.what, "a stored row was left out");
+        }
+        let snapshot = self.without_quarantined(loaded.snapshot);
+        self.rebuild_from(snapshot);
+        let count = self.quarantined.len() + self.quarantined_dags.len() + loaded.unreadable.len();
+        self.shared.update_status(|status| status.quarantined_runs = count);
+        if self.outage.take().is_some() {
+            self.set_store_state(StoreState::Ok);
+        }
+        Ok(())
+    }
+
+    fn without_quarantined(&self, mut snapshot: EngineSnapshot) -> EngineSnapshot {
+        snapshot.dags.retain(|(row, _)| !self.quarantined_dags.contains_key(&row.dag_id));
+        snapshot.runs.retain(|run| {
+            !self.quarantined.contains_key(&run.run.key)
+                && !self.quarantined_dags.contains_key(&run.run.dag_id)
+        });
+        snapshot
+            .open_tries
+            .retain(|row| snapshot.runs.iter().any(|run| run.run.key == row.attempt.instance.run));
+        snapshot
+    }
+
+    /// The schema refused the batch: one run is set aside, the rest goes on.
+    async fn refused(&mut self, run: Option<RunKey>, what: &str) -> Result<(), Exit> {
+        let batch = &self.round.batch;
+        let touched: std::collections::BTreeSet<RunKey> = batch
+            .runs
+            .iter()
+            .map(|change| change.row.key)
+            .chain(batch.tasks.iter().map(|change| change.row.key.run))
+            .chain(batch.tries.iter().map(|write| write.change.row.attempt.instance.run))
+            .collect();
+        let single = (touched.len() == 1).then(|| touched.first().copied()).flatten();
+        let culprit = run.or(single);
+        let is_new = culprit.is_some_and(|run| {
+            batch.runs.iter().any(|change| change.row.key == run && change.from.is_none())
+        });
+        let dag_id: Option<DagId> =
+            culprit.and_then(|run| self.known.runs.get(&run)).map(|row| row.dag_id.clone());
+        let reason = format!("SCH0501: the database refuses a row of this dag run: {what}");
+        tracing::error!(code = "SCH0501", run.key = ?culprit, what, "a batch was refused; rebuilding");
+        self.fail_round(&Unavailable::NotCommitted { reason: reason.clone() });
+        match (culprit, dag_id) {
+            (Some(_), Some(dag_id)) if is_new => {
+                self.quarantined_dags.insert(dag_id, reason);
+            }
+            (Some(run), _) => {
+                self.end_quarantined(run, &reason).await?;
+                self.quarantined.insert(run, reason);
+            }
+            // Nobody is to blame yet: the messages come back one by one.
+            (None, _) => self.isolated_rounds = self.isolated_rounds.max(16),
+        }
+        self.rebuild().await
+    }
+
+    /// Ends a run in the store without the engine, so that a restart does not stumble over it again.
+    async fn end_quarantined(&mut self, run: RunKey, reason: &str) -> Result<(), Exit> {
+        let loaded = loop {
+            match self.writer.load_run(run).await {
+                Ok(loaded) => break loaded,
+                Err(tidemill_store::ReadError::Unavailable { source }) => {
+                    self.endure(source.to_string()).await?
+                }
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), run.key = %run, "a run that is set aside cannot be read");
+                    return Ok(());
+                }
+            }
+        };
+        let Some(loaded) = loaded else { return Ok(()) };
+        // With its leases closed if the schema takes that, else the run's row alone; if not even that, the run
+        // stays out of the engine for as long as this leader lives.
+        for has_leases in [true, false] {
+            let batch = self.end_batch(&loaded.snapshot, reason, has_leases);
+            match self.writer.commit(&batch).await {
+                Ok(()) => {
+                    self.next_batch += 1;
+                    break;
+                }
+                Err(CommitError::TermLost { .. }) => return Err(Exit::TermLost),
+                Err(error) => tracing::error!(error = %chain(&error), "a run could not be ended"),
+            }
+        }
+        Ok(())
+    }
+
+    fn end_batch(&self, snapshot: &RunSnapshot, reason: &str, has_leases: bool) -> Batch {
+        let now = self.shared.clock.now().wall;
+        let mut batch = Batch::new(self.term, BatchId(self.next_batch), now);
+        let from = snapshot.run.state;
+        if from.is_terminal() {
+            return batch;
+        }
+        let mut row = snapshot.run.clone();
+        // A parked run has no step to `failed`.
+        row.state = if from == RunState::Paused { RunState::Cancelled } else { RunState::Failed };
+        row.reason = Some(reason.to_owned());
+        row.finished_at = Some(now);
+        batch.runs.push(RunChange { from: Some(from), row });
+        for stored in snapshot.tasks.iter().filter(|row| has_leases && row.state.has_lease()) {
+            let fence = TaskFence { state: stored.state, try_number: stored.try_number, epoch: stored.epoch };
+            let mut row = stored.clone();
+            row.state = TaskState::Failed;
+            row.finished_at = Some(now);
+            row.reason = Some(reason.to_owned());
+            row.stop = None;
+            batch.tasks.push(TaskChange { from: fence, row, is_clear: false, is_note: false });
+            let attempt = tidemill_engine::ids::AttemptKey {
+                instance: stored.key.clone(),
+                try_number: stored.try_number,
+                epoch: stored.epoch,
+            };
+            if let Some(lease) = self.known.leases.get(&attempt) {
+                let row = tidemill_engine::rows::TryRow {
+                    attempt,
+                    worker: lease.worker.clone(),
+                    boot_id: lease.boot_id.clone(),
+                    queued_at: stored.queued_at.unwrap_or(now),
+                    started_at: stored.started_at,
+                    finished_at: Some(now),
+                    outcome: Some(TryOutcome::Lost),
+                    exit_code: None,
+                    reason: Some(reason.to_owned()),
+                };
+                let change = TryChange { is_new: false, row };
+                batch.tries.push(TryWrite { change, token_hash: None, rendered: None });
+            }
+        }
+        batch
+    }
+}
+
+fn refusals(answer: Reply) -> Result<Reply, CallError> {
+    match answer {
+        Reply::Refused(refusal) => Err(CallError::Refused(refusal)),
+        other => Ok(other),
+    }
+}
+
+fn triggered(answer: Reply) -> Result<Triggered, CallError> {
+    match answer {
+        Reply::RunCreated(run) => Ok(Triggered { run: *run, is_repeated: false }),
+        Reply::Refused(refusal) => Err(CallError::Refused(refusal)),
+        _ => Err(Unavailable::NotCommitted { reason: "the engine gave no run".to_owned() }.into()),
+    }
+}

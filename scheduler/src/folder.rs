@@ -1,0 +1,387 @@
+//! The DAG folder becomes events: what appeared, changed, broke or went.
+//!
+//! A change is noticed by inotify, and by a look through the folder every few seconds as a net. A file that
+//! breaks keeps its last good version; a file that vanishes is believed gone only at a second look, because
+//! editors save by deleting and renaming. Parsing runs on blocking threads, a few files at a time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::Watcher;
+use tidemill_engine::{
+    ids::DagId,
+    rows::{EngineSnapshot, VersionHash},
+};
+use tidemill_store::batch::{ImportError, ImportErrorChange};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
+
+use crate::{
+    handle::{Shared, chain},
+    input::{FolderNews, Input},
+    options::Options,
+    scan::{Fault, Found, ReadFile, Stamp, read, scan},
+};
+
+/// A file that vanished is believed gone after this long.
+const GONE_AFTER: Duration = Duration::from_millis(300);
+/// Every file is read again this often, in case its times lie.
+const FULL_READ_INTERVAL: Duration = Duration::from_secs(600);
+/// However often the folder changes, a look is not put off for longer.
+const LONGEST_DEBOUNCE: Duration = Duration::from_millis(400);
+/// How many files one message to the loop brings.
+const NEWS_PER_MESSAGE: usize = 256;
+/// How many files are read at a time.
+const READERS: usize = 2;
+
+/// What is known of a file.
+#[derive(Clone, Debug)]
+struct FileState {
+    stamp: Option<Stamp>,
+    hash: Option<[u8; 32]>,
+    /// The DAG that it waits to define: another file defines it at present.
+    blocked: Option<DagId>,
+}
+
+/// Which file defines a DAG.
+#[derive(Clone, Debug)]
+struct Owner {
+    path: String,
+    version: VersionHash,
+}
+
+/// Watches the folder.
+pub(crate) struct FolderSync {
+    options: Arc<Options>,
+    shared: Arc<Shared>,
+    files: BTreeMap<String, FileState>,
+    owners: BTreeMap<DagId, Owner>,
+    /// Files that have recorded problems.
+    reported: BTreeSet<String>,
+    /// Files that vanished, and when that was noticed.
+    gone: BTreeMap<String, Instant>,
+    last_full: Instant,
+    was_readable: bool,
+}
+
+impl FolderSync {
+    /// Begins with what the store knows, so that a file that is broken at a restart keeps its last good version
+    /// and a file that vanished meanwhile is noticed.
+    pub(crate) fn new(options: Arc<Options>, shared: Arc<Shared>, snapshot: &EngineSnapshot) -> Self {
+        let stored = snapshot.dags.iter().filter(|(row, _)| !row.is_missing);
+        let owners = stored
+            .map(|(row, _)| {
+                (row.dag_id.clone(), Owner { path: row.path.clone(), version: row.version.clone() })
+            })
+            .collect();
+        let reported = shared
+            .import_errors
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect();
+        Self {
+            options,
+            shared,
+            files: BTreeMap::new(),
+            owners,
+            reported,
+            gone: BTreeMap::new(),
+            last_full: Instant::now(),
+            was_readable: true,
+        }
+    }
+
+    /// Runs for as long as somebody takes the news.
+    pub(crate) async fn run(mut self) {
+        let changed = Arc::new(Notify::new());
+        let _watcher = self.watch(&changed);
+        loop {
+            let is_full = self.last_full.elapsed() >= FULL_READ_INTERVAL;
+            if is_full {
+                self.last_full = Instant::now();
+            }
+            let news = self.run_once(is_full).await;
+            if !self.send(news).await {
+                return;
+            }
+            let wait = if self.gone.is_empty() { self.options.rescan_interval } else { GONE_AFTER };
+            if tokio::time::timeout(wait, changed.notified()).await.is_ok() {
+                self.settle(&changed).await;
+            }
+        }
+    }
+
+    /// Waits until the folder is quiet, but not for ever.
+    async fn settle(&self, changed: &Notify) {
+        let end = Instant::now() + LONGEST_DEBOUNCE;
+        loop {
+            let quiet = (Instant::now() + self.options.debounce).min(end);
+            if tokio::time::timeout_at(quiet, changed.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn watch(&self, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+        let waker = Arc::clone(changed);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            use notify::{
+                EventKind,
+                event::{AccessKind, AccessMode},
+            };
+            // Our own reading opens files too.
+            let is_reading = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(kind)
+                if kind != AccessKind::Close(AccessMode::Write)));
+            if !is_reading {
+                waker.notify_one();
+            }
+        });
+        let watched = watcher.and_then(|mut watcher| {
+            watcher.watch(&self.options.dags_dir, notify::RecursiveMode::Recursive)?;
+            Ok(watcher)
+        });
+        match watched {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the DAG folder cannot be watched; it is looked through instead");
+                None
+            }
+        }
+    }
+
+    async fn send(&mut self, news: Vec<FolderNews>) -> bool {
+        let mut news = news.into_iter().peekable();
+        while news.peek().is_some() {
+            let chunk = news.by_ref().take(NEWS_PER_MESSAGE).collect();
+            if self.shared.inbox.send(Input::Folder(chunk)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Looks through the folder once and returns what changed.
+    pub(crate) async fn run_once(&mut self, is_full: bool) -> Vec<FolderNews> {
+        let root = self.options.dags_dir.clone();
+        let Ok(scanned) = tokio::task::spawn_blocking(move || scan(&root)).await else { return Vec::new() };
+        let found = match scanned {
+            Ok(found) => found,
+            Err(error) => {
+                // A folder that cannot be read is not an empty one: nothing is declared missing.
+                if self.was_readable {
+                    tracing::error!(code = "SCH0304", error = %error, "the DAG folder cannot be read");
+                }
+                self.was_readable = false;
+                return Vec::new();
+            }
+        };
+        self.was_readable = true;
+        let mut news = Vec::new();
+        self.forget_gone(&found, &mut news);
+        let changed: Vec<(String, PathBuf, Stamp)> = found
+            .iter()
+            .filter_map(|(path, state)| match state {
+                Found::File { absolute, stamp } => {
+                    let known = self.files.get(path);
+                    let is_same = known.is_some_and(|known| known.stamp == Some(*stamp));
+                    (!is_same || is_full).then(|| (path.clone(), absolute.clone(), *stamp))
+                }
+                Found::Refused(_) => None,
+            })
+            .collect();
+        for (path, stamp, outcome) in self.read_all(changed).await {
+            self.take(&path, stamp, outcome, &found, &mut news);
+        }
+        for (path, state) in &found {
+            if let Found::Refused(fault) = state {
+                self.refuse(path, fault, &mut news);
+            }
+        }
+        news
+    }
+
+    /// Reads files on blocking threads; the results come in path order, whatever thread was faster.
+    async fn read_all(&self, changed: Vec<(String, PathBuf, Stamp)>) -> Vec<(String, Stamp, ReadFile)> {
+        let mut tasks = JoinSet::new();
+        let share = changed.len().div_ceil(READERS).max(1);
+        let mut rest = changed.into_iter().peekable();
+        while rest.peek().is_some() {
+            let part: Vec<_> = rest
+                .by_ref()
+                .take(share)
+                .map(|(path, absolute, stamp)| {
+                    let known = self.files.get(&path).and_then(|known| known.hash);
+                    (path, absolute, stamp, known)
+                })
+                .collect();
+            tasks.spawn_blocking(move || {
+                let read_one =
+                    |(path, absolute, stamp, known): (String, PathBuf, Stamp, Option<[u8; 32]>)| {
+                        let outcome = read(&path, &absolute, known);
+                        (path, stamp, outcome)
+                    };
+                part.into_iter().map(read_one).collect::<Vec<_>>()
+            });
+        }
+        let mut all: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Notices files that vanished; at the second look they are gone.
+    fn forget_gone(&mut self, found: &BTreeMap<String, Found>, news: &mut Vec<FolderNews>) {
+        let now = Instant::now();
+        self.gone.retain(|path, _| !found.contains_key(path));
+        let paths: BTreeSet<String> = self
+            .files
+            .keys()
+            .chain(self.owners.values().map(|owner| &owner.path))
+            .chain(&self.reported)
+            .filter(|path| !found.contains_key(*path))
+            .cloned()
+            .collect();
+        for path in paths {
+            let since = *self.gone.entry(path.clone()).or_insert(now);
+            if now.duration_since(since) < GONE_AFTER {
+                continue;
+            }
+            self.gone.remove(&path);
+            self.files.remove(&path);
+            self.clear_problems(&path, news);
+            self.release(&path, None, news);
+        }
+    }
+
+    /// A file does not define what it defined before, except `kept`.
+    fn release(&mut self, path: &str, kept: Option<&DagId>, news: &mut Vec<FolderNews>) {
+        let gone: Vec<DagId> = self
+            .owners
+            .iter()
+            .filter(|(id, owner)| owner.path == path && Some(*id) != kept)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for dag_id in gone {
+            self.owners.remove(&dag_id);
+            // A file that waited for this id is read again at the next look, and then defines it.
+            for file in self.files.values_mut().filter(|file| file.blocked.as_ref() == Some(&dag_id)) {
+                file.stamp = None;
+                file.hash = None;
+            }
+            news.push(FolderNews::Missing { dag_id });
+        }
+    }
+
+    fn take(
+        &mut self,
+        path: &str,
+        stamp: Stamp,
+        outcome: ReadFile,
+        found: &BTreeMap<String, Found>,
+        news: &mut Vec<FolderNews>,
+    ) {
+        let is_first = !self.files.contains_key(path);
+        let file =
+            self.files.entry(path.to_owned()).or_insert(FileState { stamp: None, hash: None, blocked: None });
+        file.stamp = Some(stamp);
+        match outcome {
+            ReadFile::Unchanged => {}
+            ReadFile::Fault(fault) => {
+                file.stamp = None;
+                self.refuse(path, &fault, news);
+            }
+            ReadFile::Broken { dag_id, problems, source, hash } => {
+                file.hash = Some(hash);
+                file.blocked = None;
+                let owned =
+                    self.owners.iter().find(|(_, owner)| owner.path == path).map(|(id, _)| id.clone());
+                self.report(path, owned.or(dag_id), problems, source, news);
+            }
+            ReadFile::Dag { dag, version, source, hash } => {
+                file.hash = Some(hash);
+                let owner = self.owners.get(&dag.id);
+                let other = owner.filter(|owner| owner.path != path && found.contains_key(&owner.path));
+                if let Some(other) = other {
+                    file.blocked = Some(dag.id.clone());
+                    let problems = duplicate(&dag.id, path, &other.path);
+                    self.report(path, Some(dag.id.clone()), problems, source.to_string(), news);
+                    self.release(path, None, news);
+                    return;
+                }
+                file.blocked = None;
+                let is_known =
+                    is_first && owner.is_some_and(|owner| owner.path == path && owner.version == version);
+                self.release(path, Some(&dag.id), news);
+                self.clear_problems(path, news);
+                let owner = Owner { path: path.to_owned(), version: version.clone() };
+                self.owners.insert(dag.id.clone(), owner);
+                // At a start, what the store has already is no news.
+                if !is_known {
+                    news.push(FolderNews::Loaded { dag, version, path: path.to_owned(), source });
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, path: &str, fault: &Fault, news: &mut Vec<FolderNews>) {
+        let (code, message, help) = match fault {
+            Fault::Leaves => (
+                "SCH0303",
+                "the file is a symbolic link that leads out of the DAG folder".to_owned(),
+                "put the file into the DAG folder, or let the link point to a file in it",
+            ),
+            Fault::Unreadable(why) => {
+                ("SCH0304", format!("the file cannot be read: {why}"), "let the server read the file")
+            }
+        };
+        let owned = self.owners.iter().find(|(_, owner)| owner.path == path).map(|(id, _)| id.clone());
+        let is_reported = self
+            .shared
+            .import_errors
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(path)
+            .is_some_and(|error| {
+                error.problems.get(0).and_then(|problem| problem.get("code")) == Some(&code.into())
+            });
+        if !is_reported {
+            self.report(path, owned, problem(code, &message, help), String::new(), news);
+        }
+    }
+
+    fn report(
+        &mut self,
+        path: &str,
+        dag_id: Option<DagId>,
+        problems: serde_json::Value,
+        source: String,
+        news: &mut Vec<FolderNews>,
+    ) {
+        let at = self.shared.clock.now().wall;
+        self.reported.insert(path.to_owned());
+        let error = ImportError { path: path.to_owned(), dag_id, problems, source, at };
+        news.push(FolderNews::Problems(ImportErrorChange::Set(error)));
+    }
+
+    fn clear_problems(&mut self, path: &str, news: &mut Vec<FolderNews>) {
+        if self.reported.remove(path) {
+            news.push(FolderNews::Problems(ImportErrorChange::Clear { path: path.to_owned() }));
+        }
+    }
+}
+
+fn duplicate(dag_id: &DagId, path: &str, other: &str) -> serde_json::Value {
+    let message = format!("{path} and {other} both define the DAG {dag_id}; {other} stays loaded");
+    problem("SCH0302", &message, "give one of them another id, or remove it")
+}
+
+/// Returns one problem in the shape of `dags check --format json`.
+fn problem(code: &str, message: &str, help: &str) -> serde_json::Value {
+    serde_json::json!([{
+        "code": code, "severity": "error", "message": message, "help": help, "suggestion": null, "spans": [],
+    }])
+}
