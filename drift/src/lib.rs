@@ -5,6 +5,8 @@ mod compare;
 mod decide;
 mod error;
 mod measure;
+#[cfg(test)]
+mod properties;
 mod read;
 mod rule;
 mod source;

@@ -118,7 +118,7 @@ pub struct Metrics {
 pub struct Ks {
     /// D.
     pub statistic: f64,
-    /// +1 where the reference's distribution function is above by more, else −1 (also when D is 0, as scipy has it).
+    /// −1 where the current data's distribution function is above by more, else +1 (also when D is 0, as scipy has it).
     pub sign: i8,
     /// Null where it is undefined.
     pub p_value: Option<f64>,

@@ -15,7 +15,7 @@ const BEYOND_DOUBT: f64 = 1e-30;
 pub(crate) struct Distance {
     /// D, from 0 to 1.
     pub(crate) statistic: f64,
-    /// +1 where the first sample's function is above by more, else −1.
+    /// −1 where the second sample's function is above by more, else +1.
     pub(crate) sign: i8,
     /// D · n · m, exactly.
     lattice: u128,
@@ -51,7 +51,7 @@ pub(crate) fn distance(first: &[f64], second: &[f64]) -> Distance {
         reason = "the quotient is what is wanted, to the last digit but one"
     )]
     let statistic = lattice as f64 / (n as u128 * m as u128) as f64;
-    Distance { statistic, sign: if above > below { 1 } else { -1 }, lattice, n, m }
+    Distance { statistic, sign: if below > above { -1 } else { 1 }, lattice, n, m }
 }
 
 impl Distance {
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn ties_are_moved_together() {
         let d = distance(&[1.0, 1.0, 2.0], &[1.0, 1.0, 2.0]);
-        assert_eq!((d.statistic, d.sign), (0.0, -1));
+        assert_eq!((d.statistic, d.sign), (0.0, 1));
         assert_eq!(d.p_value(Method::Auto), (Some(1.0), true));
         let d = distance(&[1.0, 1.0, 1.0, 2.0], &[1.0, 2.0, 2.0, 2.0]);
         assert_eq!((d.statistic, d.sign), (0.5, 1));

@@ -1,0 +1,7 @@
+//! The crate from outside, over real files.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod common;
+mod parquet;
+mod reading;
+mod scipy;
