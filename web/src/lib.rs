@@ -1,3 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod access;
+mod actions;
+mod api;
+mod assets;
+mod auth;
+mod error;
+mod extract;
+mod live;
 mod render;
+mod server;
+mod state;
+mod views;
+
+pub use access::{Access, Method, Route};
+pub use api::openapi::document as openapi;
+pub use auth::security::{CONTENT_SECURITY_POLICY, HEADERS};
+pub use error::{CODES, Problem};
+pub use server::{router, routes};
+pub use state::{Options, WebState};

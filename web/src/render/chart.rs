@@ -91,13 +91,13 @@ pub(crate) fn histogram(labels: &[String], reference: &[f64], current: &[f64], h
     let step = WIDTH / real(count);
     out.raw("<svg class=\"hist\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 132 40\" width=\"132\" height=\"40\"><title>");
     for index in 0..count {
-        let share = |side: &[f64]| format!("{:.1} %", side.get(index).copied().unwrap_or(0.0) * 100.0);
+        let share = |side: &[f64]| format!("{:.1} %", finite(side.get(index)) * 100.0);
         out.raw(if index > 0 { "\n" } else { "" });
         out.text(labels.get(index).map_or("", String::as_str)).raw(": ").text(&share(reference));
         out.raw(" → ").text(&share(current));
     }
     out.raw("</title>");
-    let height = |side: &[f64], i: usize| side.get(i).copied().unwrap_or(0.0).max(0.0) / top * HEIGHT;
+    let height = |side: &[f64], i: usize| finite(side.get(i)).max(0.0) / top * HEIGHT;
     for index in 0..count {
         let h = height(reference, index);
         out.raw("<rect class=\"ref\"").num("x", real(index) * step + 0.5).num("y", 39.0 - h);
@@ -152,6 +152,10 @@ pub(crate) fn meter(used: u32, slots: u32) -> Markup {
     out.raw("<rect height=\"10\" rx=\"3\" class=\"").raw(if share >= 1.0 { "full" } else { "used" }).raw("\"");
     out.num("width", share * 140.0).raw("/></svg>");
     out
+}
+
+fn finite(value: Option<&f64>) -> f64 {
+    value.copied().filter(|v| v.is_finite()).unwrap_or(0.0)
 }
 
 fn real(count: usize) -> f64 {

@@ -1,0 +1,257 @@
+//! What people and machines may do, once for the API and the pages: check, call the handle, leave a trace.
+
+use chrono::{TimeDelta, Utc};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tidemill_engine::{
+    action::Changed,
+    event::ClearSelection,
+    ids::{DagId, PoolName, RunId, TaskId, WorkerId},
+    rows::{PoolRow, RunRow},
+    state::{RunState, TaskState},
+};
+use tidemill_protocol::worker::Token;
+use tidemill_scheduler::{
+    AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered, random_suffix, random_token,
+    token_hash,
+};
+use tidemill_store::batch::{AccessChange, ApiToken, JoinToken, LoginLink, Role, WorkerKey};
+
+use crate::{
+    auth::{Identity, Joining},
+    error::{Problem, Result},
+    state::WebState,
+    views::{ClearBody, MarkBody, PoolBody, TokenBody, TriggerBody},
+};
+
+/// How long a login link works.
+const LOGIN_LINK_LIFETIME: TimeDelta = TimeDelta::minutes(15);
+/// How long a join token works.
+const JOIN_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(1);
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new("WEB0206", detail)
+}
+
+fn task_ids(names: &[String]) -> Result<Vec<TaskId>> {
+    names.iter().map(|name| TaskId::new(name).map_err(|e| invalid(format!("task {name:?} {e}")))).collect()
+}
+
+fn run_subject(run: &RunRow) -> String {
+    format!("run/{}/{}", run.dag_id, run.run_id)
+}
+
+/// Triggers a run. `key` is the `Idempotency-Key` header.
+pub(crate) async fn trigger(
+    state: &WebState,
+    who: &Identity,
+    dag_id: DagId,
+    body: TriggerBody,
+    key: Option<&str>,
+) -> Result<Triggered> {
+    let run_id = match body.run_id.as_deref() {
+        Some(text) => Some(RunId::new(text).map_err(|e| invalid(format!("run_id {e}")))?),
+        None => None,
+    };
+    let idempotency = key.map(|key| idempotency(who, &dag_id, key, &body)).transpose()?;
+    let detail = json!({ "conf": body.conf, "logical_date": body.logical_date, "run_id": body.run_id });
+    let side = AdminWrite::audit(who.did("run.trigger", format!("dag/{dag_id}"), detail));
+    let request = TriggerRequest {
+        dag_id,
+        run_id,
+        logical_date: body.logical_date,
+        conf: body.conf,
+        triggered_by: Some(who.actor.clone()),
+        idempotency,
+    };
+    Ok(state.handle().trigger(request, side).await?)
+}
+
+fn idempotency(who: &Identity, dag_id: &DagId, key: &str, body: &TriggerBody) -> Result<IdempotencyKey> {
+    if key.is_empty() || key.len() > 255 || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Problem::new("WEB0202", "Idempotency-Key must be 1 to 255 visible ASCII characters"));
+    }
+    let request = json!([body.conf, body.logical_date, body.run_id]).to_string();
+    let hash = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
+    Ok(IdempotencyKey {
+        key_hash: hash(&format!("{}\n/dags/{dag_id}/runs\n{key}", who.actor)),
+        request_hash: hash(&request),
+    })
+}
+
+/// Pauses or unpauses a DAG.
+pub(crate) async fn pause(state: &WebState, who: &Identity, dag_id: DagId, is_paused: bool) -> Result<()> {
+    let action = if is_paused { "dag.pause" } else { "dag.unpause" };
+    let side = AdminWrite::audit(who.did(action, format!("dag/{dag_id}"), json!({})));
+    Ok(state.handle().pause(dag_id, is_paused, side).await?)
+}
+
+/// Deletes a DAG whose file is gone.
+pub(crate) async fn delete_dag(state: &WebState, who: &Identity, dag_id: DagId) -> Result<()> {
+    let side = AdminWrite::audit(who.did("dag.delete", format!("dag/{dag_id}"), json!({})));
+    Ok(state.handle().delete_dag(dag_id, side).await?)
+}
+
+/// Clears task instances, or says which ones it would.
+pub(crate) async fn clear(state: &WebState, who: &Identity, run: &RunRow, body: &ClearBody) -> Result<Vec<Changed>> {
+    let selection = ClearSelection {
+        tasks: task_ids(&body.tasks)?,
+        upstream: body.upstream,
+        downstream: body.downstream,
+        only_failed: body.only_failed,
+    };
+    let detail = json!({ "tasks": body.tasks, "upstream": body.upstream, "downstream": body.downstream,
+        "only_failed": body.only_failed, "latest": body.latest });
+    let side = side_of(who, body.dry_run, "run.clear", run, detail);
+    let request = ClearRequest { run: run.key, selection, is_dry_run: body.dry_run, latest: body.latest };
+    Ok(state.handle().clear(request, side).await?)
+}
+
+fn side_of(who: &Identity, is_dry_run: bool, action: &str, run: &RunRow, detail: serde_json::Value) -> AdminWrite {
+    // Looking at what would happen leaves no trace.
+    if is_dry_run { AdminWrite::default() } else { AdminWrite::audit(who.did(action, run_subject(run), detail)) }
+}
+
+/// Gives tasks, or the run itself, a verdict by hand.
+pub(crate) async fn mark(state: &WebState, who: &Identity, run: &RunRow, body: &MarkBody) -> Result<Vec<Changed>> {
+    let detail = json!({ "tasks": body.tasks, "state": body.state });
+    let side = side_of(who, body.dry_run, "run.mark", run, detail);
+    if body.tasks.is_empty() {
+        let to = RunState::parse(&body.state)
+            .filter(|s| matches!(s, RunState::Success | RunState::Failed))
+            .ok_or_else(|| invalid("state must be success or failed"))?;
+        if body.dry_run {
+            return Ok(Vec::new());
+        }
+        return Ok(state.handle().mark_run(run.key, to, side).await?);
+    }
+    let to = TaskState::parse(&body.state)
+        .filter(|s| matches!(s, TaskState::Success | TaskState::Failed | TaskState::Skipped))
+        .ok_or_else(|| invalid("state must be success, failed or skipped"))?;
+    let request = MarkRequest { run: run.key, tasks: task_ids(&body.tasks)?, state: to, is_dry_run: body.dry_run };
+    Ok(state.handle().mark_task(request, side).await?)
+}
+
+/// Cancels a run.
+pub(crate) async fn cancel(state: &WebState, who: &Identity, run: &RunRow) -> Result<Vec<Changed>> {
+    let side = side_of(who, false, "run.cancel", run, json!({}));
+    Ok(state.handle().cancel(run.key, side).await?)
+}
+
+/// Makes or resizes a pool.
+pub(crate) async fn set_pool(state: &WebState, who: &Identity, name: PoolName, body: PoolBody) -> Result<()> {
+    let detail = json!({ "slots": body.slots, "description": body.description });
+    let side = AdminWrite::audit(who.did("pool.set", format!("pool/{name}"), detail));
+    let pool = PoolRow { name, slots: body.slots, description: body.description };
+    Ok(state.handle().set_pool(pool, side).await?)
+}
+
+/// Deletes a pool.
+pub(crate) async fn delete_pool(state: &WebState, who: &Identity, name: PoolName) -> Result<()> {
+    let side = AdminWrite::audit(who.did("pool.delete", format!("pool/{name}"), json!({})));
+    Ok(state.handle().delete_pool(name, side).await?)
+}
+
+fn secret() -> Result<(Token, String)> {
+    let token = random_token().map_err(|e| Problem::internal(&e))?;
+    let id = random_suffix().map_err(|e| Problem::internal(&e))?;
+    Ok((token, id))
+}
+
+/// Makes an API token.
+pub(crate) async fn create_token(state: &WebState, who: &Identity, body: &TokenBody) -> Result<(ApiToken, Token)> {
+    let role = Role::parse(&body.role).ok_or_else(|| invalid("role must be viewer, operator or admin"))?;
+    let name = body.name.trim();
+    if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+        return Err(invalid("name must be 1 to 100 characters without controls"));
+    }
+    let now = Utc::now();
+    let (secret, id) = secret()?;
+    let token = ApiToken {
+        id: format!("tok_{id}"),
+        name: name.to_owned(),
+        role,
+        hash: token_hash(&secret),
+        created_by: who.actor.clone(),
+        created_at: now,
+        expires_at: body.days.map(|days| now + TimeDelta::days(i64::from(days))),
+        revoked_at: None,
+    };
+    let entry = who.did("token.create", format!("token/{}", token.id), json!({ "name": name, "role": role }));
+    let write = AdminWrite::access(AccessChange::Token(token.clone())).with_audit(entry);
+    state.handle().write(write).await?;
+    Ok((token, secret))
+}
+
+/// Revokes an API token or a join token.
+pub(crate) async fn revoke_token(state: &WebState, who: &Identity, id: &str) -> Result<()> {
+    let now = Utc::now();
+    let tokens = state.reader().api_tokens().await?;
+    let change = match tokens.into_iter().find(|token| token.id == id) {
+        Some(token) => AccessChange::Token(ApiToken { revoked_at: Some(now), ..token }),
+        None => {
+            let joins = state.reader().join_tokens().await?;
+            let token = joins.into_iter().find(|token| token.id == id);
+            let token = token.ok_or_else(|| Problem::not_found("such token"))?;
+            AccessChange::JoinToken(JoinToken { revoked_at: Some(now), ..token })
+        }
+    };
+    let entry = who.did("token.revoke", format!("token/{id}"), json!({}));
+    Ok(state.handle().write(AdminWrite::access(change).with_audit(entry)).await?)
+}
+
+/// Makes a join token for workers.
+pub(crate) async fn create_join_token(state: &WebState, who: &Identity) -> Result<(JoinToken, Token)> {
+    let now = Utc::now();
+    let (secret, id) = secret()?;
+    let token = JoinToken {
+        id: format!("join_{id}"),
+        hash: token_hash(&secret),
+        created_by: who.actor.clone(),
+        created_at: now,
+        expires_at: Some(now + JOIN_TOKEN_LIFETIME),
+        revoked_at: None,
+    };
+    let entry = who.did("join_token.create", format!("token/{}", token.id), json!({}));
+    let write = AdminWrite::access(AccessChange::JoinToken(token.clone())).with_audit(entry);
+    state.handle().write(write).await?;
+    Ok((token, secret))
+}
+
+/// Makes a login link for the one who asks, with their role.
+pub(crate) async fn create_login_link(state: &WebState, who: &Identity) -> Result<(LoginLink, Token)> {
+    let now = Utc::now();
+    let (secret, _) = secret()?;
+    let link = LoginLink {
+        hash: token_hash(&secret),
+        actor: who.actor.strip_prefix("token:").unwrap_or(&who.actor).to_owned(),
+        role: who.role,
+        created_at: now,
+        expires_at: now + LOGIN_LINK_LIFETIME,
+        used_at: None,
+    };
+    let entry = who.did("login_link.create", format!("person/{}", link.actor), json!({ "role": link.role }));
+    let write = AdminWrite::access(AccessChange::LoginLink(link.clone())).with_audit(entry);
+    state.handle().write(write).await?;
+    Ok((link, secret))
+}
+
+/// Gives a joining worker its key; every older key of that name stops working.
+pub(crate) async fn join(state: &WebState, joining: &Joining, worker: WorkerId) -> Result<Token> {
+    let now = Utc::now();
+    let (secret, _) = secret()?;
+    let key = WorkerKey { hash: token_hash(&secret), worker: worker.clone(), created_at: now, revoked_at: None };
+    let who = Identity { actor: format!("join:{}", joining.0.id), role: Role::Viewer, session: None };
+    let mut write = AdminWrite::access(AccessChange::RevokeWorker { worker: worker.clone(), at: now });
+    write.access.push(AccessChange::WorkerKey(key));
+    write.audit.push(who.did("worker.join", format!("worker/{worker}"), json!({})));
+    state.handle().write(write).await?;
+    Ok(secret)
+}
+
+/// Makes every key of a worker stop working.
+pub(crate) async fn revoke_worker(state: &WebState, who: &Identity, worker: WorkerId) -> Result<()> {
+    let entry = who.did("worker.revoke", format!("worker/{worker}"), json!({}));
+    let change = AccessChange::RevokeWorker { worker, at: Utc::now() };
+    Ok(state.handle().write(AdminWrite::access(change).with_audit(entry)).await?)
+}

@@ -1,0 +1,39 @@
+//! The description of the API in its own words.
+
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+use utoipa::OpenApi;
+
+use super::{access, dags, events, health, instances, logs, pools, runs};
+
+/// Everything under `/api/v1`.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Tidemill", description = "The REST API. Errors are application/problem+json with a stable code."),
+    paths(
+        health::health, health::metrics, events::stream, serve,
+        dags::list, dags::show, dags::patch, dags::delete, dags::source, dags::versions, dags::import_errors,
+        runs::all, runs::list, runs::trigger, runs::show, runs::cancel, runs::clear, runs::mark,
+        instances::list, instances::show, instances::explain, instances::outputs, instances::report,
+        instances::tries, instances::rendered, logs::range, logs::follow,
+        pools::list, pools::show, pools::put, pools::delete,
+        access::workers, access::revoke_worker, access::tokens, access::create_token, access::revoke_token,
+        access::join_tokens, access::create_join_token, access::create_login_link, access::audit,
+    ),
+    components(schemas(crate::error::Problem))
+)]
+struct Api;
+
+/// Returns the description as JSON.
+#[must_use]
+pub fn document() -> String {
+    Api::openapi().to_pretty_json().unwrap_or_default()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "server", responses((status = 200, content_type = "application/json", body = Object)))]
+pub(crate) async fn serve() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document()).into_response()
+}
