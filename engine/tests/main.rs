@@ -1,3 +1,7 @@
-//! Tests of the engine's public interface.
+//! Tests of the engine's public interface: one binary, a module per subject.
 
 mod definition;
+#[cfg(test)]
+mod shell;
+#[cfg(test)]
+mod template;

@@ -122,17 +122,17 @@ impl Context {
             ("try_number", Value::from(self.try_number)),
             ("map_index", Value::from(self.map_index)),
             ("params", Value::from(Serde(&self.params))),
-            ("outputs", Value::from_iter(outputs)),
+            ("outputs", Value::from_pairs(outputs)),
             ("dag", self.dag_value()),
             ("dag_run", self.run_value()),
-            ("task", Value::from_iter([("task_id", task_id.clone())])),
+            ("task", Value::from_pairs([("task_id", task_id.clone())])),
             ("ti", self.instance_value(task_id)),
         ];
-        Value::from_iter(pairs)
+        Value::from_pairs(pairs)
     }
 
     fn dag_value(&self) -> Value {
-        Value::from_iter([
+        Value::from_pairs([
             ("dag_id", Value::from(self.dag_id.as_str())),
             ("description", Value::from(self.dag_description.clone().unwrap_or_default())),
             ("tags", Value::from(self.dag_tags.clone())),
@@ -141,7 +141,7 @@ impl Context {
     }
 
     fn run_value(&self) -> Value {
-        Value::from_iter([
+        Value::from_pairs([
             ("run_id", Value::from(self.run_id.as_str())),
             ("run_type", Value::from(self.run_type.as_str())),
             ("logical_date", Instant::utc(self.logical_date).value()),
@@ -152,7 +152,7 @@ impl Context {
     }
 
     fn instance_value(&self, task_id: Value) -> Value {
-        Value::from_iter([
+        Value::from_pairs([
             ("dag_id", Value::from(self.dag_id.as_str())),
             ("run_id", Value::from(self.run_id.as_str())),
             ("task_id", task_id),

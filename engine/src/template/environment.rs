@@ -157,7 +157,7 @@ pub(super) fn environment<'source>(
     });
     env.add_global(
         "macros",
-        Value::from_iter([("ds_add", ds_add.clone()), ("ds_format", ds_format.clone())]),
+        Value::from_pairs([("ds_add", ds_add.clone()), ("ds_format", ds_format.clone())]),
     );
     env.add_global("ds_add", ds_add);
     env.add_global("ds_format", ds_format);

@@ -19,9 +19,12 @@
 //! vouch for both ("lost track"), every later value is refused.
 
 mod command;
+mod expansion;
 mod frame;
 mod lexer;
 mod paths;
+mod value;
+mod words;
 
 pub(super) use paths::check;
 
