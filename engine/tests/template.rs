@@ -36,7 +36,10 @@ fn context() -> Context {
         params: object(json!({"p": 0.5, "s": "it's <b>", "n": null, "l": [1, {"a": true}], "t": true})),
         conf: object(json!({"p": 0.5})),
         outputs: BTreeMap::from([
-            ("up".to_owned(), BTreeMap::from([("score".to_owned(), json!(0.25)), ("path".to_owned(), json!("a b"))])),
+            (
+                "up".to_owned(),
+                BTreeMap::from([("score".to_owned(), json!(0.25)), ("path".to_owned(), json!("a b"))]),
+            ),
             ("my-task".to_owned(), BTreeMap::from([("k".to_owned(), json!("v"))])),
         ]),
     }
@@ -187,7 +190,9 @@ fn a_template_has_a_bounded_cost() {
 
 #[test]
 fn nothing_outside_the_context_can_be_read() {
-    for template in ["{% include 'x' %}", "{% import 'x' as x %}", "{% extends 'x' %}", "{{ debug() }}", "{{ env.HOME }}"] {
+    for template in
+        ["{% include 'x' %}", "{% import 'x' as x %}", "{% extends 'x' %}", "{{ debug() }}", "{{ env.HOME }}"]
+    {
         assert!(render_text(template, &context()).is_err(), "{template}");
         assert!(!problems(Kind::Text, template).is_empty(), "{template}");
     }
@@ -233,40 +238,76 @@ fn problems(kind: Kind, template: &str) -> Vec<(&'static str, String, String)> {
 #[test]
 fn every_problem_of_a_template_is_found_when_the_file_loads() {
     let rows = [
-        ("DAG0701", "{{ ds", "", ""),
+        ("DAG0701", "{{ ds", "ds", ""),
         ("DAG0701", "{% if %}", "%}", ""),
-        ("DAG0701", "{% include 'x' %}", "include", "a template reads nothing but its context: there is no include, import or extends"),
+        (
+            "DAG0701",
+            "{% include 'x' %}",
+            "include",
+            "a template reads nothing but its context: there is no include, import or extends",
+        ),
         ("DAG0702", "{{ dss }}", "dss", "ds"),
         ("DAG0702", "{{ execution_date }}", "execution_date", "it is called `logical_date`"),
         ("DAG0702", "{{ dag.id }}", "dag.id", "it has `dag_id`, `description`, `tags`, `owner`"),
-        ("DAG0702", "{{ ds.year }}", "ds.year", "text and numbers have no attributes or methods: use a filter, such as `| replace(\"-\", \"\")`"),
+        (
+            "DAG0702",
+            "{{ ds.year }}",
+            "ds.year",
+            "text and numbers have no attributes or methods: use a filter, such as `| replace(\"-\", \"\")`",
+        ),
         ("DAG0702", "{{ logical_date.yaer }}", "logical_date.yaer", "year"),
         ("DAG0702", "{{ p }}", "p", "a param is written `params.p`"),
         ("DAG0702", "{{ up.score }}", "up.score", "an output is written `outputs.up.<key>`"),
-        ("DAG0702", "{% if x is defined %}{% endif %}", "x", "ds"),
-        ("DAG0703", "{{ ds | uper }}", "ds | uper", "upper"),
-        ("DAG0703", "{{ ds | safe }}", "ds | safe", ""),
-        ("DAG0704", "{{ ds is strnig }}", "ds is strnig", "string"),
+        ("DAG0702", "{% if x is defined %}{% endif %}", "x", ""),
+        ("DAG0703", "{{ ds | uper }}", "uper", "upper"),
+        ("DAG0703", "{{ ds | safe }}", "safe", ""),
+        ("DAG0704", "{{ ds is strnig }}", "strnig", "string"),
         ("DAG0705", "{{ now() }}", "now()", ""),
         ("DAG0705", "{{ macros.ds_ad(ds, 1) }}", "macros.ds_ad(ds, 1)", "ds_add"),
-        ("DAG0705", "{{ ds.upper() }}", "ds.upper()", "text and numbers have no attributes or methods: use a filter, such as `| replace(\"-\", \"\")`"),
-        ("DAG0705", "{{ params.s.upper() }}", "params.s.upper()", "use a filter, such as `| upper` or `| items`"),
+        (
+            "DAG0705",
+            "{{ ds.upper() }}",
+            "ds.upper()",
+            "text and numbers have no attributes or methods: use a filter, such as `| replace(\"-\", \"\")`",
+        ),
+        (
+            "DAG0705",
+            "{{ params.s.upper() }}",
+            "params.s.upper()",
+            "use a filter, such as `| upper` or `| items`",
+        ),
         ("DAG0705", "{{ ti.xcom_pull('up') }}", "ti.xcom_pull('up')", "use `outputs.<task>.<key>`"),
         ("DAG0705", "{{ macros.ds_add }}", "macros.ds_add", ""),
         ("DAG0706", "{{ outputs.upp.x }}", "outputs.upp.x", "up"),
         ("DAG0706", "{{ outputs.later.x }}", "outputs.later.x", "add \"later\" to its `depends_on`"),
         ("DAG0706", "{{ outputs['train'].x }}", "outputs['train'].x", "add \"train\" to its `depends_on`"),
-        ("DAG0707", "{{ params.q }}", "params.q", "p"),
+        ("DAG0707", "{{ params.q }}", "params.q", "declare it: `[params.q]`"),
         ("DAG0708", "{{ outputs[params.s].x }}", "outputs[params.s].x", ""),
         ("DAG0708", "{{ var[params.s] }}", "var[params.s]", ""),
-        ("DAG0709", "{{ var.value.x }}", "var.value.x", "use a param, or the environment that the worker passes on"),
-        ("DAG0709", "{{ conn.db.host }}", "conn.db.host", "use a param, or the environment that the worker passes on"),
+        (
+            "DAG0709",
+            "{{ var.value.x }}",
+            "var.value.x",
+            "use a param, or the environment that the worker passes on",
+        ),
+        (
+            "DAG0709",
+            "{{ conn.db.host }}",
+            "conn.db.host",
+            "use a param, or the environment that the worker passes on",
+        ),
     ];
+    let mut wrong = Vec::new();
     for (code, template, place, hint) in rows {
         let found = problems(Kind::Text, template);
-        let matches = found.iter().any(|problem| problem.0 == code && problem.1 == place && (hint.is_empty() || problem.2 == hint));
-        assert!(matches, "{template}: wanted {code} at {place:?} with {hint:?}, found {found:?}");
+        let is_same = |problem: &(&str, String, String)| {
+            problem.0 == code && problem.1 == place && (hint.is_empty() || problem.2 == hint)
+        };
+        if !found.iter().any(is_same) {
+            wrong.push(format!("{template}: wanted {code} at {place:?} with {hint:?}, found {found:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(problems(Kind::Condition, "params.p > 1")[0].0, "DAG0722");
     assert_eq!(problems(Kind::Condition, "TRUE"), []);
     assert_eq!(problems(Kind::Shell, "{% set x %}a{% endset %}echo {{ x }}")[0].0, "DAG0710");
@@ -298,7 +339,8 @@ fn what_the_template_defines_itself_is_known() {
 fn a_message_of_the_dag_knows_no_task() {
     let empty = BTreeSet::new();
     let scope = CheckScope { params: &empty, tasks: &empty, task: None, is_upstream: &|_| false };
-    let codes = |template| check(Kind::Text, template, &scope).iter().map(|p| p.code).collect::<Vec<_>>();
+    let codes =
+        |template: &str| check(Kind::Text, template, &scope).iter().map(|p| p.code).collect::<Vec<_>>();
     assert_eq!(codes("{{ ds }} {{ run_id }} {{ dag.dag_id }}"), [""; 0]);
     for name in ["task.task_id", "ti.try_number", "try_number", "outputs.a.b", "map_index"] {
         assert_eq!(codes(&*format!("{{{{ {name} }}}}")), ["DAG0702"], "{name}");
@@ -309,7 +351,8 @@ fn a_message_of_the_dag_knows_no_task() {
 fn needs_names_exactly_what_has_to_be_loaded() {
     let needed = needs("{{ outputs.up.score }}{{ outputs['my-task'] }}{{ outputs.up.path | upper }}{{ ds }}");
     let keys = BTreeSet::from(["score".to_owned(), "path".to_owned()]);
-    let expected = BTreeMap::from([("up".to_owned(), OutputNeed::Keys(keys)), ("my-task".to_owned(), OutputNeed::All)]);
+    let expected =
+        BTreeMap::from([("up".to_owned(), OutputNeed::Keys(keys)), ("my-task".to_owned(), OutputNeed::All)]);
     assert_eq!(needed.outputs, expected);
     assert!(!needed.all_outputs && !needed.previous_success);
     assert!(needs("{% for t in outputs %}{{ t }}{% endfor %}").all_outputs);
@@ -319,10 +362,14 @@ fn needs_names_exactly_what_has_to_be_loaded() {
 
 #[test]
 fn a_notification_says_who_speaks() {
-    let notification = Notification { webhook: "http://x".to_owned(), message: Some("{{ ds }} \"done\"".to_owned()) };
+    let notification =
+        Notification { webhook: "http://x".to_owned(), message: Some("{{ ds }} \"done\"".to_owned()) };
     let body = render_message(&notification, &context(), "default").unwrap();
     assert_eq!(body["text"], "2026-11-05 \"done\"");
-    assert_eq!((&body["dag_id"], &body["task_id"], &body["try_number"]), (&json!("dag-1"), &json!("train"), &json!(2)));
+    assert_eq!(
+        (&body["dag_id"], &body["task_id"], &body["try_number"]),
+        (&json!("dag-1"), &json!("train"), &json!(2))
+    );
     let silent = Notification { message: None, ..notification };
     assert_eq!(render_message(&silent, &context(), "default").unwrap()["text"], "default");
 }
@@ -441,8 +488,9 @@ mod task {
 
     #[test]
     fn a_branch_chooses_by_template_or_by_its_first_arm_that_holds() {
-        let choose = |template: &str| {
-            match rendered(Operator::Branch { branches: Branches::Template(template.to_owned()) })?.work {
+        let choose = |template: &str| -> Result<Vec<String>, TaskRenderError> {
+            let branches = Branches::Template(template.to_owned());
+            match rendered(Operator::Branch { branches })?.work {
                 Some(RenderedWork::Branch { chosen, .. }) => Ok(chosen),
                 other => unreachable!("{other:?}"),
             }
@@ -456,7 +504,11 @@ mod task {
             when: when.map(str::to_owned),
             then: vec![TaskId::new(then).unwrap()],
         };
-        let arms = vec![arm(Some("{{ outputs.up.score > 1 }}"), "a"), arm(Some("{{ params.t }}"), "b"), arm(None, "c")];
+        let arms = vec![
+            arm(Some("{{ outputs.up.score > 1 }}"), "a"),
+            arm(Some("{{ params.t }}"), "b"),
+            arm(None, "c"),
+        ];
         let task = rendered(Operator::Branch { branches: Branches::Arms(arms) }).unwrap();
         let because = "arm 2 held: `{{ params.t }}`".to_owned();
         assert_eq!(task.work, Some(RenderedWork::Branch { chosen: vec!["b".to_owned()], because }));

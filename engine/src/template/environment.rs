@@ -173,7 +173,7 @@ fn print_value(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Undefined => Ok(String::new()),
         ValueKind::None => Ok("null".to_owned()),
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => to_json(value),
+        ValueKind::Bool | ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => to_json(value),
         _ => {
             let mut text = String::new();
             write!(text, "{value}").map_err(|_| Error::from(ErrorKind::WriteFailure))?;

@@ -60,6 +60,26 @@ pub(super) fn range_of(span: Span) -> Range<usize> {
     span.start_offset as usize..(span.end_offset as usize).max(span.start_offset as usize)
 }
 
+/// Returns the byte range of a whole expression. minijinja's own span of `a.b` begins at the dot.
+pub(super) fn extent(expr: &Expr<'_>) -> Range<usize> {
+    let own = range_of(expr.span());
+    let first = match expr {
+        Expr::GetAttr(node) => &node.expr,
+        Expr::GetItem(node) => &node.expr,
+        Expr::Slice(node) => &node.expr,
+        Expr::Call(node) => &node.expr,
+        Expr::Test(node) => &node.expr,
+        Expr::BinOp(node) => &node.left,
+        Expr::Compare(node) => &node.expr,
+        Expr::Filter(node) => match &node.expr {
+            Some(inner) => inner,
+            None => return own,
+        },
+        _ => return own,
+    };
+    extent(first).start.min(own.start)..own.end
+}
+
 /// Walks a parsed template.
 pub(super) fn collect(root: &Stmt<'_>) -> Facts {
     let mut walk = Walk { facts: Facts::default(), scopes: vec![BTreeSet::new()] };
@@ -209,7 +229,7 @@ impl Walk {
         match expr {
             Expr::Const(_) => {}
             Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_) => {
-                self.chain(expr, Use { is_call: false, may_be_undefined, range: range_of(expr.span()) });
+                self.chain(expr, Use { is_call: false, may_be_undefined, range: extent(expr) });
             }
             Expr::Slice(node) => {
                 self.expr(&node.expr);
@@ -240,7 +260,7 @@ impl Walk {
                 self.operand(&node.expr, matches!(node.name, "defined" | "undefined"));
                 self.args(&node.args);
             }
-            Expr::Call(node) => self.call(node, range_of(node.span())),
+            Expr::Call(node) => self.call(node, extent(expr)),
             Expr::List(node) => node.items.iter().for_each(|item| self.expr(item)),
             Expr::Tuple(node) => node.items.iter().for_each(|item| self.expr(item)),
             Expr::Map(node) => node.keys.iter().chain(&node.values).for_each(|item| self.expr(item)),

@@ -107,7 +107,7 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|candidate| (strsim::osa_distance(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= limit && *candidate != name)
+        .filter(|(distance, _)| (1..=limit).contains(distance) && *distance < name.chars().count())
         .min()
         .map(|(_, candidate)| candidate.to_owned())
 }

@@ -36,7 +36,6 @@ const PIECES: &[&str] = &[
     "x=",
     "x=",
     "\"$x\"",
-    "$x",
     "cat <<E\n",
     "\nE\n",
     "cat <<'E'\n",

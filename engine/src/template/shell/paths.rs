@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minijinja::machinery::ast::{Expr, Stmt};
 
 use super::{
-    super::{TemplateProblem, check::error, facts::range_of},
+    super::{TemplateProblem, check::error, facts::extent},
     Refusal, is_reserved,
     lexer::{Findings, Form, Lexer, State},
 };
@@ -104,7 +104,7 @@ impl Walk {
     }
 
     fn number(&mut self, expr: &Expr<'_>) -> usize {
-        let range = range_of(expr.span());
+        let range = extent(expr);
         let next = self.values.len();
         let id = *self.numbers.entry(range.start).or_insert(next);
         if id == next {
