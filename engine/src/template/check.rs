@@ -178,7 +178,7 @@ fn check_reference(reference: &Reference, scope: &CheckScope<'_>, problems: &mut
 }
 
 fn not_built(reference: &Reference) -> TemplateProblem {
-    if reference.path.iter().any(|step| *step == Step::Computed) {
+    if reference.path.contains(&Step::Computed) {
         let message = format!(
             "`{}[…]` with a computed name: only names that can be read from the file are loaded",
             reference.root

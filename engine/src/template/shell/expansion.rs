@@ -58,11 +58,9 @@ impl Lexer {
             Some(Frame::Ansi) if c == '\'' => {
                 self.lose("`\\'` inside `$'…'` ends it in dash and not in bash")
             }
-            Some(Frame::Heredoc(heredoc)) => {
-                if c == '\n' {
-                    heredoc.is_joined = true;
-                    heredoc.matched = Some(0);
-                }
+            Some(Frame::Heredoc(heredoc)) if c == '\n' => {
+                heredoc.is_joined = true;
+                heredoc.matched = Some(0);
             }
             Some(Frame::Commands(list)) if c != '\n' => {
                 let word = list.word_mut();
