@@ -343,7 +343,7 @@ fn a_message_of_the_dag_knows_no_task() {
         |template: &str| check(Kind::Text, template, &scope).iter().map(|p| p.code).collect::<Vec<_>>();
     assert_eq!(codes("{{ ds }} {{ run_id }} {{ dag.dag_id }}"), [""; 0]);
     for name in ["task.task_id", "ti.try_number", "try_number", "outputs.a.b", "map_index"] {
-        assert_eq!(codes(&*format!("{{{{ {name} }}}}")), ["DAG0702"], "{name}");
+        assert_eq!(codes(&format!("{{{{ {name} }}}}")), ["DAG0702"], "{name}");
     }
 }
 
