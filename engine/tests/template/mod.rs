@@ -530,3 +530,36 @@ mod task {
         assert_eq!(needs.outputs.keys().collect::<Vec<_>>(), ["up"]);
     }
 }
+
+#[test]
+fn the_reference_lists_every_name_filter_and_test() {
+    let page = include_str!("../../../docs/templates.md");
+    let known = |word: &str| page.contains(&format!("`{word}`")) || page.contains(&format!("`{word}("));
+    for name in
+        ["ds", "ts_nodash_with_tz", "outputs.<task>.<key>", "macros", "dag_run", "ti", "ds_add", "subtract"]
+    {
+        assert!(known(name), "{name}");
+    }
+    // Whatever the page calls a filter or a test exists, and the other way round.
+    let words = |from: &str, to: &str| {
+        let part = page.split(from).nth(1).and_then(|rest| rest.split(to).next()).unwrap();
+        part.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    for filter in words("\nFilters: ", ", and the date filters") {
+        let template = format!("{{{{ ds | {filter} }}}}");
+        assert_eq!(problems(Kind::Text, &template), [], "{filter}");
+        let is_unknown = |error: RenderError| error.to_string().contains("unknown");
+        assert!(!render_text(&template, &context()).is_err_and(is_unknown), "{filter}");
+    }
+    for test in words("\nTests: ", "\n\n") {
+        let argument = if test == "divisibleby" { "(2)" } else { "" };
+        let template = format!("{{{{ ds is {test}{argument} }}}}");
+        assert_eq!(problems(Kind::Text, &template), [], "{test}");
+        let is_unknown = |error: RenderError| error.to_string().contains("unknown");
+        assert!(!render_text(&template, &context()).is_err_and(is_unknown), "{test}");
+    }
+    for code in (1..=22).map(|number| format!("DAG07{number:02}")) {
+        let is_shell = ("DAG0710".."DAG0722").contains(&&*code) || code == "DAG0709";
+        assert!(!is_shell || page.contains(&code), "{code}");
+    }
+}
