@@ -76,9 +76,12 @@ codes! {
     CATCHUP_WITHOUT_START = "DAG0203", "catchup has no start_date to catch up from";
     SCHEDULE_TABLE = "DAG0204", "a schedule table needs exactly one kind of schedule";
     NO_INTERVAL = "DAG0205", "this schedule has no data interval";
-    BAD_CRON = "DAG0206", "not a cron expression";
+    FIELD_COUNT = "DAG0206", "a cron expression has five or six fields";
     LOCAL_TIME_GAP = "DAG0207", "a local time that the time zone passes over";
-    NOT_BUILT_SCHEDULE = "DAG0208", "this kind of schedule is not built yet";
+    CRON_FIELD = "DAG0208", "a field of a cron expression cannot be read";
+    UNKNOWN_PRESET = "DAG0209", "unknown preset";
+    NOT_IN_LIST = "DAG0210", "a schedule that stands alone is in a list";
+    NEVER_FIRES = "DAG0211", "a schedule that never fires";
     BAD_PARAM_NAME = "DAG0301", "a parameter name that templates cannot use";
     KEYWORD_FOR_OTHER_TYPE = "DAG0302", "a schema keyword that does not apply to the type";
     DEFAULT_BREAKS_SCHEMA = "DAG0303", "a default that its own schema refuses";

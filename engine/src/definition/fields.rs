@@ -72,9 +72,9 @@ impl<'s, 'a> Fields<'s, 'a> {
         for entry in &table.entries {
             let key = entry.key.as_ref();
             let Some(spec) = tables.iter().find_map(|table| keys::find(*table, key)) else {
-                if mode != Mode::Lenient
-                    || !keys::named(key).iter().any(|spec| spec.table.operator().is_some())
-                {
+                // Any key may belong to an operator that is not known; only a near miss is worth a word.
+                let is_near = || nearest(key, keys::of_table(TableId::Task).map(|spec| spec.name)).is_some();
+                if mode != Mode::Lenient || (keys::named(key).is_empty() && is_near()) {
                     unknown_key(key, entry.key_span.clone(), tables, mode, report);
                 }
                 continue;

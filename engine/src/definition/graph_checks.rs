@@ -22,7 +22,7 @@ const SHOWN_EDGES: usize = 12;
 const JOIN_BUDGET: usize = 2_000_000;
 
 /// The tasks as numbers.
-struct Graph<'d, 's> {
+pub(crate) struct Graph<'d, 's> {
     drafts: &'d [TaskDraft<'s>],
     by_id: BTreeMap<&'s str, usize>,
     /// Per task: (upstream, place of the dependency).
@@ -31,16 +31,16 @@ struct Graph<'d, 's> {
 }
 
 /// Runs every check.
-pub(crate) fn check(drafts: &[TaskDraft<'_>], report: &mut Report<'_>) {
+pub(crate) fn check<'d, 's>(drafts: &'d [TaskDraft<'s>], report: &mut Report<'_>) -> Graph<'d, 's> {
     let by_id = ids(drafts, report);
     let graph = edges(drafts, by_id, report);
     check_targets(&graph, report);
-    if circles(&graph, report) {
-        // What follows walks the graph in order.
-        return;
+    // What follows walks the graph in order.
+    if !circles(&graph, report) {
+        check_rules(&graph, report);
+        check_joins(&graph, report);
     }
-    check_rules(&graph, report);
-    check_joins(&graph, report);
+    graph
 }
 
 fn ids<'s>(drafts: &[TaskDraft<'s>], report: &mut Report<'_>) -> BTreeMap<&'s str, usize> {
@@ -148,6 +148,29 @@ impl Graph<'_, '_> {
 
     fn down(&self, index: usize) -> &[usize] {
         self.downstreams.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether `id` is a direct or indirect upstream. `true` where that cannot be known because a dependency on
+    /// the way does not exist: that has been reported.
+    pub(crate) fn is_upstream(&self, of: usize, id: &str) -> bool {
+        let Some(wanted) = self.by_id.get(id).copied() else { return true };
+        let mut seen = BTreeSet::from([of]);
+        let mut queue = VecDeque::from([of]);
+        while let Some(index) = queue.pop_front() {
+            let written = self.drafts.get(index).map_or(0, |draft| draft.depends_on.len());
+            if self.up(index).len() < written {
+                return true;
+            }
+            for (upstream, _) in self.up(index) {
+                if *upstream == wanted {
+                    return true;
+                }
+                if seen.insert(*upstream) {
+                    queue.push_back(*upstream);
+                }
+            }
+        }
+        false
     }
 
     /// Upstreams before downstreams; only for graphs without circles.

@@ -13,6 +13,7 @@ use super::{
     schedule,
     syntax::{self, Node, Parsed, Table, Value},
     task::{self, TaskDraft},
+    template_checks,
 };
 use crate::ids::DagId;
 
@@ -163,7 +164,8 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
     let on_success = notify::read(dag, "on_success", report);
     let on_failure = notify::read(dag, "on_failure", report);
     let drafts = tasks(root, &defaults, dag, report);
-    graph_checks::check(&drafts, report);
+    let graph = graph_checks::check(&drafts, report);
+    template_checks::check(root, &drafts, &graph, report);
     let task_count = drafts.len();
     let tasks: Vec<_> = drafts.into_iter().filter_map(|draft| draft.task).collect();
     if tasks.len() != task_count {

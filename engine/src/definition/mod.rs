@@ -18,12 +18,14 @@ mod load;
 pub mod model;
 mod notify;
 mod params;
+mod places;
 mod problem;
 mod schedule;
 mod schema;
 mod suggest;
 mod syntax;
 mod task;
+mod template_checks;
 pub mod values;
 
 pub use code::Code;

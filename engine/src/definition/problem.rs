@@ -201,6 +201,11 @@ impl<'a> Report<'a> {
         Self { text, offset, line_starts, problems: Vec::new(), errors: 0 }
     }
 
+    /// The source, without a byte order mark.
+    pub(crate) const fn text(&self) -> &'a str {
+        self.text
+    }
+
     pub(crate) fn push(&mut self, draft: Draft) {
         self.errors += usize::from(draft.severity == Severity::Error);
         self.problems.push(draft);

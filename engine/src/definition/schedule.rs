@@ -7,23 +7,13 @@ use super::{
     fields::{Fields, Mode, wrong_type},
     keys::TableId,
     model::{Schedule, TimetableKind},
+    places,
     problem::{Draft, Report},
     suggest::{nearest, shown},
     syntax::{Node, Value},
     values::{Instant, instant},
 };
-
-/// Presets and the cron expressions that they stand for.
-const PRESETS: &[(&str, &str)] = &[
-    ("@hourly", "0 * * * *"),
-    ("@daily", "0 0 * * *"),
-    ("@midnight", "0 0 * * *"),
-    ("@weekly", "0 0 * * 0"),
-    ("@monthly", "0 0 1 * *"),
-    ("@quarterly", "0 0 1 */3 *"),
-    ("@yearly", "0 0 1 1 *"),
-    ("@annually", "0 0 1 1 *"),
-];
+use crate::timetable::{self, TimetableError};
 
 /// Reads the schedule. `None` when it is wrong, which has been reported.
 pub(crate) fn schedule(dag: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<Schedule> {
@@ -120,42 +110,53 @@ fn crons(items: &[Node<'_>], node: &Node<'_>, report: &mut Report<'_>) -> Option
 
 /// Checks one expression and returns it in canonical form: presets expanded, single blanks.
 fn cron(text: &str, node: &Node<'_>, report: &mut Report<'_>) -> Option<String> {
-    let at = node.span.clone();
-    let trimmed = text.trim();
-    if trimmed.is_empty() {
+    if text.trim().is_empty() {
         report.push(
-            Draft::error(Code::EMPTY_VALUE, "`schedule` must not be empty", at)
+            Draft::error(Code::EMPTY_VALUE, "`schedule` must not be empty", node.span.clone())
                 .help("leave the key out for a DAG that only triggers start"),
         );
         return None;
     }
-    if trimmed.starts_with('@') {
-        if let Some((_, cron)) = PRESETS.iter().find(|(name, _)| *name == trimmed) {
-            return Some((*cron).to_owned());
+    let expanded = timetable::expand_preset(text);
+    match timetable::parse_cron(text) {
+        Ok(_) => Some(expanded.split_whitespace().collect::<Vec<_>>().join(" ")),
+        Err(error) => {
+            report_cron(&error, text, node, report);
+            None
         }
-        let names = PRESETS.iter().map(|(name, _)| *name).chain(["@once", "@continuous"]);
-        let near = nearest(trimmed, names);
-        let draft = Draft::error(Code::BAD_CRON, format!("there is no preset `{}`", shown(trimmed)), at);
-        report.push(match near {
-            Some(near) => draft.help(format!("did you mean `{near}`?")).suggest(Some(format!("\"{near}\""))),
-            None if matches!(trimmed, "@none" | "@never") => draft.help("leave the key out for a DAG that only triggers start"),
-            None => draft.help("presets are @hourly, @daily, @midnight, @weekly, @monthly, @quarterly, @yearly, @annually, @once, @continuous"),
-        });
-        return None;
     }
-    let fields: Vec<&str> = trimmed.split_whitespace().collect();
-    if !(5..=6).contains(&fields.len()) {
-        let message = format!(
-            "a cron expression has five fields, or six with leading seconds; this one has {}",
-            fields.len()
-        );
-        report.push(
-            Draft::error(Code::BAD_CRON, message, at)
-                .help("minute hour day-of-month month day-of-week, such as `0 6 * * MON-FRI`"),
-        );
-        return None;
-    }
-    Some(fields.join(" "))
+}
+
+fn report_cron(error: &TimetableError, text: &str, node: &Node<'_>, report: &mut Report<'_>) {
+    let code = match error {
+        TimetableError::FieldCount { .. } => Code::FIELD_COUNT,
+        TimetableError::Field { .. } => Code::CRON_FIELD,
+        TimetableError::UnknownPreset { .. } => Code::UNKNOWN_PRESET,
+        TimetableError::NotInList { .. } => Code::NOT_IN_LIST,
+        TimetableError::NeverFires { .. } => Code::NEVER_FIRES,
+        TimetableError::NoExpression => Code::EMPTY_VALUE,
+        TimetableError::EveryTooShort | TimetableError::EveryTooLong => Code::DURATION_RANGE,
+    };
+    let (at, is_exact) = match error.span() {
+        Some(range) => places::in_source(report.text(), &node.span, text, &range),
+        None => (node.span.clone(), false),
+    };
+    // A suggestion replaces the place: a part of the expression, or the string with its quotes.
+    let suggestion = match (error.suggestion(), error.span()) {
+        (Some(part), Some(_)) if is_exact => Some(part),
+        (Some(whole), None) => Some(format!("\"{whole}\"")),
+        _ => None,
+    };
+    let help = match &suggestion {
+        Some(text) => format!("did you mean `{}`? {}", text.trim_matches('"'), error.help()),
+        None => error.help(),
+    };
+    report.push(Draft::error(code, shown_sentence(&error.to_string()), at).help(help).suggest(suggestion));
+}
+
+/// Messages of the timetable quote what was written, so it is made safe here.
+fn shown_sentence(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(200).collect()
 }
 
 /// Reads the time zone. UTC when it is wrong, which has been reported.

@@ -180,7 +180,8 @@ fn array_violations(schema: &Map<String, Value>, items: &[Value], name: &str, ou
     }
     if let Some(Value::Object(of_items)) = schema.get("items") {
         for (index, item) in items.iter().enumerate() {
-            out.extend(violations(of_items, item, &format!("{name}[{index}]")));
+            let element = format!("`{}[{index}]`", name.trim_matches('`'));
+            out.extend(violations(of_items, item, &element));
             if out.len() > 20 {
                 return;
             }

@@ -4,7 +4,7 @@
 //! keeps the file's order, both places of a duplicate, dotted keys of any length without recursion, and turns
 //! every fault into a coded problem without reading message texts.
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, num::IntErrorKind, ops::Range};
 
 use toml::value::Datetime;
 use toml_parser::{
@@ -193,10 +193,25 @@ fn report_syntax(
             let words: Vec<String> = expected.iter().map(expected_text).collect();
             message = format!("{message}, expected {}", words.join(" or "));
         }
-        report.push(Draft::error(Code::SYNTAX, message, at.clone()));
+        let draft = Draft::error(Code::SYNTAX, message, at.clone());
+        report.push(match syntax_help(text.get(at.clone()).unwrap_or_default()) {
+            Some(help) => draft.help(help),
+            None => draft,
+        });
         kept.push(at);
     }
     kept
+}
+
+/// Helps with what people write who come from YAML, Python or JSON.
+fn syntax_help(found: &str) -> Option<&'static str> {
+    Some(match found.trim().to_ascii_lowercase().as_str() {
+        "true" | "false" | "yes" | "no" | "on" | "off" => "write `true` or `false`",
+        "none" | "null" | "nil" => "leave the key out: TOML has no null",
+        ":" => "write `=` between a key and its value",
+        word if word.starts_with(|c: char| c.is_ascii_alphabetic()) => "put quotes around a string",
+        _ => return None,
+    })
 }
 
 fn expected_text(expected: &Expected) -> String {
@@ -440,7 +455,14 @@ impl<'a> Builder<'a, '_, '_> {
             },
             Some(ScalarKind::Integer(radix)) => match i64::from_str_radix(&text, radix.value()) {
                 Ok(value) => Value::Integer(value),
-                Err(_) => self.overflow(span.clone()),
+                Err(error) => match error.kind() {
+                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => self.overflow(span.clone()),
+                    _ => {
+                        let at = event.span();
+                        self.errors.push(ParseError::new("this is not a number").with_unexpected(at));
+                        Value::Broken
+                    }
+                },
             },
             None => Value::Broken,
         };
