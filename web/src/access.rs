@@ -98,7 +98,13 @@ impl Table {
     }
 
     /// Mounts a handler behind the guard of its access.
-    pub(crate) fn mount<H, T>(mut self, method: Method, path: &'static str, access: Access, handler: H) -> Self
+    pub(crate) fn mount<H, T>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self
     where
         H: Handler<T, WebState>,
         T: 'static,

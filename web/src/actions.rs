@@ -12,8 +12,8 @@ use tidemill_engine::{
 };
 use tidemill_protocol::worker::Token;
 use tidemill_scheduler::{
-    AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered, random_suffix, random_token,
-    token_hash,
+    AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered, random_suffix,
+    random_token, token_hash,
 };
 use tidemill_store::batch::{AccessChange, ApiToken, JoinToken, LoginLink, Role, WorkerKey};
 
@@ -93,7 +93,12 @@ pub(crate) async fn delete_dag(state: &WebState, who: &Identity, dag_id: DagId) 
 }
 
 /// Clears task instances, or says which ones it would.
-pub(crate) async fn clear(state: &WebState, who: &Identity, run: &RunRow, body: &ClearBody) -> Result<Vec<Changed>> {
+pub(crate) async fn clear(
+    state: &WebState,
+    who: &Identity,
+    run: &RunRow,
+    body: &ClearBody,
+) -> Result<Vec<Changed>> {
     let selection = ClearSelection {
         tasks: task_ids(&body.tasks)?,
         upstream: body.upstream,
@@ -107,13 +112,28 @@ pub(crate) async fn clear(state: &WebState, who: &Identity, run: &RunRow, body: 
     Ok(state.handle().clear(request, side).await?)
 }
 
-fn side_of(who: &Identity, is_dry_run: bool, action: &str, run: &RunRow, detail: serde_json::Value) -> AdminWrite {
+fn side_of(
+    who: &Identity,
+    is_dry_run: bool,
+    action: &str,
+    run: &RunRow,
+    detail: serde_json::Value,
+) -> AdminWrite {
     // Looking at what would happen leaves no trace.
-    if is_dry_run { AdminWrite::default() } else { AdminWrite::audit(who.did(action, run_subject(run), detail)) }
+    if is_dry_run {
+        AdminWrite::default()
+    } else {
+        AdminWrite::audit(who.did(action, run_subject(run), detail))
+    }
 }
 
 /// Gives tasks, or the run itself, a verdict by hand.
-pub(crate) async fn mark(state: &WebState, who: &Identity, run: &RunRow, body: &MarkBody) -> Result<Vec<Changed>> {
+pub(crate) async fn mark(
+    state: &WebState,
+    who: &Identity,
+    run: &RunRow,
+    body: &MarkBody,
+) -> Result<Vec<Changed>> {
     let detail = json!({ "tasks": body.tasks, "state": body.state });
     let side = side_of(who, body.dry_run, "run.mark", run, detail);
     if body.tasks.is_empty() {
@@ -128,7 +148,8 @@ pub(crate) async fn mark(state: &WebState, who: &Identity, run: &RunRow, body: &
     let to = TaskState::parse(&body.state)
         .filter(|s| matches!(s, TaskState::Success | TaskState::Failed | TaskState::Skipped))
         .ok_or_else(|| invalid("state must be success, failed or skipped"))?;
-    let request = MarkRequest { run: run.key, tasks: task_ids(&body.tasks)?, state: to, is_dry_run: body.dry_run };
+    let request =
+        MarkRequest { run: run.key, tasks: task_ids(&body.tasks)?, state: to, is_dry_run: body.dry_run };
     Ok(state.handle().mark_task(request, side).await?)
 }
 
@@ -159,7 +180,11 @@ fn secret() -> Result<(Token, String)> {
 }
 
 /// Makes an API token.
-pub(crate) async fn create_token(state: &WebState, who: &Identity, body: &TokenBody) -> Result<(ApiToken, Token)> {
+pub(crate) async fn create_token(
+    state: &WebState,
+    who: &Identity,
+    body: &TokenBody,
+) -> Result<(ApiToken, Token)> {
     let role = Role::parse(&body.role).ok_or_else(|| invalid("role must be viewer, operator or admin"))?;
     let name = body.name.trim();
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
@@ -240,7 +265,8 @@ pub(crate) async fn create_login_link(state: &WebState, who: &Identity) -> Resul
 pub(crate) async fn join(state: &WebState, joining: &Joining, worker: WorkerId) -> Result<Token> {
     let now = Utc::now();
     let (secret, _) = secret()?;
-    let key = WorkerKey { hash: token_hash(&secret), worker: worker.clone(), created_at: now, revoked_at: None };
+    let key =
+        WorkerKey { hash: token_hash(&secret), worker: worker.clone(), created_at: now, revoked_at: None };
     let who = Identity { actor: format!("join:{}", joining.0.id), role: Role::Viewer, session: None };
     let mut write = AdminWrite::access(AccessChange::RevokeWorker { worker: worker.clone(), at: now });
     write.access.push(AccessChange::WorkerKey(key));

@@ -29,7 +29,12 @@ static ASSETS: LazyLock<[Asset; 4]> = LazyLock::new(|| {
     [
         asset("app", "css", "text/css; charset=utf-8", include_bytes!("../assets/app.css")),
         asset("app", "js", "text/javascript; charset=utf-8", include_bytes!("../assets/app.js")),
-        asset("htmx", "js", "text/javascript; charset=utf-8", include_bytes!("../assets/vendor/htmx-4.0.1.min.js")),
+        asset(
+            "htmx",
+            "js",
+            "text/javascript; charset=utf-8",
+            include_bytes!("../assets/vendor/htmx-4.0.1.min.js"),
+        ),
         asset("logo", "svg", "image/svg+xml", include_bytes!("../assets/logo.svg")),
     ]
 });
@@ -49,7 +54,10 @@ pub(crate) async fn serve(Path(name): Path<String>) -> Response {
     match ASSETS.iter().find(|asset| asset.name == name) {
         Some(asset) => (
             StatusCode::OK,
-            [(header::CONTENT_TYPE, asset.kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")],
+            [
+                (header::CONTENT_TYPE, asset.kind),
+                (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+            ],
             asset.bytes,
         )
             .into_response(),

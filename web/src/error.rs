@@ -113,7 +113,12 @@ impl From<ReadError> for Problem {
             }
             ReadError::Unreadable { .. } => {
                 tracing::error!(error = %chain(&error), "a stored row cannot be read");
-                Self::other(code, 500, "A stored row cannot be read", "the server logged which one".to_owned())
+                Self::other(
+                    code,
+                    500,
+                    "A stored row cannot be read",
+                    "the server logged which one".to_owned(),
+                )
             }
         }
     }

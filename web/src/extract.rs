@@ -167,6 +167,9 @@ pub(crate) fn version(text: Option<&str>) -> Option<VersionHash> {
 pub(crate) fn run_states(text: Option<&str>) -> Result<Vec<RunState>> {
     let words = text.unwrap_or_default().split(',').filter(|w| !w.is_empty());
     words
-        .map(|w| RunState::parse(w).ok_or_else(|| Problem::new("WEB0206", format!("{w:?} is not a state of a dag run"))))
+        .map(|w| {
+            RunState::parse(w)
+                .ok_or_else(|| Problem::new("WEB0206", format!("{w:?} is not a state of a dag run")))
+        })
         .collect()
 }

@@ -8,10 +8,11 @@ mod auth;
 mod error;
 mod extract;
 mod live;
+mod pages;
 mod render;
 mod server;
 mod state;
-mod views;
+pub mod views;
 
 pub use access::{Access, Method, Route};
 pub use api::openapi::document as openapi;

@@ -85,7 +85,11 @@ impl LogTail {
         loop {
             match changes.recv().await {
                 Ok(Change::Log { attempt, .. }) if attempt == *own => return,
-                Ok(Change::Task { run, task, .. }) if run == own.instance.run && task == own.instance.task => return,
+                Ok(Change::Task { run, task, .. })
+                    if run == own.instance.run && task == own.instance.task =>
+                {
+                    return;
+                }
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => return,
                 // The scheduler is gone; the timer goes on until the server stops.

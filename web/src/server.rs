@@ -12,6 +12,7 @@ use crate::{
     api, assets,
     auth::{self, security},
     error::Problem,
+    pages,
     state::WebState,
 };
 
@@ -22,7 +23,7 @@ const EXCHANGE_BODY_BYTES: usize = 32 * 1024 * 1024;
 
 fn table(state: &WebState) -> Table {
     let table = Table::new(state).get("/static/{name}", Access::Public, assets::serve);
-    api::mount(table)
+    pages::mount(api::mount(table))
 }
 
 /// Returns every route with its method and who may call it.
@@ -42,11 +43,24 @@ pub fn router(state: WebState) -> Router {
     router
         .fallback(fallback)
         .method_not_allowed_fallback(axum::handler::Handler::layer(not_allowed, wrong_method))
+        .layer(middleware::from_fn_with_state(state.clone(), pages_of_problems))
         .layer(middleware::from_fn(limit_body))
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(state.clone(), limit_time))
         .layer(middleware::from_fn_with_state(state.clone(), security::envelope))
         .with_state(state)
+}
+
+/// A browser that asked for a page gets one, also where something went wrong.
+async fn pages_of_problems(State(state): State<WebState>, request: Request, next: Next) -> Response {
+    if !pages::wants_page(request.headers(), request.uri().path()) {
+        return next.run(request).await;
+    }
+    let (headers, uri) = (request.headers().clone(), request.uri().clone());
+    let response = next.run(request).await;
+    let Some(problem) = response.extensions().get::<Problem>().cloned() else { return response };
+    let identity = auth::identify(&state, &headers).await.ok();
+    pages::problem_page(problem, &headers, &uri, identity.as_ref())
 }
 
 async fn missing() -> Problem {
@@ -59,7 +73,8 @@ async fn not_allowed(request: Request) -> Problem {
 
 async fn limit_body(request: Request, next: Next) -> Response {
     let limit = if request.uri().path() == "/worker/v1/exchange" { EXCHANGE_BODY_BYTES } else { BODY_BYTES };
-    let length = request.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let length =
+        request.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     if length.is_some_and(|length: usize| length > limit) {
         return Problem::new("WEB0204", format!("at most {limit} bytes")).into_response();
     }

@@ -60,8 +60,6 @@ pub(crate) struct Inner {
     pub(crate) handle: Handle,
     pub(crate) options: Options,
     pub(crate) throttle: Throttle,
-    /// One login at a time, so that a link cannot be used twice.
-    pub(crate) login_turn: tokio::sync::Mutex<()>,
     worker_keys: Mutex<BTreeMap<String, (Instant, WorkerId)>>,
     layouts: Mutex<Vec<((DagId, VersionHash), Arc<Layout>)>>,
     stop: watch::Sender<bool>,
@@ -82,7 +80,6 @@ impl WebState {
             handle,
             options,
             throttle: Throttle::default(),
-            login_turn: tokio::sync::Mutex::new(()),
             worker_keys: Mutex::default(),
             layouts: Mutex::default(),
             stop: watch::channel(false).0,

@@ -77,7 +77,10 @@ pub(crate) fn schedule_text(schedule: &Schedule) -> String {
         Schedule::Continuous => "@continuous".to_owned(),
         Schedule::Cron(list) => list.join(" | "),
         Schedule::Every(every) => {
-            format!("every {}", crate::render::time::duration(i64::try_from(every.as_millis()).unwrap_or(i64::MAX)))
+            format!(
+                "every {}",
+                crate::render::time::duration(i64::try_from(every.as_millis()).unwrap_or(i64::MAX))
+            )
         }
     }
 }
@@ -426,7 +429,12 @@ pub struct PoolView {
 
 impl From<PoolUse> for PoolView {
     fn from(pool: PoolUse) -> Self {
-        Self { name: pool.name.to_string(), slots: pool.slots, used: pool.used, description: pool.description }
+        Self {
+            name: pool.name.to_string(),
+            slots: pool.slots,
+            used: pool.used,
+            description: pool.description,
+        }
     }
 }
 

@@ -43,7 +43,13 @@ impl DagListParams {
         };
         let text = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
         let paging = Paging { cursor: self.cursor.clone(), limit: self.limit };
-        Ok(DagQuery { page: paging.request(default_limit), text: text(&self.q), tag: text(&self.tag), state, last_runs })
+        Ok(DagQuery {
+            page: paging.request(default_limit),
+            text: text(&self.q),
+            tag: text(&self.tag),
+            state,
+            last_runs,
+        })
     }
 }
 
@@ -55,7 +61,12 @@ fn dag_filter(word: &str) -> Result<DagFilter> {
         "running" => DagFilter::Running,
         "success" => DagFilter::Success,
         "failed" => DagFilter::Failed,
-        _ => return Err(Problem::new("WEB0206", "state must be active, paused, missing, running, success or failed")),
+        _ => {
+            return Err(Problem::new(
+                "WEB0206",
+                "state must be active, paused, missing, running, success or failed",
+            ));
+        }
     })
 }
 
@@ -108,7 +119,10 @@ pub(crate) async fn detail(state: &WebState, dag_id: &DagId) -> Result<(DagView,
 
 /// Shows a DAG with its tasks.
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}", tag = "dags", params(("dag_id" = String, Path)), responses((status = 200, body = DagDetailView), (status = 404, body = Problem)))]
-pub(crate) async fn show(State(state): State<WebState>, Ids(ids): Ids<DagPath>) -> Result<Json<DagDetailView>> {
+pub(crate) async fn show(
+    State(state): State<WebState>,
+    Ids(ids): Ids<DagPath>,
+) -> Result<Json<DagDetailView>> {
     let (view, dag) = detail(&state, &ids.dag_id).await?;
     Ok(Json(DagDetailView {
         dag: view,
@@ -168,7 +182,8 @@ pub(crate) async fn source(
     };
     let row = state.reader().version(&ids.dag_id, &hash).await?;
     let row = row.ok_or_else(|| Problem::not_found("such DAG version"))?;
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, "sandbox")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, "sandbox")];
     Ok((headers, row.source).into_response())
 }
 

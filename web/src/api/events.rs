@@ -45,7 +45,10 @@ impl EventParams {
 /// Streams committed changes: `change` events; `reload` when some were lost on the way to a slow client.
 #[utoipa::path(get, path = "/api/v1/events", tag = "server", params(("dag_id" = Option<String>, Query), ("run_id" = Option<String>, Query), ("logs" = Option<bool>, Query, description = "Also growth of logs")),
     responses((status = 200, content_type = "text/event-stream", body = String)))]
-pub(crate) async fn stream(State(state): State<WebState>, Params(params): Params<EventParams>) -> Result<Response> {
+pub(crate) async fn stream(
+    State(state): State<WebState>,
+    Params(params): Params<EventParams>,
+) -> Result<Response> {
     let changes = state.handle().subscribe();
     let until = Instant::now() + STREAM_LIFETIME;
     let events = stream::unfold((state, changes, params), move |(state, mut changes, params)| async move {
@@ -62,7 +65,9 @@ pub(crate) async fn stream(State(state): State<WebState>, Params(params): Params
                     .event("change")
                     .data(serde_json::to_string(&change).unwrap_or_default()),
                 Ok(_) => continue,
-                Err(broadcast::error::RecvError::Lagged(_)) => sse::Event::default().event("change").data("{\"kind\":\"reload\"}"),
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    sse::Event::default().event("change").data("{\"kind\":\"reload\"}")
+                }
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
             return Some((Ok::<_, Infallible>(event), (state, changes, params)));

@@ -39,8 +39,16 @@ pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
     let health = state.handle().health();
     let gauges = [
         ("tidemill_leader", "Whether this server leads.", f64::from(u8::from(health.is_leader))),
-        ("tidemill_scheduler_tick_age_seconds", "Time since the scheduler finished a round.", health.last_tick_age.as_secs_f64()),
-        ("tidemill_scheduler_queue_depth", "Messages that wait for the scheduler.", count(health.queue_depth)),
+        (
+            "tidemill_scheduler_tick_age_seconds",
+            "Time since the scheduler finished a round.",
+            health.last_tick_age.as_secs_f64(),
+        ),
+        (
+            "tidemill_scheduler_queue_depth",
+            "Messages that wait for the scheduler.",
+            count(health.queue_depth),
+        ),
         ("tidemill_import_errors", "DAG files that could not be loaded.", count(health.import_errors)),
         ("tidemill_quarantined_runs", "Dag runs that are set aside.", count(health.quarantined_runs)),
     ];

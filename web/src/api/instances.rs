@@ -17,7 +17,11 @@ use crate::{
 };
 
 /// Finds an instance by names; the task must exist in the run's version or have a row.
-pub(crate) async fn instance(state: &WebState, ids: &TaskPath, at: &MapIndex) -> Result<(RunRow, TaskInstanceKey)> {
+pub(crate) async fn instance(
+    state: &WebState,
+    ids: &TaskPath,
+    at: &MapIndex,
+) -> Result<(RunRow, TaskInstanceKey)> {
     let run = extract::run(state, &ids.dag_id, &ids.run_id).await?;
     let key = TaskInstanceKey { run: run.key, task: ids.task_id.clone(), map_index: at.value() };
     Ok((run, key))
@@ -26,11 +30,17 @@ pub(crate) async fn instance(state: &WebState, ids: &TaskPath, at: &MapIndex) ->
 /// Finds a try; of several epochs of one try the newest.
 pub(crate) async fn newest_epoch(state: &WebState, key: &TaskInstanceKey, try_number: u32) -> Result<TryRow> {
     let tries = state.reader().tries(key).await?;
-    let found = tries.into_iter().filter(|t| t.attempt.try_number == try_number).max_by_key(|t| t.attempt.epoch);
+    let found =
+        tries.into_iter().filter(|t| t.attempt.try_number == try_number).max_by_key(|t| t.attempt.epoch);
     found.ok_or_else(|| Problem::not_found("such try"))
 }
 
-pub(crate) async fn attempt(state: &WebState, ids: &TryPath, at: &MapIndex, epoch: Option<u32>) -> Result<AttemptKey> {
+pub(crate) async fn attempt(
+    state: &WebState,
+    ids: &TryPath,
+    at: &MapIndex,
+    epoch: Option<u32>,
+) -> Result<AttemptKey> {
     let run = extract::run(state, &ids.dag_id, &ids.run_id).await?;
     let instance = TaskInstanceKey { run: run.key, task: ids.task_id.clone(), map_index: at.value() };
     match epoch {
@@ -42,7 +52,10 @@ pub(crate) async fn attempt(state: &WebState, ids: &TryPath, at: &MapIndex, epoc
 /// Lists every task instance of a run, also those about which nothing is decided.
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}/tasks", tag = "task instances", params(("dag_id" = String, Path), ("run_id" = String, Path)),
     responses((status = 200, body = List<TaskView>), (status = 404, body = Problem)))]
-pub(crate) async fn list(State(state): State<WebState>, Ids(ids): Ids<RunPath>) -> Result<Json<List<TaskView>>> {
+pub(crate) async fn list(
+    State(state): State<WebState>,
+    Ids(ids): Ids<RunPath>,
+) -> Result<Json<List<TaskView>>> {
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
     let dag = extract::definition(&state, &run).await?;
     let rows = state.reader().tasks(run.key).await?;

@@ -68,7 +68,9 @@ fn wanted(params: &LogParams, range: Option<&HeaderValue>, size: u64) -> Result<
     };
     let outside = || Problem::new("WEB0205", format!("the log has {size} bytes"));
     match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
-        (Ok(first), Ok(last)) if first <= last && first < size => Ok((first, last.saturating_add(1).min(size), true)),
+        (Ok(first), Ok(last)) if first <= last && first < size => {
+            Ok((first, last.saturating_add(1).min(size), true))
+        }
         (Ok(first), Err(_)) if last.trim().is_empty() && first < size => Ok((first, size, true)),
         (Err(_), Ok(count)) if first.trim().is_empty() && count > 0 && size > 0 => {
             Ok((size.saturating_sub(count), size, true))
@@ -128,7 +130,8 @@ fn chunks(
             return Ok(None);
         }
         let want = usize::try_from(to - at).unwrap_or(CHUNK).min(CHUNK);
-        let slice = state.handle().read_log(attempt.clone(), at, want).await.map_err(std::io::Error::other)?;
+        let slice =
+            state.handle().read_log(attempt.clone(), at, want).await.map_err(std::io::Error::other)?;
         if slice.bytes.is_empty() {
             // Retention took it meanwhile; the length that was announced says so to the client.
             return Err(std::io::Error::other("the log ended early"));
@@ -159,7 +162,8 @@ pub(crate) async fn follow(
         match tail.next().await {
             Some(bytes) => {
                 let data = json!({ "offset": offset, "bytes": STANDARD.encode(&bytes) });
-                let event = sse::Event::default().event("bytes").id(tail.offset().to_string()).data(data.to_string());
+                let event =
+                    sse::Event::default().event("bytes").id(tail.offset().to_string()).data(data.to_string());
                 Some((Ok::<_, Infallible>(event), Some(tail)))
             }
             None if tail.has_ended() => {
@@ -206,7 +210,10 @@ mod tests {
     #[test]
     fn a_tail_is_the_end_and_an_offset_the_rest() {
         assert_eq!(wanted(&LogParams { tail: Some(4), ..whole() }, None, 10).unwrap(), (6, 10, false));
-        assert_eq!(wanted(&LogParams { offset: Some(4), limit: Some(2), ..whole() }, None, 10).unwrap(), (4, 6, false));
+        assert_eq!(
+            wanted(&LogParams { offset: Some(4), limit: Some(2), ..whole() }, None, 10).unwrap(),
+            (4, 6, false)
+        );
         assert_eq!(wanted(&LogParams { offset: Some(40), ..whole() }, None, 10).unwrap(), (10, 10, false));
     }
 }

@@ -41,9 +41,21 @@ pub(crate) fn mount(table: Table) -> Table {
         .get("/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/outputs", VIEWER, instances::outputs)
         .get("/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/report", VIEWER, instances::report)
         .get("/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries", VIEWER, instances::tries)
-        .get("/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/rendered", VIEWER, instances::rendered)
-        .get("/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/log", VIEWER, logs::range)
-        .get("/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/log/events", VIEWER, logs::follow)
+        .get(
+            "/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/rendered",
+            VIEWER,
+            instances::rendered,
+        )
+        .get(
+            "/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/log",
+            VIEWER,
+            logs::range,
+        )
+        .get(
+            "/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/log/events",
+            VIEWER,
+            logs::follow,
+        )
         .get("/api/v1/pools", VIEWER, pools::list)
         .get("/api/v1/pools/{name}", VIEWER, pools::show)
         .mount(Put, "/api/v1/pools/{name}", ADMIN, pools::put)

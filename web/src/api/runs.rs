@@ -36,7 +36,8 @@ impl RunListParams {
     pub(crate) fn query(&self, dag_id: Option<DagId>, default_limit: u32) -> Result<RunQuery> {
         let run_type = match self.run_type.as_deref().filter(|t| !t.is_empty()) {
             Some(word) => Some(
-                RunType::parse(word).ok_or_else(|| Problem::new("WEB0206", format!("{word:?} is not a run type")))?,
+                RunType::parse(word)
+                    .ok_or_else(|| Problem::new("WEB0206", format!("{word:?} is not a run type")))?,
             ),
             None => None,
         };
@@ -83,15 +84,16 @@ pub(crate) async fn trigger(
 ) -> Result<Response> {
     const KEY: HeaderName = HeaderName::from_static("idempotency-key");
     let key = match headers.get(&KEY) {
-        Some(value) => {
-            Some(value.to_str().map_err(|_| Problem::new("WEB0202", "Idempotency-Key must be visible ASCII"))?)
-        }
+        Some(value) => Some(
+            value.to_str().map_err(|_| Problem::new("WEB0202", "Idempotency-Key must be visible ASCII"))?,
+        ),
         None => None,
     };
     let made = actions::trigger(&state, &who, ids.dag_id, body, key).await?;
     let location = format!("/api/v1/dags/{}/runs/{}", made.run.dag_id, made.run.run_id);
     let repeated = if made.is_repeated { "true" } else { "false" };
-    let headers = [(header::LOCATION, location.as_str()), (HeaderName::from_static("idempotent-replayed"), repeated)];
+    let headers =
+        [(header::LOCATION, location.as_str()), (HeaderName::from_static("idempotent-replayed"), repeated)];
     Ok((StatusCode::CREATED, headers, Json(RunView::from(made.run))).into_response())
 }
 

@@ -1,15 +1,10 @@
 //! The worker API: who it is comes from the key, never from the message.
 
-use axum::{
-    Extension, Json,
-    body::Bytes,
-    extract::State,
-    http::HeaderMap,
-};
+use axum::{Extension, Json, body::Bytes, extract::State, http::HeaderMap};
 use tidemill_engine::ids::{AttemptKey, RunKey, TaskInstanceKey, WorkerId};
 use tidemill_protocol::worker::{
-    ExchangeRequest, ExchangeResponse, HeartbeatRequest, HeartbeatResponse, JoinRequest, JoinResponse, LogAppend,
-    LogAppended, StartedNote, Token,
+    ExchangeRequest, ExchangeResponse, HeartbeatRequest, HeartbeatResponse, JoinRequest, JoinResponse,
+    LogAppend, LogAppended, StartedNote, Token,
 };
 
 use crate::{

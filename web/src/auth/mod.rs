@@ -19,7 +19,11 @@ use tidemill_protocol::worker::Token;
 use tidemill_scheduler::token_hash;
 use tidemill_store::batch::{AuditEntry, JoinToken, Role};
 
-use crate::{access::Access, error::{Problem, Result}, state::WebState};
+use crate::{
+    access::Access,
+    error::{Problem, Result},
+    state::WebState,
+};
 
 /// A person or a machine with a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +70,8 @@ fn bearer(headers: &HeaderMap) -> Option<Token> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && (16..=512).contains(&token.len())).then(|| Token(token.to_owned()))
+    (scheme.eq_ignore_ascii_case("bearer") && (16..=512).contains(&token.len()))
+        .then(|| Token(token.to_owned()))
 }
 
 /// Refuses who may not call the route; what it learned about the caller goes to the handler.
@@ -181,9 +186,25 @@ mod tests {
     #[test]
     fn next_never_leaves_the_server() {
         for evil in [
-            "//evil.example", "https:evil", "https://evil", "/\\evil", "\\\\evil", "%2f%2fevil", "/%2fevil", "/%5Cevil",
-            "javascript:alert(1)", "/ok\r\nSet-Cookie: a=b", "", "evil", "/\tevil", "/%09/evil", "data:text/html,x",
-            "///evil", "/login?next=/login", "http:/evil", "/é",
+            "//evil.example",
+            "https:evil",
+            "https://evil",
+            "/\\evil",
+            "\\\\evil",
+            "%2f%2fevil",
+            "/%2fevil",
+            "/%5Cevil",
+            "javascript:alert(1)",
+            "/ok\r\nSet-Cookie: a=b",
+            "",
+            "evil",
+            "/\tevil",
+            "/%09/evil",
+            "data:text/html,x",
+            "///evil",
+            "/login?next=/login",
+            "http:/evil",
+            "/é",
         ] {
             assert_eq!(safe_next(Some(evil)), "/", "{evil:?}");
         }

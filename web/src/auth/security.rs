@@ -55,14 +55,18 @@ fn host_name(authority: &str) -> Option<&str> {
         }
         None => authority.find(':').map_or((authority, ""), |at| authority.split_at(at)),
     };
-    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()));
+    let is_port = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()));
     (is_port && !name.is_empty()).then_some(name)
 }
 
 /// A name that an attacker's page can bind to this address (DNS rebinding) is not one of ours.
 fn check_host(allowed: &[String], request: &Request) -> Result<()> {
     let refuse = |host: &str| {
-        Problem::new("WEB0104", format!("{host:?} is not a name of this server; allow it with `server.hosts`"))
+        Problem::new(
+            "WEB0104",
+            format!("{host:?} is not a name of this server; allow it with `server.hosts`"),
+        )
     };
     let mut values = request.headers().get_all(header::HOST).iter();
     let host = match (values.next(), values.next()) {
@@ -71,7 +75,11 @@ fn check_host(allowed: &[String], request: &Request) -> Result<()> {
     };
     let name = host_name(host).ok_or_else(|| refuse(host))?;
     let is_loopback = ["localhost", "127.0.0.1", "[::1]"].iter().any(|own| name.eq_ignore_ascii_case(own));
-    if is_loopback || allowed.iter().any(|own| name.eq_ignore_ascii_case(own)) { Ok(()) } else { Err(refuse(host)) }
+    if is_loopback || allowed.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        Ok(())
+    } else {
+        Err(refuse(host))
+    }
 }
 
 /// A browser says where a request comes from; anything else (the CLI, curl) says nothing and has no cookie to
@@ -88,7 +96,11 @@ fn check_origin(method: &Method, headers: &HeaderMap, is_tls: bool) -> Result<()
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let own = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     let scheme = if is_tls { "https://" } else { "http://" };
-    let is_own = origin.to_str().ok().and_then(|o| o.strip_prefix(scheme)).is_some_and(|o| o.eq_ignore_ascii_case(own));
+    let is_own = origin
+        .to_str()
+        .ok()
+        .and_then(|o| o.strip_prefix(scheme))
+        .is_some_and(|o| o.eq_ignore_ascii_case(own));
     if is_own { Ok(()) } else { Err(refuse("its Origin is not this server")) }
 }
 

@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn html(bytes: &[u8]) -> String {
-        block(bytes, None).into_string()
+        block(bytes, None).to_string()
     }
 
     #[test]
@@ -258,12 +258,18 @@ mod tests {
 
     #[test]
     fn clipboard_links_and_cursor_controls_vanish() {
-        assert_eq!(html(b"a\x1b]52;c;ZXZpbA==\x07b\x1b]8;;http://evil\x1b\\c\x1b[2Jd\x1b[10;10He\n"), "<span class=\"l\">abcde</span>");
+        assert_eq!(
+            html(b"a\x1b]52;c;ZXZpbA==\x07b\x1b]8;;http://evil\x1b\\c\x1b[2Jd\x1b[10;10He\n"),
+            "<span class=\"l\">abcde</span>"
+        );
     }
 
     #[test]
     fn markup_is_text_and_broken_bytes_are_replaced() {
-        assert_eq!(html(b"<script>\xff\0</script>"), "<span class=\"l\" data-open>&lt;script&gt;\u{fffd}&lt;/script&gt;</span>");
+        assert_eq!(
+            html(b"<script>\xff\0</script>"),
+            "<span class=\"l\" data-open>&lt;script&gt;\u{fffd}&lt;/script&gt;</span>"
+        );
     }
 
     #[test]
@@ -274,7 +280,8 @@ mod tests {
     #[test]
     fn a_megabyte_of_random_escapes_is_drawn_without_a_panic() {
         // A small generator is enough: the alphabet is what matters.
-        let alphabet = [0x1b, b'[', b']', b'm', b';', b'3', 0x07, b'\n', 0xc2, 0x9b, b'<', b'P', b'\\', b'\r', 0xf0];
+        let alphabet =
+            [0x1b, b'[', b']', b'm', b';', b'3', 0x07, b'\n', 0xc2, 0x9b, b'<', b'P', b'\\', b'\r', 0xf0];
         let mut seed = 7_u64;
         let bytes: Vec<u8> = (0..1_000_000)
             .map(|_| {

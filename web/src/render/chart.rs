@@ -22,7 +22,9 @@ pub(crate) fn strip(bars: &[Bar], slots: usize) -> Markup {
     out.raw("<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"group\" aria-label=\"Last runs\"");
     out.num("width", width).num("height", HEIGHT).raw(" viewBox=\"0 0 ").coordinate(width).raw(" 28\">");
     for slot in 0..count - bars.len() {
-        out.raw("<rect class=\"slot\" width=\"7\" height=\"2\" y=\"26\" rx=\"1\"").num("x", real(slot) * STEP).raw("/>");
+        out.raw("<rect class=\"slot\" width=\"7\" height=\"2\" y=\"26\" rx=\"1\"")
+            .num("x", real(slot) * STEP)
+            .raw("/>");
     }
     for (index, bar) in bars.iter().enumerate() {
         let x = real(count - bars.len() + index) * STEP;
@@ -62,7 +64,10 @@ pub(crate) fn hours(hours: &[Hour]) -> Markup {
         let x = real(index) * 30.0 + 3.0;
         let mut y = 94.0;
         out.raw("<g><title>").text(&hour.label).raw(": ").text(&hour.success.to_string()).raw(" success, ");
-        out.text(&hour.failed.to_string()).raw(" failed, ").text(&hour.other.to_string()).raw(" other</title>");
+        out.text(&hour.failed.to_string())
+            .raw(" failed, ")
+            .text(&hour.other.to_string())
+            .raw(" other</title>");
         out.raw("<rect class=\"slot\" width=\"24\" height=\"2\" y=\"94\"").num("x", x).raw("/>");
         for (count, state) in [(hour.success, "success"), (hour.other, "skipped"), (hour.failed, "failed")] {
             if count > 0 {
@@ -130,7 +135,10 @@ pub(crate) fn spark(values: &[f64], threshold: Option<f64>) -> Markup {
     }
     out.raw("<path class=\"lin\" d=\"");
     for (index, value) in values.iter().enumerate() {
-        out.raw(if index == 0 { "M" } else { "L" }).coordinate(4.0 + real(index) * step).raw(" ").coordinate(place(*value));
+        out.raw(if index == 0 { "M" } else { "L" })
+            .coordinate(4.0 + real(index) * step)
+            .raw(" ")
+            .coordinate(place(*value));
     }
     out.raw("\"/>");
     for (index, value) in values.iter().enumerate() {
@@ -148,8 +156,11 @@ pub(crate) fn meter(used: u32, slots: u32) -> Markup {
     let share = if slots == 0 { 0.0 } else { (f64::from(used) / f64::from(slots)).min(1.0) };
     let mut out = Markup::default();
     out.raw("<svg class=\"meter\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 140 10\" width=\"140\" height=\"10\"><title>");
-    out.text(&format!("{used} of {slots} slots")).raw("</title><rect class=\"bg\" width=\"140\" height=\"10\" rx=\"3\"/>");
-    out.raw("<rect height=\"10\" rx=\"3\" class=\"").raw(if share >= 1.0 { "full" } else { "used" }).raw("\"");
+    out.text(&format!("{used} of {slots} slots"))
+        .raw("</title><rect class=\"bg\" width=\"140\" height=\"10\" rx=\"3\"/>");
+    out.raw("<rect height=\"10\" rx=\"3\" class=\"")
+        .raw(if share >= 1.0 { "full" } else { "used" })
+        .raw("\"");
     out.num("width", share * 140.0).raw("/></svg>");
     out
 }

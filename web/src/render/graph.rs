@@ -252,7 +252,11 @@ fn id(index: usize) -> u32 {
 }
 
 /// Draws `layout` with what a run (or none) says about it. `verdicts` is keyed by (upstream, downstream).
-pub(crate) fn draw(layout: &Layout, nodes: &[Node<'_>], verdicts: &BTreeMap<(usize, usize), Verdict>) -> Markup {
+pub(crate) fn draw(
+    layout: &Layout,
+    nodes: &[Node<'_>],
+    verdicts: &BTreeMap<(usize, usize), Verdict>,
+) -> Markup {
     let mut out = Markup::with_capacity(nodes.len() * 600 + layout.edges.len() * 260);
     out.raw("<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"group\" aria-label=\"Graph of the DAG\"");
     out.num("width", layout.width).num("height", layout.height).raw(" viewBox=\"0 0 ");
@@ -321,12 +325,17 @@ fn draw_verdict(out: &mut Markup, layout: &Layout, line: &Line, verdict: &Verdic
 fn draw_node(out: &mut Markup, place: Place, node: &Node<'_>) {
     let state = node.state.unwrap_or(TaskState::NoStatus);
     out.raw("<a").attr("href", &node.href).raw("><g class=\"node s-").raw(state.as_str()).raw("\"><title>");
-    out.text(node.id).raw(": ").raw(if node.state.is_some() { state.as_str() } else { "no run shown" }).raw("</title>");
+    out.text(node.id)
+        .raw(": ")
+        .raw(if node.state.is_some() { state.as_str() } else { "no run shown" })
+        .raw("</title>");
     out.raw("<rect class=\"box\" rx=\"6\"").num("x", place.x).num("y", place.y).num("width", place.width);
     out.num("height", BOX_HEIGHT).raw("/><rect class=\"side\" rx=\"2\" width=\"4\"").num("x", place.x + 4.0);
     out.num("y", place.y + 6.0).num("height", BOX_HEIGHT - 12.0).raw("/>");
     if node.state.is_some() {
-        out.raw("<path class=\"mark\" transform=\"translate(").coordinate(place.x + place.width - 24.0).raw(" ");
+        out.raw("<path class=\"mark\" transform=\"translate(")
+            .coordinate(place.x + place.width - 24.0)
+            .raw(" ");
         out.coordinate(place.y + 8.0).raw(")\" fill-rule=\"evenodd\" d=\"").raw(icon(state)).raw("\"/>");
     }
     out.raw("<text class=\"id\"").num("x", place.x + 16.0).num("y", place.y + 19.0).raw(">");
@@ -337,7 +346,11 @@ fn draw_node(out: &mut Markup, place: Place, node: &Node<'_>) {
         let width = f64::from(u32::try_from(rule.len()).unwrap_or(0)) * 5.8 + 12.0;
         out.raw("<g class=\"rule\"><rect rx=\"7\" height=\"15\"").num("x", place.x + 10.0);
         out.num("y", place.y + BOX_HEIGHT - 4.0).num("width", width).raw("/><text");
-        out.num("x", place.x + 16.0).num("y", place.y + BOX_HEIGHT + 7.0).raw(">").raw(rule).raw("</text></g>");
+        out.num("x", place.x + 16.0)
+            .num("y", place.y + BOX_HEIGHT + 7.0)
+            .raw(">")
+            .raw(rule)
+            .raw("</text></g>");
     }
 }
 
@@ -371,7 +384,9 @@ const fn icon(state: TaskState) -> &'static str {
         TaskState::UpstreamFailed => {
             "M8 0a8 8 0 1 0 0 16A8 8 0 0 0 8 0zM2.2 8a5.8 5.8 0 0 1 9.2-4.700l-8.1 8.100A5.8 5.8 0 0 1 2.2 8zM8 13.800a5.8 5.8 0 0 1-3.4-1.100l8.1-8.100A5.8 5.8 0 0 1 8 13.800z"
         }
-        TaskState::AwaitingInput => "M8 0a5 5 0 0 1 5 5v3l2 3v1H1v-1l2-3V5a5 5 0 0 1 5-5zM6 13h4a2 2 0 1 1-4 0z",
+        TaskState::AwaitingInput => {
+            "M8 0a5 5 0 0 1 5 5v3l2 3v1H1v-1l2-3V5a5 5 0 0 1 5-5zM6 13h4a2 2 0 1 1-4 0z"
+        }
         TaskState::Removed | TaskState::NoStatus => "M3 7h10v2H3z",
     }
 }
@@ -413,15 +428,18 @@ mod tests {
         };
         let verdict = |is_taken| Verdict { is_taken, label: "<drift>".to_owned() };
         let verdicts = BTreeMap::from([((0, 1), verdict(true)), ((0, 2), verdict(false))]);
-        let text = draw(&made, &[node("b"), node("yes"), node("no")], &verdicts).into_string();
-        assert!(text.contains("edge taken") && text.contains("edge not-taken") && text.contains("&lt;drift&gt;"));
+        let text = draw(&made, &[node("b"), node("yes"), node("no")], &verdicts).to_string();
+        assert!(
+            text.contains("edge taken") && text.contains("edge not-taken") && text.contains("&lt;drift&gt;")
+        );
         assert!(!text.contains("<script") && !text.contains("style=") && text.contains("none_failed"));
     }
 
     #[test]
     fn a_wide_and_deep_graph_is_laid_out() {
         let names: Vec<String> = (0..3_000).map(|i| format!("task_{i}")).collect();
-        let edges: Vec<(usize, usize)> = (30..3_000).flat_map(|i| [(i - 30, i), (i - 30 + (i % 7), i)]).filter(|(a, b)| a < b).collect();
+        let edges: Vec<(usize, usize)> =
+            (30..3_000).flat_map(|i| [(i - 30, i), (i - 30 + (i % 7), i)]).filter(|(a, b)| a < b).collect();
         let shapes: Vec<Shape<'_>> = names.iter().map(|id| Shape { id, has_badge: false }).collect();
         let made = layout(&shapes, &edges);
         assert_eq!(made.boxes.len(), 3_000);

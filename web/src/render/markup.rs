@@ -64,11 +64,6 @@ impl Markup {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// Returns the text, owned.
-    pub(crate) fn into_string(self) -> String {
-        self.0
-    }
 }
 
 impl fmt::Display for Markup {

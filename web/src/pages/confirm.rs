@@ -1,0 +1,172 @@
+//! Asks once before something changes, and lists what it would change: a dry run of the same call.
+
+use askama::Template;
+use axum::{Extension, extract::State, response::Response};
+use serde::Deserialize;
+
+use super::{Chrome, page, see};
+use crate::{
+    actions,
+    auth::Identity,
+    error::{Problem, Result},
+    extract::{self, Form, Ids, Params, RunPath},
+    state::WebState,
+    views::{ChangeView, ChangesView, ClearBody, MarkBody},
+};
+
+/// A button that leads to the question.
+pub(crate) struct Offer {
+    pub(crate) label: &'static str,
+    pub(crate) href: String,
+    pub(crate) is_primary: bool,
+    pub(crate) is_danger: bool,
+}
+
+/// What is asked for; the same fields in the query and in the form.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Wish {
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    task: Option<String>,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    only_failed: Option<bool>,
+    #[serde(default)]
+    downstream: Option<bool>,
+}
+
+impl Wish {
+    fn from_form(form: &Form) -> Self {
+        let text = |name: &str| form.value(name).map(ToOwned::to_owned);
+        Self {
+            action: text("action").unwrap_or_default(),
+            task: text("task"),
+            state: text("state"),
+            only_failed: form.is_set("only_failed").then_some(true),
+            downstream: form.is_set("downstream").then_some(true),
+        }
+    }
+
+    fn tasks(&self) -> Vec<String> {
+        self.task.clone().filter(|t| !t.is_empty()).into_iter().collect()
+    }
+
+    fn clear(&self, dry_run: bool) -> ClearBody {
+        ClearBody {
+            tasks: self.tasks(),
+            upstream: false,
+            downstream: self.downstream == Some(true),
+            only_failed: self.only_failed == Some(true),
+            dry_run,
+            latest: false,
+        }
+    }
+
+    fn mark(&self, dry_run: bool) -> MarkBody {
+        MarkBody { tasks: self.tasks(), state: self.state.clone().unwrap_or_default(), dry_run }
+    }
+
+    fn words(&self) -> Result<(String, &'static str, &'static str)> {
+        let what = self.task.as_deref().filter(|t| !t.is_empty()).unwrap_or("the run");
+        Ok(match self.action.as_str() {
+            "clear" if self.only_failed == Some(true) => (
+                "Retry from failure".to_owned(),
+                "What failed, and what was held back by it, runs again. What succeeded stays.",
+                "Nothing has failed, so nothing would change.",
+            ),
+            "clear" => (
+                format!("Clear {what}"),
+                "Cleared task instances run again, with a new try. A running one is stopped first.",
+                "Nothing is there to clear.",
+            ),
+            "mark" => (
+                format!("Mark {what} as {}", self.state.as_deref().unwrap_or("?")),
+                "The verdict is replaced by hand and written to the audit log. A running process is stopped first.",
+                "The run itself gets the verdict; its task instances stay as they are.",
+            ),
+            "cancel" => (
+                "Cancel the run".to_owned(),
+                "Running processes are stopped with their grace; what has not started never starts.",
+                "The list shows once it is done: which processes live is known only then.",
+            ),
+            _ => return Err(Problem::new("WEB0206", "action must be clear, mark or cancel")),
+        })
+    }
+
+    fn hidden(&self) -> Vec<(&'static str, String)> {
+        let mut fields = vec![("action", self.action.clone())];
+        fields.extend(self.task.clone().map(|t| ("task", t)));
+        fields.extend(self.state.clone().map(|s| ("state", s)));
+        if self.only_failed == Some(true) {
+            fields.push(("only_failed", "true".to_owned()));
+        }
+        if self.downstream == Some(true) {
+            fields.push(("downstream", "true".to_owned()));
+        }
+        fields
+    }
+}
+
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct ConfirmPage {
+    c: Chrome,
+    dag_id: String,
+    run_id: String,
+    title: String,
+    explanation: &'static str,
+    when_empty: &'static str,
+    changes: Vec<ChangeView>,
+    hidden: Vec<(&'static str, String)>,
+}
+
+/// Lists what would change.
+pub(crate) async fn show(
+    State(state): State<WebState>,
+    Extension(who): Extension<Identity>,
+    c: Chrome,
+    Ids(ids): Ids<RunPath>,
+    Params(wish): Params<Wish>,
+) -> Result<Response> {
+    let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
+    let (title, explanation, when_empty) = wish.words()?;
+    let changed = match wish.action.as_str() {
+        "clear" => actions::clear(&state, &who, &run, &wish.clear(true)).await?,
+        "mark" => actions::mark(&state, &who, &run, &wish.mark(true)).await?,
+        _ => Vec::new(),
+    };
+    page(&ConfirmPage {
+        c,
+        dag_id: ids.dag_id.to_string(),
+        run_id: ids.run_id.to_string(),
+        title,
+        explanation,
+        when_empty,
+        changes: ChangesView::of(changed, true).changed,
+        hidden: wish.hidden(),
+    })
+}
+
+/// Does it.
+pub(crate) async fn submit(
+    State(state): State<WebState>,
+    Extension(who): Extension<Identity>,
+    Ids(ids): Ids<RunPath>,
+    form: Form,
+) -> Result<Response> {
+    let wish = Wish::from_form(&form);
+    wish.words()?;
+    let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
+    match wish.action.as_str() {
+        "clear" => actions::clear(&state, &who, &run, &wish.clear(false)).await?,
+        "mark" => actions::mark(&state, &who, &run, &wish.mark(false)).await?,
+        _ => actions::cancel(&state, &who, &run).await?,
+    };
+    let back = match wish.task.as_deref().filter(|t| !t.is_empty() && wish.action != "cancel") {
+        Some(task) => super::run::task_href(&run, task, -1),
+        None => format!("/dags/{}/runs/{}", run.dag_id, run.run_id),
+    };
+    Ok(see(&back))
+}

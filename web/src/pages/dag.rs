@@ -1,0 +1,171 @@
+//! What the tabs of a DAG share, its source, and its switch.
+
+use askama::Template;
+use axum::{Extension, extract::State, response::Response};
+use chrono::Utc;
+use tidemill_engine::{
+    definition::{Dag, Schedule},
+    ids::DagId,
+    timetable::Timetable,
+};
+use tidemill_store::reader::DagDetail;
+
+use super::{Chrome, page, see};
+use crate::{
+    actions,
+    api::dags::{VersionParam, next_run},
+    auth::{Identity, safe_next},
+    error::{Problem, Result},
+    extract::{DagPath, Form, Ids, Params, version},
+    render::{Markup, time},
+    state::WebState,
+    views::schedule_text,
+};
+
+/// The head of every tab.
+pub(crate) struct DagHead {
+    pub(crate) dag_id: String,
+    pub(crate) description: String,
+    pub(crate) schedule: String,
+    pub(crate) next: Option<Markup>,
+    pub(crate) owner: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) is_paused: bool,
+    pub(crate) is_missing: bool,
+    pub(crate) tab: &'static str,
+}
+
+impl DagHead {
+    pub(crate) fn new(detail: &DagDetail, tab: &'static str) -> Self {
+        let (row, dag) = (&detail.dag, &detail.definition);
+        let next =
+            if row.is_paused || row.is_missing { None } else { next_run(dag, row.cursor, row.created_at) };
+        Self {
+            dag_id: row.dag_id.to_string(),
+            description: dag.description.clone().unwrap_or_default(),
+            schedule: words(dag),
+            next: next.map(|at| time::relative(at, Utc::now())),
+            owner: dag.owner.clone().unwrap_or_default(),
+            tags: dag.tags.clone(),
+            is_paused: row.is_paused,
+            is_missing: row.is_missing,
+            tab,
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call methods of what they show")]
+    pub(crate) const fn tabs(&self) -> [(&'static str, &'static str, &'static str); 4] {
+        [
+            ("grid", "", "Grid"),
+            ("graph", "/graph", "Graph"),
+            ("runs", "/runs", "Runs"),
+            ("code", "/code", "Code"),
+        ]
+    }
+}
+
+/// A schedule in words.
+fn words(dag: &Dag) -> String {
+    Timetable::new(dag).map_or_else(|_| schedule_text(&dag.schedule), |timetable| timetable.describe())
+}
+
+pub(crate) fn schedule_words(state: &WebState, dag_id: &DagId, schedule: &Schedule) -> String {
+    state.handle().dag(dag_id).map_or_else(|| schedule_text(schedule), |dag| words(&dag))
+}
+
+pub(crate) async fn find(state: &WebState, dag_id: &DagId) -> Result<DagDetail> {
+    state.reader().dag(dag_id).await?.ok_or_else(|| Problem::not_found("such DAG"))
+}
+
+/// Pauses or unpauses.
+pub(crate) async fn pause(
+    State(state): State<WebState>,
+    Extension(who): Extension<Identity>,
+    Ids(ids): Ids<DagPath>,
+    form: Form,
+) -> Result<Response> {
+    let is_paused = match form.value("is_paused") {
+        Some("true") => true,
+        Some("false") => false,
+        _ => return Err(Problem::new("WEB0206", "is_paused must be true or false")),
+    };
+    actions::pause(&state, &who, ids.dag_id.clone(), is_paused).await?;
+    let back = format!("/dags/{}", ids.dag_id);
+    Ok(see(safe_next(form.value("next").or(Some(&back)))))
+}
+
+struct VersionChoice {
+    hash: String,
+    label: String,
+}
+
+#[derive(Template)]
+#[template(path = "dag_code.html")]
+struct CodePage {
+    c: Chrome,
+    h: DagHead,
+    path: String,
+    hash: String,
+    seen: Markup,
+    versions: Vec<VersionChoice>,
+    source: Markup,
+}
+
+/// The TOML source of a version.
+pub(crate) async fn code(
+    State(state): State<WebState>,
+    c: Chrome,
+    Ids(ids): Ids<DagPath>,
+    Params(query): Params<VersionParam>,
+) -> Result<Response> {
+    let detail = find(&state, &ids.dag_id).await?;
+    let hash = match &query.version {
+        Some(text) => version(Some(text)).ok_or_else(|| Problem::not_found("such DAG version"))?,
+        None => detail.dag.version.clone(),
+    };
+    let row = state.reader().version(&ids.dag_id, &hash).await?;
+    let row = row.ok_or_else(|| Problem::not_found("such DAG version"))?;
+    let versions = state.reader().versions(&ids.dag_id).await?;
+    let versions = versions
+        .into_iter()
+        .take(50)
+        .map(|v| VersionChoice {
+            label: format!(
+                "{} ({})",
+                time::exact(v.created_at),
+                &v.hash.as_str()[..8.min(v.hash.as_str().len())]
+            ),
+            hash: v.hash.to_string(),
+        })
+        .collect();
+    page(&CodePage {
+        c,
+        h: DagHead::new(&detail, "code"),
+        path: row.path,
+        hash: hash.to_string(),
+        seen: time::relative(row.created_at, Utc::now()),
+        versions,
+        source: highlight(&row.source),
+    })
+}
+
+/// Numbers lines and colours tables, keys and comments of TOML; anything odd stays plain.
+fn highlight(source: &str) -> Markup {
+    let mut out = Markup::with_capacity(source.len() * 2);
+    for (index, line) in source.lines().enumerate() {
+        out.raw("<span class=\"l\"><span class=\"n\">").text(&(index + 1).to_string()).raw("</span>");
+        let trimmed = line.trim_start();
+        if trimmed.starts_with('#') {
+            out.raw("<span class=\"cm\">").text(line).raw("</span>");
+        } else if trimmed.starts_with('[') {
+            out.raw("<span class=\"tb\">").text(line).raw("</span>");
+        } else if let Some((key, value)) = line.split_once('=').filter(|(key, _)| !key.contains(['"', '\'']))
+        {
+            out.raw("<span class=\"ky\">").text(key).raw("</span>=").text(value);
+        } else {
+            out.text(line);
+        }
+        out.raw("</span>");
+    }
+    out
+}

@@ -1,0 +1,171 @@
+//! Did it drift, and why? The evidence of the `drift` operator as a table.
+
+use std::collections::BTreeMap;
+
+use tidemill_engine::{ids::TaskInstanceKey, rows::RunRow};
+use tidemill_protocol::{
+    drift::{DriftReport, DriftSpec, FeatureReport, FeatureRule},
+    worker::Report,
+};
+
+use crate::{
+    error::Result,
+    render::{Markup, chart},
+    state::WebState,
+};
+
+/// How many runs the PSI line goes back.
+const HISTORY: u32 = 20;
+
+/// One feature.
+pub(crate) struct Feature {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) verdict: String,
+    pub(crate) is_drifted: bool,
+    pub(crate) psi: String,
+    pub(crate) is_psi_over: bool,
+    pub(crate) ks: String,
+    pub(crate) p_value: String,
+    pub(crate) is_p_under: bool,
+    pub(crate) histogram: Markup,
+    pub(crate) history: Markup,
+    pub(crate) rows: String,
+    pub(crate) missing: String,
+    pub(crate) reasons: String,
+    effect: f64,
+}
+
+/// The report.
+pub(crate) struct DriftPage {
+    pub(crate) headline: String,
+    pub(crate) because: String,
+    pub(crate) is_drifted: bool,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) share: String,
+    pub(crate) json: String,
+    pub(crate) features: Vec<Feature>,
+    pub(crate) thresholds: String,
+    pub(crate) sources: Vec<String>,
+}
+
+pub(crate) async fn shown(
+    state: &WebState,
+    run: &RunRow,
+    key: &TaskInstanceKey,
+    report: &DriftReport,
+) -> Result<DriftPage> {
+    let history = history(state, run, key).await?;
+    let decision = report.decision.as_ref();
+    let spec = decision.map(|d| &d.spec);
+    let mut features: Vec<Feature> = report.features.iter().map(|f| feature(f, spec, &history)).collect();
+    features.sort_by(|a, b| b.effect.total_cmp(&a.effect).then_with(|| a.name.cmp(&b.name)));
+    let branch = decision.map(|d| d.branch.join(", ")).unwrap_or_default();
+    let headline = match (decision.map(|d| d.verdict.as_str()), report.drifted) {
+        (Some("insufficient_data"), _) => format!("Too little data to tell; branch {branch}"),
+        (_, true) => format!("The data drifted; branch {branch}"),
+        (_, false) => format!("The data are stable; branch {branch}"),
+    };
+    let drifted = report.features.iter().filter(|f| f.drifted).count();
+    let tested = report.features.iter().filter(|f| f.status == "ok").count();
+    Ok(DriftPage {
+        headline,
+        because: decision.map(|d| d.because.clone()).unwrap_or_default(),
+        is_drifted: report.drifted,
+        warnings: decision.map(|d| d.warnings.clone()).unwrap_or_default(),
+        share: format!("{drifted} of {tested} tested features drifted"),
+        json: format!("/api/v1/dags/{}/runs/{}/tasks/{}/report", run.dag_id, run.run_id, key.task),
+        features,
+        thresholds: spec.map(thresholds).unwrap_or_default(),
+        sources: decision.map_or_else(Vec::new, |d| {
+            [("reference", &d.reference), ("current", &d.current)]
+                .map(|(side, s)| {
+                    format!(
+                        "{side} {} ({} rows, {} files, sha256 {}…)",
+                        s.path,
+                        s.rows,
+                        s.files,
+                        s.sha256.get(..12).unwrap_or("")
+                    )
+                })
+                .into()
+        }),
+    })
+}
+
+/// PSI by feature over the last runs up to this one, the oldest first.
+async fn history(
+    state: &WebState,
+    run: &RunRow,
+    key: &TaskInstanceKey,
+) -> Result<BTreeMap<String, Vec<f64>>> {
+    let mut points = state.reader().report_history(&run.dag_id, &key.task, HISTORY).await?;
+    points.retain(|point| point.logical_date <= run.logical_date);
+    let mut history: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for point in points.into_iter().rev() {
+        if let Report::Drift(report) = point.report.report {
+            for feature in report.features {
+                if let Some(psi) = feature.metrics.psi {
+                    history.entry(feature.name).or_default().push(psi.value);
+                }
+            }
+        }
+    }
+    Ok(history)
+}
+
+fn feature(
+    report: &FeatureReport,
+    spec: Option<&DriftSpec>,
+    history: &BTreeMap<String, Vec<f64>>,
+) -> Feature {
+    let is_numeric = report.kind == "numeric";
+    let psi_limit = spec.and_then(|s| if is_numeric { s.numeric.psi } else { s.categorical.psi });
+    let p_limit = spec.map(|s| if is_numeric { s.numeric.p_value } else { s.categorical.p_value });
+    let metrics = &report.metrics;
+    let psi = metrics.psi.as_ref().map(|m| m.value);
+    let p_value = match (&metrics.ks, &metrics.chi2) {
+        (Some(ks), _) => ks.p_value_corrected.or(ks.p_value),
+        (None, Some(chi2)) => chi2.p_value_corrected.or(chi2.p_value),
+        (None, None) => None,
+    };
+    let ks = metrics.ks.as_ref().map(|m| m.statistic);
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"));
+    let histogram = report.histogram.as_ref().map_or_else(Markup::default, |h| {
+        chart::histogram(&h.labels, &h.reference, &h.current, report.drifted)
+    });
+    Feature {
+        name: report.name.clone(),
+        kind: report.kind.clone(),
+        verdict: if report.status == "ok" { "stable".to_owned() } else { report.status.clone() },
+        is_drifted: report.drifted,
+        psi: number(psi),
+        is_psi_over: psi.zip(psi_limit).is_some_and(|(value, limit)| value > limit),
+        ks: number(ks),
+        p_value: p_value.map_or_else(|| "–".to_owned(), p_text),
+        is_p_under: p_value.zip(p_limit).is_some_and(|(value, limit)| value < limit),
+        histogram,
+        history: history.get(&report.name).map_or_else(Markup::default, |line| chart::spark(line, psi_limit)),
+        rows: format!("{} → {}", report.rows_reference, report.rows_current),
+        missing: format!("{} → {}", report.missing_reference, report.missing_current),
+        reasons: report.reasons.join("; "),
+        effect: psi.or(ks).or(metrics.js.as_ref().map(|m| m.distance)).unwrap_or(-1.0),
+    }
+}
+
+fn p_text(p: f64) -> String {
+    if p == 0.0 || p >= 0.001 { format!("{p:.3}") } else { format!("{p:.1e}") }
+}
+
+fn thresholds(spec: &DriftSpec) -> String {
+    let mut parts = vec![format!("p < {}", spec.numeric.p_value)];
+    parts.extend(spec.numeric.psi.map(|limit| format!("PSI > {limit}")));
+    parts.extend(spec.numeric.ks_statistic.map(|limit| format!("D ≥ {limit}")));
+    let join = if spec.rule.feature == FeatureRule::All { " and " } else { " or " };
+    format!(
+        "A feature drifted when {}; correction {}; the data set when a share of {} did",
+        parts.join(join),
+        spec.rule.correction,
+        spec.rule.dataset_share
+    )
+}

@@ -1,0 +1,210 @@
+//! The pages: server-rendered, complete without a script, one file per page.
+
+pub(crate) mod audit;
+pub(crate) mod confirm;
+pub(crate) mod dag;
+pub(crate) mod dags;
+pub(crate) mod drift;
+pub(crate) mod failure;
+pub(crate) mod graph;
+pub(crate) mod grid;
+pub(crate) mod home;
+pub(crate) mod login;
+pub(crate) mod pools;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod settings;
+pub(crate) mod task;
+pub(crate) mod task_log;
+pub(crate) mod trigger;
+pub(crate) mod workers;
+
+use askama::Template;
+use axum::{
+    extract::{FromRequestParts, OriginalUri},
+    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use tidemill_store::batch::Role;
+
+use crate::{
+    access::{ADMIN, Access, OPERATOR, Table, VIEWER},
+    assets::{URLS, Urls},
+    auth::{Identity, cookie},
+    error::{Problem, Result},
+};
+
+/// Mounts the pages.
+pub(crate) fn mount(table: Table) -> Table {
+    table
+        .get("/login", Access::Public, login::show)
+        .post("/login", Access::Public, login::sign_in)
+        .post("/logout", VIEWER, login::sign_out)
+        .post("/theme", VIEWER, login::theme)
+        .get("/", VIEWER, home::show)
+        .get("/dags", VIEWER, dags::show)
+        .get("/dags/{dag_id}", VIEWER, grid::show)
+        .get("/dags/{dag_id}/graph", VIEWER, graph::show)
+        .get("/dags/{dag_id}/runs", VIEWER, runs::of_dag)
+        .get("/dags/{dag_id}/code", VIEWER, dag::code)
+        .post("/dags/{dag_id}/pause", OPERATOR, dag::pause)
+        .get("/dags/{dag_id}/trigger", OPERATOR, trigger::show)
+        .post("/dags/{dag_id}/trigger", OPERATOR, trigger::submit)
+        .get("/runs", VIEWER, runs::all)
+        .get("/dags/{dag_id}/runs/{run_id}", VIEWER, run::show)
+        .get("/dags/{dag_id}/runs/{run_id}/confirm", OPERATOR, confirm::show)
+        .post("/dags/{dag_id}/runs/{run_id}/actions", OPERATOR, confirm::submit)
+        .get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}", VIEWER, task::show)
+        .get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/lines", VIEWER, task_log::lines)
+        .get("/pools", VIEWER, pools::show)
+        .post("/pools", ADMIN, pools::save)
+        .post("/pools/{name}/delete", ADMIN, pools::delete)
+        .get("/workers", VIEWER, workers::show)
+        .get("/settings", ADMIN, settings::show)
+        .post("/settings/tokens", ADMIN, settings::create_token)
+        .post("/settings/tokens/{id}/revoke", ADMIN, settings::revoke_token)
+        .post("/settings/join_tokens", ADMIN, settings::create_join_token)
+        .get("/audit", ADMIN, audit::show)
+}
+
+const THEME_COOKIE: &str = "tidemill_theme";
+
+/// What stands around every page.
+pub(crate) struct Chrome {
+    pub(crate) urls: &'static Urls,
+    /// `light`, `dark`, or empty: as the system says.
+    pub(crate) theme: &'static str,
+    pub(crate) is_signed_in: bool,
+    pub(crate) actor: String,
+    pub(crate) role: &'static str,
+    pub(crate) can_operate: bool,
+    pub(crate) is_admin: bool,
+    pub(crate) here: String,
+    pub(crate) section: &'static str,
+    pub(crate) version: &'static str,
+}
+
+impl Chrome {
+    fn new(identity: Option<&Identity>, headers: &HeaderMap, uri: &Uri) -> Self {
+        let here = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
+        let role = identity.map(|i| i.role);
+        Self {
+            urls: &URLS,
+            theme: theme_word(cookie(headers, THEME_COOKIE).unwrap_or_default()),
+            is_signed_in: identity.is_some(),
+            actor: identity.map(|i| i.actor.clone()).unwrap_or_default(),
+            role: role.map_or("", Role::as_str),
+            can_operate: role.is_some_and(|r| r >= Role::Operator),
+            is_admin: role == Some(Role::Admin),
+            section: section(&here),
+            here,
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    pub(crate) fn nav(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        let mut items = vec![
+            ("home", "/", "Home"),
+            ("dags", "/dags", "DAGs"),
+            ("runs", "/runs", "Runs"),
+            ("pools", "/pools", "Pools"),
+            ("workers", "/workers", "Workers"),
+        ];
+        if self.is_admin {
+            items.extend([("audit", "/audit", "Audit"), ("settings", "/settings", "Settings")]);
+        }
+        items
+    }
+
+    pub(crate) fn theme_name(&self) -> &'static str {
+        match self.theme {
+            "light" => "Light",
+            "dark" => "Dark",
+            _ => "Auto",
+        }
+    }
+
+    /// The theme after this one.
+    pub(crate) fn other_theme(&self) -> &'static str {
+        match self.theme {
+            "light" => "dark",
+            "dark" => "auto",
+            _ => "light",
+        }
+    }
+}
+
+fn theme_word(word: &str) -> &'static str {
+    match word {
+        "light" => "light",
+        "dark" => "dark",
+        _ => "",
+    }
+}
+
+fn section(path: &str) -> &'static str {
+    let first = path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default();
+    ["dags", "runs", "pools", "workers", "audit", "settings"]
+        .into_iter()
+        .find(|s| *s == first)
+        .unwrap_or("home")
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Chrome {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        let uri =
+            parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |uri| uri.0.clone());
+        Ok(Self::new(parts.extensions.get::<Identity>(), &parts.headers, &uri))
+    }
+}
+
+/// Renders a template.
+pub(crate) fn page(template: &impl Template) -> Result<Response> {
+    let text = template.render().map_err(|e| Problem::internal(&e))?;
+    Ok(Html(text).into_response())
+}
+
+/// Goes on with a `GET` after something was done.
+pub(crate) fn see(path: &str) -> Response {
+    // A path that no header can carry came from no page of ours.
+    let path = if path.bytes().all(|b| b.is_ascii_graphic()) { path } else { "/" };
+    Redirect::to(path).into_response()
+}
+
+/// Whether whoever asked shows pages.
+pub(crate) fn wants_page(headers: &HeaderMap, path: &str) -> bool {
+    let is_page = !["/api/", "/worker/", "/static/"].iter().any(|prefix| path.starts_with(prefix))
+        && path != "/metrics";
+    is_page
+        && headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).is_some_and(|a| a.contains("text/html"))
+}
+
+/// Makes a page of a problem; for somebody who is not signed in it is the page to sign in.
+pub(crate) fn problem_page(
+    problem: Problem,
+    headers: &HeaderMap,
+    uri: &Uri,
+    identity: Option<&Identity>,
+) -> Response {
+    let chrome = Chrome::new(identity, headers, uri);
+    let status = problem.status();
+    let made = if status == StatusCode::UNAUTHORIZED {
+        login::form(chrome, None)
+    } else {
+        failure::page(chrome, problem)
+    };
+    match made {
+        Ok(mut response) => {
+            *response.status_mut() = status;
+            response
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Lines of a JSON value for a page.
+pub(crate) fn json_lines(value: &serde_json::Value) -> Vec<String> {
+    serde_json::to_string_pretty(value).unwrap_or_default().lines().map(ToOwned::to_owned).collect()
+}

@@ -1,0 +1,284 @@
+//! What went wrong in this run?
+
+use askama::Template;
+use axum::{extract::State, response::Response};
+use chrono::Utc;
+use tidemill_engine::{
+    definition::Dag,
+    ids::AttemptKey,
+    rows::{RunRow, TaskRow},
+    state::{RunState, TaskState},
+};
+use tidemill_store::reader::{PageRequest, RunQuery};
+
+use super::{Chrome, confirm::Offer, dags::query_string, graph, json_lines, page};
+use crate::{
+    error::Result,
+    extract::{self, Ids, RunPath},
+    render::{Markup, ansi, time},
+    state::WebState,
+    views::{TaskView, task_views},
+};
+
+/// How many lines of the first failure are shown.
+const FAILURE_LINES: usize = 40;
+
+struct Failure {
+    state: &'static str,
+    task_id: String,
+    reason: String,
+    href: String,
+    log: Markup,
+}
+
+struct TaskLine {
+    href: String,
+    label: String,
+    state: String,
+    operator: String,
+    try_number: u32,
+    started: Markup,
+    took: Markup,
+    worker: String,
+    reason: String,
+}
+
+#[derive(Template)]
+#[template(path = "run.html")]
+struct RunPage {
+    c: Chrome,
+    dag_id: String,
+    run_id: String,
+    state: &'static str,
+    with_failures: bool,
+    sentence: String,
+    actions: Vec<Offer>,
+    facts: Vec<(&'static str, Markup)>,
+    failure: Option<Failure>,
+    graph: Markup,
+    summary: String,
+    tasks: Vec<TaskLine>,
+    conf: Vec<String>,
+}
+
+/// The page of a run.
+pub(crate) async fn show(
+    State(state): State<WebState>,
+    c: Chrome,
+    Ids(ids): Ids<RunPath>,
+) -> Result<Response> {
+    let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
+    let dag = extract::definition(&state, &run).await?;
+    let rows = state.reader().tasks(run.key).await?;
+    let usual = usual(&state, &run).await?;
+    let failed = first_failure(&rows);
+    let failure = match failed {
+        Some(row) => Some(failure(&state, &run, row).await?),
+        None => None,
+    };
+    page(&RunPage {
+        c,
+        dag_id: run.dag_id.to_string(),
+        run_id: run.run_id.to_string(),
+        state: run.state.as_str(),
+        with_failures: run.with_failures,
+        sentence: sentence(&run, failed, usual),
+        actions: offers(&run, &rows),
+        facts: facts(&run),
+        failure,
+        graph: graph::of_run(&state, &dag, &run, &rows).await?,
+        summary: summary(&dag, &rows),
+        conf: if run.conf.is_empty() {
+            Vec::new()
+        } else {
+            json_lines(&serde_json::Value::Object(run.conf.as_ref().clone()))
+        },
+        tasks: task_views(&dag, rows).into_iter().map(|view| task_line(&run, view)).collect(),
+    })
+}
+
+fn first_failure(rows: &[TaskRow]) -> Option<&TaskRow> {
+    rows.iter().filter(|row| row.state == TaskState::Failed).min_by_key(|row| row.finished_at)
+}
+
+/// The median of the last successful runs, in milliseconds.
+async fn usual(state: &WebState, run: &RunRow) -> Result<Option<i64>> {
+    let query = RunQuery {
+        page: PageRequest { cursor: None, limit: 20 },
+        dag_id: Some(run.dag_id.clone()),
+        states: vec![RunState::Success],
+        run_type: None,
+    };
+    let runs = state.reader().runs(&query).await?.items;
+    let mut took: Vec<i64> = runs
+        .iter()
+        .filter(|other| other.key != run.key)
+        .filter_map(|other| Some((other.finished_at? - other.started_at?).num_milliseconds()))
+        .collect();
+    took.sort_unstable();
+    Ok((took.len() >= 3).then(|| took[took.len() / 2]))
+}
+
+fn sentence(run: &RunRow, failed: Option<&TaskRow>, usual: Option<i64>) -> String {
+    let took =
+        run.started_at.zip(run.finished_at).map(|(from, to)| time::duration((to - from).num_milliseconds()));
+    let usual = usual.map(|ms| format!(", usually {}", time::duration(ms))).unwrap_or_default();
+    let after = took.map(|t| format!(" after {t}{usual}")).unwrap_or_default();
+    let why = match (failed, &run.reason) {
+        (Some(row), _) => format!(
+            ": task {} failed{}",
+            row.key.task,
+            row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default()
+        ),
+        (None, Some(reason)) => format!(": {reason}"),
+        (None, None) => String::new(),
+    };
+    match run.state {
+        RunState::Success if run.with_failures => {
+            format!("Succeeded{after}, with failures beside the leaves{why}.")
+        }
+        RunState::Success => format!("Succeeded{after}."),
+        RunState::Failed => format!("Failed{after}{why}."),
+        RunState::Cancelled => format!("Cancelled{after}{why}."),
+        RunState::Running => format!("Running{usual}{why}."),
+        RunState::Queued => format!("Queued: it waits for max_active_runs{why}."),
+        RunState::Paused => format!("Paused for a person{why}."),
+    }
+}
+
+fn offers(run: &RunRow, rows: &[TaskRow]) -> Vec<Offer> {
+    let path = |pairs: &[(&str, &str)]| {
+        format!("/dags/{}/runs/{}/confirm?{}", run.dag_id, run.run_id, query_string(pairs))
+    };
+    let has_failed = rows.iter().any(|r| matches!(r.state, TaskState::Failed | TaskState::UpstreamFailed));
+    let mut offers = Vec::new();
+    if has_failed {
+        let href = path(&[("action", "clear"), ("only_failed", "true")]);
+        offers.push(Offer { label: "Retry from failure", href, is_primary: true, is_danger: false });
+    }
+    offers.push(Offer {
+        label: "Clear all",
+        href: path(&[("action", "clear")]),
+        is_primary: false,
+        is_danger: false,
+    });
+    if run.state.is_terminal() {
+        let to = if run.state == RunState::Success { "failed" } else { "success" };
+        let label = if to == "success" { "Mark success" } else { "Mark failed" };
+        offers.push(Offer {
+            label,
+            href: path(&[("action", "mark"), ("state", to)]),
+            is_primary: false,
+            is_danger: false,
+        });
+    } else {
+        offers.push(Offer {
+            label: "Cancel",
+            href: path(&[("action", "cancel")]),
+            is_primary: false,
+            is_danger: true,
+        });
+    }
+    offers
+}
+
+fn facts(run: &RunRow) -> Vec<(&'static str, Markup)> {
+    let now = Utc::now();
+    let text = |t: &str| {
+        let mut out = Markup::default();
+        out.text(t);
+        out
+    };
+    let mut version = Markup::default();
+    version
+        .raw("<a class=\"mono\"")
+        .attr("href", &format!("/dags/{}/code?version={}", run.dag_id, run.dag_version));
+    version.raw(">").text(&run.dag_version.as_str()[..8.min(run.dag_version.as_str().len())]).raw("</a>");
+    vec![
+        ("Logical date", time::absolute(run.logical_date)),
+        ("Data interval", {
+            let mut out = time::absolute(run.data_interval_start);
+            out.raw(" to ").markup(&time::absolute(run.data_interval_end));
+            out
+        }),
+        ("Queued", time::relative(run.queued_at, now)),
+        ("Started", run.started_at.map_or_else(|| text("–"), |at| time::relative(at, now))),
+        ("Duration", time::took(run.started_at, run.finished_at)),
+        ("Type", text(run.run_type.as_str())),
+        ("Triggered by", text(run.triggered_by.as_deref().unwrap_or("the schedule"))),
+        ("Version", version),
+    ]
+}
+
+async fn failure(state: &WebState, run: &RunRow, row: &TaskRow) -> Result<Failure> {
+    let attempt = AttemptKey { instance: row.key.clone(), try_number: row.try_number, epoch: row.epoch };
+    let size = state.handle().read_log(attempt.clone(), 0, 0).await?.size_bytes;
+    let from = size.saturating_sub(32 * 1024);
+    let slice = state.handle().read_log(attempt, from, 32 * 1024).await?;
+    Ok(Failure {
+        state: row.state.as_str(),
+        task_id: row.key.task.to_string(),
+        reason: row.reason.clone().unwrap_or_default(),
+        href: task_href(run, row.key.task.as_str(), row.key.map_index),
+        log: ansi::block(last_lines(&slice.bytes, FAILURE_LINES), None),
+    })
+}
+
+/// The last `count` lines.
+pub(crate) fn last_lines(bytes: &[u8], count: usize) -> &[u8] {
+    let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let start = body
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, b)| **b == b'\n')
+        .nth(count - 1)
+        .map_or(0, |(at, _)| at + 1);
+    &bytes[start..]
+}
+
+pub(crate) fn task_href(run: &RunRow, task: &str, map_index: i32) -> String {
+    let at = if map_index >= 0 { format!("?map_index={map_index}") } else { String::new() };
+    format!("/dags/{}/runs/{}/tasks/{task}{at}", run.dag_id, run.run_id)
+}
+
+fn task_line(run: &RunRow, view: TaskView) -> TaskLine {
+    let label = if view.map_index >= 0 {
+        format!("{} [{}]", view.task_id, view.map_index)
+    } else {
+        view.task_id.clone()
+    };
+    TaskLine {
+        href: task_href(run, &view.task_id, view.map_index),
+        label,
+        operator: view.operator.unwrap_or_else(|| "not in this version".to_owned()),
+        try_number: view.try_number,
+        started: view.started_at.map_or_else(Markup::default, |at| time::relative(at, Utc::now())),
+        took: if view.state == "running" || view.finished_at.is_some() {
+            time::took(view.started_at, view.finished_at)
+        } else {
+            Markup::default()
+        },
+        worker: view.worker.unwrap_or_default(),
+        reason: view.reason.unwrap_or_default(),
+        state: view.state,
+    }
+}
+
+fn summary(dag: &Dag, rows: &[TaskRow]) -> String {
+    let done = rows.iter().filter(|row| row.state.is_terminal()).count();
+    format!("{done} of {} ended", dag.tasks.len().max(rows.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_whole() {
+        assert_eq!(last_lines(b"a\nb\nc\n", 2), b"b\nc\n");
+        assert_eq!(last_lines(b"a\nb\nc", 2), b"b\nc");
+        assert_eq!(last_lines(b"a", 5), b"a");
+        assert_eq!(last_lines(b"", 5), b"");
+    }
+}

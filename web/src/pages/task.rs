@@ -1,0 +1,239 @@
+//! One task instance: why, tries, log, evidence.
+
+use askama::Template;
+use axum::{extract::State, response::Response};
+use chrono::Utc;
+use serde::Deserialize;
+use tidemill_engine::{
+    ids::{AttemptKey, TaskInstanceKey},
+    rows::{RunRow, TaskRow, TryRow},
+    state::TaskState,
+};
+use tidemill_protocol::worker::Report;
+
+use super::{Chrome, confirm::Offer, dags::query_string, drift, json_lines, page, run::task_href, task_log};
+use crate::{
+    error::{Problem, Result},
+    extract::{self, Ids, Params, TaskPath},
+    render::{Markup, time},
+    state::WebState,
+};
+
+struct TryLine {
+    href: String,
+    label: String,
+    outcome: &'static str,
+    started: Markup,
+    took: Markup,
+    worker: String,
+    reason: String,
+    is_shown: bool,
+}
+
+#[derive(Template)]
+#[template(path = "task.html")]
+struct TaskPage {
+    c: Chrome,
+    dag_id: String,
+    run_id: String,
+    task_id: String,
+    state: &'static str,
+    sentence: String,
+    actions: Vec<Offer>,
+    reasons: Vec<(String, &'static str)>,
+    is_stuck: bool,
+    drift: Option<drift::DriftPage>,
+    branch: Option<(String, String)>,
+    facts: Vec<(&'static str, String)>,
+    tries: Vec<TryLine>,
+    outputs: Vec<(String, String)>,
+    rendered: Vec<String>,
+    log: Option<task_log::Shown>,
+}
+
+/// Which element and which try.
+#[derive(Deserialize)]
+pub(crate) struct TaskParams {
+    #[serde(default)]
+    map_index: Option<i32>,
+    #[serde(default, rename = "try")]
+    try_number: Option<u32>,
+    #[serde(default)]
+    epoch: Option<u32>,
+}
+
+/// The page of a task instance.
+pub(crate) async fn show(
+    State(state): State<WebState>,
+    c: Chrome,
+    Ids(ids): Ids<TaskPath>,
+    Params(params): Params<TaskParams>,
+) -> Result<Response> {
+    let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
+    let dag = extract::definition(&state, &run).await?;
+    let key = TaskInstanceKey {
+        run: run.key,
+        task: ids.task_id.clone(),
+        map_index: params.map_index.unwrap_or(-1),
+    };
+    let row = state.reader().task(&key).await?;
+    let task = dag.tasks.iter().find(|t| t.id == ids.task_id);
+    if row.is_none() && task.is_none() {
+        return Err(Problem::not_found("such task in this run"));
+    }
+    let tries = state.reader().tries(&key).await?;
+    let shown = tries
+        .iter()
+        .filter(|t| params.try_number.is_none_or(|n| n == t.attempt.try_number))
+        .filter(|t| params.epoch.is_none_or(|e| e == t.attempt.epoch))
+        .max_by_key(|t| t.attempt.epoch)
+        .map(|t| t.attempt.clone());
+    let word = row.as_ref().map_or(TaskState::NoStatus, |r| r.state);
+    let reasons = reasons(&state, &key, word).await;
+    let (drift, branch) = evidence(&state, &run, &key).await?;
+    page(&TaskPage {
+        c,
+        dag_id: run.dag_id.to_string(),
+        run_id: run.run_id.to_string(),
+        task_id: if key.map_index >= 0 {
+            format!("{} [{}]", key.task, key.map_index)
+        } else {
+            key.task.to_string()
+        },
+        state: word.as_str(),
+        sentence: sentence(row.as_ref(), word),
+        actions: offers(&run, &key),
+        is_stuck: word != TaskState::NoStatus && !reasons.is_empty(),
+        reasons,
+        drift,
+        branch,
+        facts: facts(row.as_ref(), task),
+        log: match &shown {
+            Some(attempt) => Some(task_log::shown(&state, &run, attempt, &tries).await?),
+            None => None,
+        },
+        rendered: match &shown {
+            Some(attempt) => {
+                state.reader().rendered(attempt).await?.map(|v| json_lines(&v)).unwrap_or_default()
+            }
+            None => Vec::new(),
+        },
+        tries: tries.iter().rev().map(|t| try_line(&run, t, shown.as_ref())).collect(),
+        outputs: state.reader().outputs(&key).await?.into_iter().map(|(k, v)| (k, v.to_string())).collect(),
+    })
+}
+
+/// Why it is not running. A server that does not lead cannot know; the page is still worth showing.
+async fn reasons(state: &WebState, key: &TaskInstanceKey, word: TaskState) -> Vec<(String, &'static str)> {
+    if word.is_terminal() || word == TaskState::Running {
+        return Vec::new();
+    }
+    match state.handle().explain(key.clone()).await {
+        Ok(reasons) => reasons.iter().map(|r| (r.to_string(), r.code())).collect(),
+        Err(error) => vec![(error.to_string(), error.code())],
+    }
+}
+
+async fn evidence(
+    state: &WebState,
+    run: &RunRow,
+    key: &TaskInstanceKey,
+) -> Result<(Option<drift::DriftPage>, Option<(String, String)>)> {
+    let newest = state.reader().reports(key).await?.into_iter().next().map(|stored| stored.report);
+    Ok(match newest {
+        Some(Report::Drift(report)) => (Some(drift::shown(state, run, key, &report).await?), None),
+        Some(Report::Branch { chosen, because }) => {
+            let chosen = if chosen.is_empty() { "nothing".to_owned() } else { chosen.join(", ") };
+            (None, Some((chosen, because)))
+        }
+        None => (None, None),
+    })
+}
+
+fn sentence(row: Option<&TaskRow>, word: TaskState) -> String {
+    let Some(row) = row else { return "Nothing is decided about it yet.".to_owned() };
+    let took = row.started_at.zip(row.finished_at).map(|(a, b)| time::duration((b - a).num_milliseconds()));
+    let mut text = match word {
+        TaskState::Success => "Succeeded".to_owned(),
+        TaskState::Failed => "Failed".to_owned(),
+        TaskState::Skipped => "Skipped".to_owned(),
+        TaskState::UpstreamFailed => "Not executed because an upstream failed".to_owned(),
+        TaskState::Running => "Running".to_owned(),
+        TaskState::UpForRetry => format!("Failed {} times; the next try waits for its time", row.failures),
+        other => format!("Is {other}"),
+    };
+    if let (Some(took), true) = (took, word.is_terminal()) {
+        text.push_str(&format!(" after {took}"));
+    }
+    if row.try_number > 0 {
+        text.push_str(&format!(" on try {}", row.try_number));
+    }
+    if let Some(reason) = &row.reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    text.push('.');
+    text
+}
+
+fn offers(run: &RunRow, key: &TaskInstanceKey) -> Vec<Offer> {
+    let task = key.task.as_str();
+    let path = |pairs: &[(&str, &str)]| {
+        format!("/dags/{}/runs/{}/confirm?{}", run.dag_id, run.run_id, query_string(pairs))
+    };
+    let offer = |label, href| Offer { label, href, is_primary: false, is_danger: false };
+    vec![
+        offer("Clear", path(&[("action", "clear"), ("task", task)])),
+        offer("Clear with downstream", path(&[("action", "clear"), ("task", task), ("downstream", "true")])),
+        offer("Mark success", path(&[("action", "mark"), ("task", task), ("state", "success")])),
+        offer("Mark failed", path(&[("action", "mark"), ("task", task), ("state", "failed")])),
+    ]
+}
+
+fn facts(
+    row: Option<&TaskRow>,
+    task: Option<&tidemill_engine::definition::Task>,
+) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    if let Some(task) = task {
+        facts.push(("Operator", task.operator.as_str().to_owned()));
+        facts.push(("Trigger rule", task.trigger_rule.as_str().to_owned()));
+        let upstream: Vec<&str> = task.depends_on.iter().map(|t| t.as_str()).collect();
+        facts.push((
+            "Depends on",
+            if upstream.is_empty() { "nothing".to_owned() } else { upstream.join(", ") },
+        ));
+        let delay = i64::try_from(task.retry_delay.as_millis()).unwrap_or(i64::MAX);
+        facts.push(("Retries", format!("{} after {}", task.retries, time::duration(delay))));
+        facts.push(("Pool", format!("{} ({} slots)", task.pool, task.pool_slots)));
+        facts.push(("Queue", task.queue.clone()));
+        if let Some(timeout) = task.timeout {
+            facts.push(("Timeout", time::duration(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))));
+        }
+    }
+    if let Some(row) = row {
+        facts.extend(row.exit_code.map(|code| ("Exit code", code.to_string())));
+        facts.extend(row.worker.as_ref().map(|w| ("Worker", w.to_string())));
+        facts.extend(row.retry_at.map(|at| ("Next try", time::exact(at))));
+        facts.extend(row.stop.map(|stop| ("Being stopped", stop.to_string())));
+        if row.epoch > 0 {
+            facts.push(("Fence", row.epoch.to_string()));
+        }
+    }
+    facts
+}
+
+fn try_line(run: &RunRow, row: &TryRow, shown: Option<&AttemptKey>) -> TryLine {
+    let key = &row.attempt.instance;
+    let href = task_href(run, key.task.as_str(), key.map_index);
+    let join = if href.contains('?') { '&' } else { '?' };
+    TryLine {
+        href: format!("{href}{join}try={}&epoch={}", row.attempt.try_number, row.attempt.epoch),
+        label: row.attempt.try_number.to_string(),
+        outcome: row.outcome.map_or("live", |o| o.as_str()),
+        started: row.started_at.map_or_else(Markup::default, |at| time::relative(at, Utc::now())),
+        took: time::took(row.started_at, row.finished_at),
+        worker: row.worker.to_string(),
+        reason: row.reason.clone().unwrap_or_default(),
+        is_shown: shown == Some(&row.attempt),
+    }
+}
