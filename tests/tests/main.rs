@@ -1,0 +1,5 @@
+//! Whatever crosses crates: the real binary, real processes, real signals, and what a machine can check of the
+//! house.
+
+#[cfg(test)]
+mod tidy;
