@@ -1,5 +1,6 @@
 //! Tests of the engine's public interface: one binary, a module per subject.
 
+#[cfg(test)]
 mod definition;
 #[cfg(test)]
 mod shell;

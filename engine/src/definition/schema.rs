@@ -117,10 +117,13 @@ fn same(a: &Value, b: &Value) -> bool {
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
 }
 
+/// Whether a number keeps a bound.
+type Holds = fn(f64, f64) -> bool;
+
 fn number_violations(schema: &Map<String, Value>, value: &Value, name: &str, out: &mut Vec<String>) {
     let Some(number) = value.as_f64() else { return };
     let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
-    let checks: [(&str, &str, fn(f64, f64) -> bool); 4] = [
+    let checks: [(&str, &str, Holds); 4] = [
         ("minimum", "at least", |n, b| n >= b),
         ("maximum", "at most", |n, b| n <= b),
         ("exclusiveMinimum", "above", |n, b| n > b),

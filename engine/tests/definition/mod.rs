@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod conf;
+mod docs;
 mod loading;
 mod made;
 mod mutants;
