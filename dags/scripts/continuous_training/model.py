@@ -27,9 +27,11 @@ def read_rows(path):
 
 
 def read_labelled(features_path, labels_path=None):
-    """Reads rows and gives each its diagnosis; the reference carries it already."""
+    """Reads rows and gives each its diagnosis, unless they carry it already."""
     rows = read_rows(features_path)
-    if labels_path is not None:
+    if "diagnosis" not in rows[0]:
+        if labels_path is None or not pathlib.Path(labels_path).exists():
+            raise SystemExit(f"the labels of {features_path} have not arrived")
         labels = {row["row_id"]: row["diagnosis"] for row in read_rows(labels_path)}
         for row in rows:
             row["diagnosis"] = labels[row["row_id"]]
@@ -80,7 +82,10 @@ def number(text):
 
 
 def train(rows, rounds, learning_rate, penalty):
-    """Gradient descent on the standardised features; a missing value counts as the mean."""
+    """Gradient descent on the standardised features; a missing value counts as the mean.
+
+    The penalty keeps the weights small: the classes can be separated and many features say nearly the same.
+    """
     names = [name for name in rows[0] if name not in NOT_FEATURES]
     means, deviations = {}, {}
     for name in names:

@@ -18,7 +18,7 @@ def arguments():
     parser.add_argument("--min-accuracy", type=float, default=0.9)
     parser.add_argument("--rounds", type=int, default=400)
     parser.add_argument("--learning-rate", type=float, default=0.5)
-    parser.add_argument("--penalty", type=float, default=0.002)
+    parser.add_argument("--penalty", type=float, default=0.02)
     return parser.parse_args()
 
 

@@ -13,11 +13,11 @@ def main():
     day = os.environ["TIDEMILL_DS"]
     baseline = model.inputs()["pick_baseline"]
     in_service = model.read_json(baseline["model"])
-    labels = pathlib.Path(f"data/labels/date={day}")
-    if not labels.exists():
-        print(f"the labels of {day} have not arrived")
+    batch, labels = (pathlib.Path(f"data/{kind}/date={day}") for kind in ("live", "labels"))
+    if not batch.exists() or not labels.exists():
+        print(f"the data or the labels of {day} have not arrived")
         return SKIP
-    rows = model.read_labelled(f"data/live/date={day}", labels)
+    rows = model.read_labelled(batch, labels)
     absent = [name for name in in_service["features"] if name not in rows[0]]
     if absent:
         print(f"the model needs columns that this day lacks: {', '.join(absent)}")
