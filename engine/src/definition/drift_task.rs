@@ -14,8 +14,8 @@ use super::{
     model::Operator,
     problem::{Draft, Report},
     suggest::shown,
-    syntax::Value,
     task::{Choice, GraphKind},
+    tree::Value,
 };
 use crate::ids::TaskId;
 

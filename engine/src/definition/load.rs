@@ -4,16 +4,19 @@ use std::ops::Range;
 
 use super::{
     code::Code,
-    fields::{Fields, Mode, wrong_type},
+    conflicts,
+    fields::{Fields, Mode},
     graph_checks,
     keys::TableId,
+    kinds::wrong_type,
     model::{Dag, TimetableKind},
     notify, params,
     problem::{Draft, Problem, Report},
     schedule,
-    syntax::{self, Node, Parsed, Table, Value},
+    syntax::{self, Parsed},
     task::{self, TaskDraft},
     template_checks,
+    tree::{Node, Table, Value},
 };
 use crate::ids::DagId;
 
@@ -83,11 +86,11 @@ fn load_text(text: &str, offset: usize) -> Loaded {
         return build(&parsed, report);
     }
     // Marker lines are legal inside multi-line strings, so they are looked for only when something is wrong.
-    let conflicts = syntax::conflicts(text);
+    let conflicts = conflicts::find(text);
     if conflicts.is_empty() {
         return build(&parsed, report);
     }
-    let masked = syntax::without_conflicts(text, &conflicts);
+    let masked = conflicts::blank(text, &conflicts);
     let mut report = Report::new(text, offset);
     for conflict in conflicts {
         report.push(

@@ -6,7 +6,9 @@
 //! Data flow: bytes → [`load()`] → `syntax` (a tree with places) → `fields` (each table against the one table of
 //! [`keys`]) → `task`, `params`, `schedule`, … → `graph_checks` → [`Dag`] and [`Problem`]s.
 
+mod branch_checks;
 pub mod code;
+mod conflicts;
 pub mod drift;
 mod drift_task;
 mod fields;
@@ -14,6 +16,7 @@ mod graph_checks;
 mod hash;
 mod key_table;
 pub mod keys;
+mod kinds;
 mod load;
 pub mod model;
 mod notify;
@@ -27,6 +30,7 @@ mod suggest;
 mod syntax;
 mod task;
 mod template_checks;
+mod tree;
 pub mod values;
 
 pub use code::Code;

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::{
     code::Code,
-    fields::{Fields, Mode, wrong_type},
+    fields::{Fields, Mode},
     keys::TableId,
+    kinds::wrong_type,
     model::Notification,
     problem::{Draft, Report},
-    syntax::{Node, Table, Value},
+    tree::{Node, Table, Value},
 };
 
 /// Reads `on_success` or `on_failure`: a table or a list of tables.
@@ -31,13 +32,14 @@ fn element(name: &str, item: &Node<'_>, report: &mut Report<'_>) -> Option<Notif
 
 fn one(table: &Table<'_>, at: Range<usize>, report: &mut Report<'_>) -> Option<Notification> {
     let fields = Fields::read(table, at, &[TableId::Notification], Mode::Strict, report);
-    notification(&fields, "the notification", report)
+    notification(&fields, "the notification", false, report)
 }
 
-/// Reads the keys `webhook` and `message`.
+/// Reads the keys `webhook` and `message`. `is_template`: the address is rendered before it is called.
 pub(crate) fn notification(
     fields: &Fields<'_, '_>,
     what: &str,
+    is_template: bool,
     report: &mut Report<'_>,
 ) -> Option<Notification> {
     if !fields.require("webhook", what, report) {
@@ -45,13 +47,13 @@ pub(crate) fn notification(
     }
     let webhook = fields.text("webhook")?;
     if let Some(field) = fields.field("webhook") {
-        check_address(webhook, field.node.span.clone(), report);
+        check_address(webhook, is_template, field.node.span.clone(), report);
     }
     Some(Notification { webhook: webhook.to_owned(), message: fields.string("message") })
 }
 
 /// Checks the address of a webhook as far as it is known before rendering.
-fn check_address(address: &str, at: Range<usize>, report: &mut Report<'_>) {
+fn check_address(address: &str, may_be_template: bool, at: Range<usize>, report: &mut Report<'_>) {
     let scheme = address.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
         Some("http") => {}
@@ -62,7 +64,7 @@ fn check_address(address: &str, at: Range<usize>, report: &mut Report<'_>) {
             );
             return;
         }
-        _ if address.starts_with("{{") => return,
+        _ if may_be_template && address.starts_with("{{") => return,
         _ => {
             report.push(
                 Draft::error(Code::BAD_WEBHOOK, "the address of a webhook begins with `http://`", at)
@@ -82,7 +84,7 @@ fn check_address(address: &str, at: Range<usize>, report: &mut Report<'_>) {
         || host.split_once(':').map(|(_, port)| port),
         |v6| v6.split_once("]:").map(|(_, port)| port),
     );
-    let is_template = address.contains("{{");
+    let is_template = may_be_template && address.contains("{{");
     let has_blank = !is_template && address.contains(char::is_whitespace);
     let has_bad_port = !is_template && port.is_some_and(|port| port.parse::<u16>().is_err());
     if name.is_empty() || has_blank || has_bad_port {

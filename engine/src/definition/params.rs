@@ -6,13 +6,14 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     code::Code,
-    fields::{Fields, Mode, wrong_type},
+    fields::{Fields, Mode},
     keys::{TableId, one_of},
+    kinds::wrong_type,
     model::Param,
     problem::{Draft, Report},
     schema::{type_of, types, violations},
     suggest::{nearest, shown},
-    syntax::{Node, Table, Value},
+    tree::{Node, Table, Value},
 };
 
 const TYPES: &[&str] = &["string", "integer", "number", "boolean", "array", "object", "null"];

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use super::{
     code::Code,
-    fields::{Fields, Mode, wrong_type},
+    fields::{Fields, Mode},
     keys::TableId,
+    kinds::wrong_type,
     model::{Schedule, TimetableKind},
     places,
     problem::{Draft, Report},
     suggest::{nearest, shown},
-    syntax::{Node, Value},
+    tree::{Node, Value},
     values::{Instant, instant},
 };
 use crate::timetable::{self, TimetableError};

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{
     code::Code,
     drift_task,
-    fields::{Fields, Mode, Placed, clean, filled, wrong_type},
+    fields::{Fields, Mode, Placed},
     keys::{self, TableId},
+    kinds::{clean, filled, wrong_type},
     model::{BranchArm, Branches, Command, Operator, Task},
     notify,
     problem::{Draft, Report},
-    syntax::{Node, Table, Value},
+    tree::{Node, Table, Value},
     values::show_seconds,
 };
 use crate::{
@@ -288,7 +289,7 @@ fn operator<'s>(
         Some("branch") => branch(fields, name, report),
         Some("drift") => drift_task::read(fields, name, report),
         Some("notify") => {
-            let notification = notify::notification(fields, name, report);
+            let notification = notify::notification(fields, name, true, report);
             (notification.map(|notification| Operator::Notify { notification }), GraphKind::Process)
         }
         _ => (None, GraphKind::Unknown),

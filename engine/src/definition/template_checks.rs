@@ -7,8 +7,8 @@ use super::{
     graph_checks::Graph,
     places,
     problem::{Draft, Report},
-    syntax::{Node, Table, Value},
     task::TaskDraft,
+    tree::{Node, Table, Value},
 };
 use crate::template::{self, CheckScope, Kind};
 
