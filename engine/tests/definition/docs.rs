@@ -40,7 +40,10 @@ fn every_code_has_a_page_and_every_page_a_code() {
         let code = name.trim_end_matches(".md");
         if code.starts_with("DAG") {
             pages += 1;
-            assert!(known.contains(code) || triggered.contains(code), "nothing gives the code of docs/errors/{name}");
+            assert!(
+                known.contains(code) || triggered.contains(code),
+                "nothing gives the code of docs/errors/{name}"
+            );
         }
     }
     println!("{} codes of the loader, {pages} pages", known.len());
