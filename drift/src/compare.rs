@@ -177,7 +177,7 @@ fn unknown(key: &'static str, column: &str, reference: &Table) -> DriftError {
 }
 
 /// A feature that is to be measured.
-struct Job<'a> {
+struct Pending<'a> {
     index: usize,
     name: String,
     as_numeric: bool,
@@ -189,7 +189,7 @@ fn pair<'a>(
     reference: &'a mut Table,
     current: &'a mut Table,
     wanted: &[(String, bool)],
-) -> Result<Vec<Job<'a>>, DriftError> {
+) -> Result<Vec<Pending<'a>>, DriftError> {
     // A reference column without any value has no kind; whatever the current data hold, they are not at fault.
     let left = reference.take(wanted)?;
     let mut relaxed = wanted.to_vec();
@@ -209,7 +209,7 @@ fn pair<'a>(
         .zip(right)
         .zip(wanted)
         .enumerate()
-        .map(|(index, ((reference, current), (name, as_numeric)))| Job {
+        .map(|(index, ((reference, current), (name, as_numeric)))| Pending {
             index,
             name: name.clone(),
             as_numeric: *as_numeric,
@@ -221,20 +221,20 @@ fn pair<'a>(
 
 /// Measures the features on several threads; the first error by the order of the features wins.
 fn measure_all(
-    jobs: Vec<Job<'_>>,
+    pending: Vec<Pending<'_>>,
     rows: (u64, u64),
     spec: &DriftSpec,
     threads: usize,
 ) -> Result<Vec<FeatureReport>, DriftError> {
-    let mut slots: Vec<Option<Result<FeatureReport, DriftError>>> = jobs.iter().map(|_| None).collect();
-    let threads = threads.clamp(1, jobs.len().max(1));
-    let queue = Mutex::new(jobs.into_iter());
+    let mut slots: Vec<Option<Result<FeatureReport, DriftError>>> = pending.iter().map(|_| None).collect();
+    let threads = threads.clamp(1, pending.len().max(1));
+    let queue = Mutex::new(pending.into_iter());
     let work = || {
         let mut done = Vec::new();
         loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(job) = job else { return done };
-            done.push((job.index, measure_one(job, rows, spec)));
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(next) = next else { return done };
+            done.push((next.index, measure_one(next, rows, spec)));
         }
     };
     let done = thread::scope(|scope| {
@@ -256,8 +256,8 @@ fn measure_all(
     slots.into_iter().flatten().collect()
 }
 
-fn measure_one(job: Job<'_>, rows: (u64, u64), spec: &DriftSpec) -> Result<FeatureReport, DriftError> {
-    let reference = Side { column: job.reference.load(job.as_numeric)?, rows: rows.0 };
-    let current = Side { column: job.current.load(job.as_numeric)?, rows: rows.1 };
-    Ok(measure::feature(job.name, job.as_numeric, reference, current, spec))
+fn measure_one(next: Pending<'_>, rows: (u64, u64), spec: &DriftSpec) -> Result<FeatureReport, DriftError> {
+    let reference = Side { column: next.reference.load(next.as_numeric)?, rows: rows.0 };
+    let current = Side { column: next.current.load(next.as_numeric)?, rows: rows.1 };
+    Ok(measure::feature(next.name, next.as_numeric, reference, current, spec))
 }

@@ -252,3 +252,30 @@ fn the_shipped_data_are_made_from_the_shipped_table() {
     };
     assert_eq!(read(made.path())["metrics"], read(&dags().join("data/baseline"))["metrics"]);
 }
+
+#[test]
+fn maintenance_keeps_the_newest_backups_and_nothing_else_is_touched() {
+    let data = tempfile::tempdir().unwrap();
+    let backups = data.path().join("backups");
+    for day in 1..=16 {
+        common::write(&backups, &format!("tidemill-202611{day:02}T033000Z-1.sqlite"), "x");
+    }
+    common::write(&backups, "notes.txt", "mine");
+    let keep = |newest: &str| {
+        let mut command = Command::new("sh");
+        command.args(["scripts/maintenance/keep_newest.sh", newest]).current_dir(dags());
+        // Any program that exists: this script does not call it.
+        common::run(command.env("TIDEMILL_BIN", "sh").env("TIDEMILL_DATA_DIR", data.path()));
+        let mut names: Vec<String> = fs::read_dir(&backups)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let names = keep("14");
+    assert_eq!(names.len(), 15);
+    assert_eq!((names[0].as_str(), names[1].as_str()), ("notes.txt", "tidemill-20261103T033000Z-1.sqlite"));
+    assert_eq!(keep("14"), names);
+    assert_eq!(keep("1")[1], "tidemill-20261116T033000Z-1.sqlite");
+}

@@ -1,5 +1,9 @@
 //! The crate from outside, over real files.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a test a panic and its output are the report"
+)]
 
 mod common;
 mod demo;

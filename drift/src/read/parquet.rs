@@ -243,10 +243,12 @@ fn read_part(
 ) -> Result<(), DriftError> {
     let column = footer.file_metadata().schema_descr().column(place);
     let shape = shape(part, &column)?;
-    let job = Pages { part, file, footer, place };
+    let pages = Pages { part, file, footer, place };
     match column.physical_type() {
-        Type::BOOLEAN => job.each::<BoolType>(sink, |sink, v| sink.text(if *v { b"true" } else { b"false" })),
-        Type::INT32 => job.each::<Int32Type>(sink, |sink, v| {
+        Type::BOOLEAN => {
+            pages.each::<BoolType>(sink, |sink, v| sink.text(if *v { b"true" } else { b"false" }))
+        }
+        Type::INT32 => pages.each::<Int32Type>(sink, |sink, v| {
             match shape {
                 Shape::Unsigned => sink.integer(i128::from(v.cast_unsigned())),
                 Shape::Decimal(scale) => sink.number(decimal(i128::from(*v), scale)),
@@ -254,7 +256,7 @@ fn read_part(
             }
             true
         }),
-        Type::INT64 => job.each::<Int64Type>(sink, |sink, v| {
+        Type::INT64 => pages.each::<Int64Type>(sink, |sink, v| {
             match shape {
                 Shape::Unsigned => sink.integer(i128::from(v.cast_unsigned())),
                 Shape::Decimal(scale) => sink.number(decimal(i128::from(*v), scale)),
@@ -262,17 +264,17 @@ fn read_part(
             }
             true
         }),
-        Type::FLOAT => job.each::<FloatType>(sink, |sink, v| {
+        Type::FLOAT => pages.each::<FloatType>(sink, |sink, v| {
             sink.number(f64::from(*v));
             true
         }),
-        Type::DOUBLE => job.each::<DoubleType>(sink, |sink, v| {
+        Type::DOUBLE => pages.each::<DoubleType>(sink, |sink, v| {
             sink.number(*v);
             true
         }),
-        Type::BYTE_ARRAY => job.each::<ByteArrayType>(sink, |sink, v| bytes(sink, shape, v.data())),
+        Type::BYTE_ARRAY => pages.each::<ByteArrayType>(sink, |sink, v| bytes(sink, shape, v.data())),
         Type::FIXED_LEN_BYTE_ARRAY => {
-            job.each::<FixedLenByteArrayType>(sink, |sink, v| bytes(sink, shape, v.data()))
+            pages.each::<FixedLenByteArrayType>(sink, |sink, v| bytes(sink, shape, v.data()))
         }
         Type::INT96 => Err(unsupported(part, column.name(), "INT96 timestamps are not read")),
     }

@@ -14,7 +14,7 @@ pub(crate) fn benjamini_hochberg(p_values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Returns the largest p-value that Benjamini and Hochberg's step-up rule rejects at level `q`.
+/// Returns the largest p-value that Benjamini and Hochberg's rule rejects at level `q`.
 ///
 /// The definition, `p(i) ≤ q·i/m`, rather than a comparison of the adjusted value: that one rounds twice.
 pub(crate) fn benjamini_hochberg_cut(p_values: &[f64], q: f64) -> Option<f64> {
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn step_up_agrees_with_a_naive_version(p in prop::collection::vec(0.0_f64..=1.0, 0..40), q in 0.001_f64..0.5) {
+        fn the_rule_agrees_with_a_naive_version(p in prop::collection::vec(0.0_f64..=1.0, 0..40), q in 0.001_f64..0.5) {
             // Naive: for every rank, count how many p-values are at most its line.
             let m = p.len();
             let mut rejected = 0;

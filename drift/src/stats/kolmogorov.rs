@@ -239,9 +239,9 @@ mod tests {
     fn survival_falls_as_the_distance_grows() {
         for n in [1.0, 2.0, 10.0, 100.0, 141.0, 1_000.0, 30_000.0] {
             let mut before = 1.0;
-            for step in 0..=400 {
-                let p = survival(n, f64::from(step) / 400.0);
-                assert!((0.0..=1.0).contains(&p) && p <= before + 1e-6, "{n} {step}: {p} {before}");
+            for point in 0..=400 {
+                let p = survival(n, f64::from(point) / 400.0);
+                assert!((0.0..=1.0).contains(&p) && p <= before + 1e-6, "{n} {point}: {p} {before}");
                 before = p;
             }
         }

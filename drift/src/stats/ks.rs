@@ -131,12 +131,14 @@ fn outside_square(n: usize, h: usize) -> f64 {
 /// `share(i, j)` is the share of the paths to (i, j) that have left the band; it is 1 outside it, and
 /// `(share(i−1, j)·i + share(i, j−1)·j) / (i + j)` inside. Only sums of positive terms, so tiny values are exact.
 fn outside_rectangle(large: usize, small: usize, g: usize, h: usize) -> f64 {
-    let (step, unit, h) = ((small / g) as i64, (large / g) as i64, h as i64);
+    let (rise, unit, h) = ((small / g) as i64, (large / g) as i64, h as i64);
     let mut column = vec![1.0; small + 1];
+    // Each value waits for the one before it, and a division would double that wait.
+    let inverse: Vec<f64> = (0..=large + small).map(|k| 1.0 / float(k.max(1))).collect();
     let mut high_before = 0_usize;
     for i in 0..=large {
-        let centre = step * i as i64;
-        // The band is |step·i − unit·j| < h.
+        let centre = rise * i as i64;
+        // The band is |rise·i − unit·j| < h.
         let low = ((centre - h).div_euclid(unit) + 1).max(0) as usize;
         let high = ((centre + h + unit - 1).div_euclid(unit).max(0) as usize).min(small + 1);
         // What the window reaches for the first time was outside in the column before.
@@ -145,10 +147,10 @@ fn outside_rectangle(large: usize, small: usize, g: usize, h: usize) -> f64 {
         }
         let mut share = if low == 0 { 0.0 } else { 1.0 };
         let left = float(i);
-        for (j, cell) in column.iter_mut().enumerate().take(high).skip(low) {
-            let down = float(j);
-            // The origin has no path before it.
-            share = if i + j == 0 { 0.0 } else { (*cell * left + share * down) / (left + down) };
+        let window = column.iter_mut().zip(&inverse[i..]).enumerate().take(high).skip(low);
+        for (j, (cell, inverse)) in window {
+            // At the origin, which has no path before it, both products are zero.
+            share = *cell * (left * inverse) + share * (float(j) * inverse);
             *cell = share;
         }
         high_before = high;

@@ -219,7 +219,7 @@ word_enum! {
 word_enum! {
     /// Correction for testing many features at once.
     Correction {
-        /// Benjamini–Hochberg step-up (false discovery rate).
+        /// Benjamini–Hochberg (false discovery rate).
         BenjaminiHochberg = "benjamini_hochberg",
         /// Bonferroni (family-wise error rate).
         Bonferroni = "bonferroni",
