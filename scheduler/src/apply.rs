@@ -42,7 +42,7 @@ impl Input {
                     | Event::DagDeleted { .. }
             ),
             Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
-            Self::Redeem { .. } => true,
+            Self::Redeem { .. } | Self::Durable { .. } => true,
             // A DAG that is deleted and comes back must not share a batch with its deletion.
             Self::Folder(_) => true,
             _ => false,
@@ -62,6 +62,7 @@ impl Input {
             Self::Started { reply, .. } => drop(reply.send(Err(error()))),
             Self::Explain { reply, .. } => drop(reply.send(Err(error()))),
             Self::Workers { reply } => drop(reply.send(Err(error()))),
+            Self::Durable { reply } => drop(reply.send(Err(error()))),
             Self::Outbox { reply, .. } => drop(reply.send(Err(error()))),
             Self::Folder(_) => {}
         }
@@ -115,6 +116,9 @@ impl Core {
             Input::Workers { reply } => {
                 let _ = reply.send(Ok(self.workers()));
             }
+            Input::Durable { reply } => {
+                let _ = reply.send(Ok(Box::new(self.engine.durable())));
+            }
             Input::Folder(news) => self.folder(news, now),
         }
     }
@@ -144,7 +148,8 @@ impl Core {
         if !self.round.is_refused(request) {
             self.round.take_admin(&side);
         }
-        self.round.waiters.insert(request, Waiter::Call { event: asked, side, reply });
+        let call = Waiter::Call { event: Box::new(asked), side: Box::new(side), reply };
+        self.round.waiters.insert(request, call);
     }
 
     /// Loads a run that the engine does not hold because it has ended.
@@ -378,6 +383,7 @@ impl Core {
                         version: version.clone(),
                         path: path.clone(),
                     };
+                    let before = self.known.dags.get(&dag.id).map(|row| row.version.clone());
                     self.known.versions.insert((dag.id.clone(), version.clone()), Arc::clone(dag));
                     self.step(event, now);
                     // A definition that the engine did not take has no row to hang on.
@@ -392,7 +398,9 @@ impl Core {
                             created_at: now.wall,
                         });
                     }
-                    self.known.forget_versions(&dag.id);
+                    if before.is_some_and(|before| before != *version) {
+                        self.known.forget_versions(&dag.id);
+                    }
                 }
                 FolderNews::Missing { dag_id } => {
                     self.step(Event::DagMissing { dag_id: dag_id.clone() }, now);

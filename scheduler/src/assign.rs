@@ -75,7 +75,8 @@ impl Assignments {
 
     /// Forgets the outputs of a run that has ended.
     pub(crate) fn forget_run(&mut self, run: RunKey) {
-        let Ok(first) = TaskId::new("-").or_else(|_| TaskId::new("0")) else { return };
+        // The least id that the pattern of task ids allows.
+        let Ok(first) = TaskId::new("0") else { return };
         let from = TaskInstanceKey { run, task: first, map_index: i32::MIN };
         let gone: Vec<TaskInstanceKey> = self
             .outputs
@@ -132,7 +133,10 @@ impl Core {
             Some(assignment) => assignment.clone(),
             None => loop {
                 match self.prepare(attempt).await {
-                    Ok(assignment) => break assignment,
+                    Ok(assignment) => {
+                        self.recovered();
+                        break assignment;
+                    }
                     Err(NotAssigned::Failed(reason)) => {
                         self.fail_attempt(assign, reason, now);
                         return Ok(());
@@ -164,7 +168,10 @@ impl Core {
             let message = message.clone();
             let text = loop {
                 match self.message_text(&message).await {
-                    Ok(text) => break text,
+                    Ok(text) => {
+                        self.recovered();
+                        break text;
+                    }
                     Err(error @ ReadError::Unreadable { .. }) => break format!("{}: {error}", error.code()),
                     Err(error) => self.endure(chain(&error)).await?,
                 }

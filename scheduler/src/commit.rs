@@ -94,8 +94,13 @@ impl Core {
         if let Some(lease) = self.lease {
             self.trust.extend((started + lease).saturating_sub(STEP_DOWN_MARGIN));
         }
+        self.recovered();
+    }
+
+    /// Ends an outage: the silence of the workers meanwhile was ours.
+    pub(crate) fn recovered(&mut self) {
         if self.outage.take().is_some() {
-            tracing::info!("the store takes writes again");
+            tracing::info!("the store answers again");
             self.must_renew = true;
             self.set_store_state(StoreState::Ok);
         }
@@ -160,7 +165,7 @@ impl Core {
     pub(crate) fn release(&mut self) {
         failpoint("before_release");
         let now = self.shared.clock.now();
-        let round = std::mem::replace(&mut self.round, Round::default());
+        let round = std::mem::take(&mut self.round);
         self.round = self.new_round(now);
         self.tell_changes(&round);
         let Round { answers, mut waiters, mut exchanges, heartbeats, assignments, cancels, admin, .. } =
@@ -322,7 +327,7 @@ impl Core {
     /// Tells everybody who waits for the round that it was not committed.
     pub(crate) fn fail_round(&mut self, error: &Unavailable) {
         let now = self.shared.clock.now();
-        let round = std::mem::replace(&mut self.round, Round::default());
+        let round = std::mem::take(&mut self.round);
         self.round = self.new_round(now);
         let is_alone = round.events <= 1;
         let mut again = 0;
@@ -330,7 +335,7 @@ impl Core {
             match waiter {
                 // Most of a failed batch is innocent: a call gets one more chance, in a round of its own.
                 Waiter::Call { event, side, reply } if !is_alone => {
-                    self.deferred.push_back(Input::Request { request, event, side, reply });
+                    self.deferred.push_back(Input::Request { request, event: *event, side: *side, reply });
                     again += 1;
                 }
                 Waiter::Call { reply, .. } => drop(reply.send(Err(CallError::from(error.clone())))),
@@ -368,9 +373,7 @@ impl Core {
         self.rebuild_from(snapshot);
         let count = self.quarantined.len() + self.quarantined_dags.len() + loaded.unreadable.len();
         self.shared.update_status(|status| status.quarantined_runs = count);
-        if self.outage.take().is_some() {
-            self.set_store_state(StoreState::Ok);
-        }
+        self.recovered();
         Ok(())
     }
 

@@ -181,15 +181,16 @@ impl Core {
         if *self.lost.borrow() {
             return Err(Exit::TermLost);
         }
-        if !self.deferred.is_empty() {
+        if !self.deferred.is_empty() || self.round.is_urgent {
             return Ok(());
         }
         let now = self.shared.clock.now();
         let mut sleep = self.shared.clock.sleep_until(self.deadline(now));
         tokio::select! {
             biased;
-            _ = self.stop.changed() => {}
-            _ = self.lost.changed() => {}
+            // A sender that is gone asks for the same as one that said so.
+            changed = self.stop.changed() => if changed.is_err() { return Err(Exit::Stopped) },
+            changed = self.lost.changed() => if changed.is_err() { return Err(Exit::TermLost) },
             input = self.inbox.recv() => match input {
                 Some(input) => self.deferred.push_back(input),
                 // Every handle is gone, so nobody can ask for anything any more; time goes on.
@@ -259,6 +260,7 @@ impl Core {
                 Err(error) => self.endure(crate::handle::chain(&error)).await?,
             }
         };
+        self.recovered();
         let scheduled = tidemill_engine::state::RunType::Scheduled;
         for change in self.round.batch.runs.iter().filter(|change| change.row.run_type == scheduled) {
             taken.push((change.row.dag_id.clone(), change.row.logical_date));

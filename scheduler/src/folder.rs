@@ -109,6 +109,10 @@ impl FolderSync {
             if !self.send(news).await {
                 return;
             }
+            // A file that waited for an id which has become free is read at once.
+            if self.files.values().any(|file| file.blocked.is_some() && file.stamp.is_none()) {
+                continue;
+            }
             let wait = if self.gone.is_empty() { self.options.rescan_interval } else { GONE_AFTER };
             if tokio::time::timeout(wait, changed.notified()).await.is_ok() {
                 self.settle(&changed).await;

@@ -14,7 +14,7 @@ use tidemill_engine::{
     definition::Dag,
     event::{Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskInstanceKey},
-    rows::PoolRow,
+    rows::{EngineSnapshot, PoolRow},
     state::RunState,
     wait_reason::WaitReason,
 };
@@ -250,6 +250,15 @@ impl Handle {
     /// [`CallError`]: unavailable.
     pub async fn workers(&self) -> Result<Vec<WorkerView>, CallError> {
         self.send(|reply| Input::Workers { reply }).await
+    }
+
+    /// Returns what the engine would have to be after a rebuild, with everything committed: for checks that
+    /// the store holds the same.
+    ///
+    /// # Errors
+    /// [`CallError`]: unavailable.
+    pub async fn durable(&self) -> Result<EngineSnapshot, CallError> {
+        self.send(|reply| Input::Durable { reply }).await.map(|snapshot| *snapshot)
     }
 
     /// Returns the files that could not be loaded, by path.

@@ -78,9 +78,8 @@ async fn schedule(
 
 async fn flush_logs(handle: &Handle) {
     let logs = Arc::clone(&handle.shared.logs);
-    match tokio::task::spawn_blocking(move || logs.flush()).await {
-        Ok(Err(error)) => tracing::warn!(error = %chain(&error), "logs were not flushed"),
-        Ok(Ok(_)) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || logs.flush()).await {
+        tracing::warn!(error = %chain(&error), "logs were not flushed");
     }
 }
 

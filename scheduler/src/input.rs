@@ -7,7 +7,7 @@ use tidemill_engine::{
     definition::Dag,
     event::{Event, RequestId},
     ids::{DagId, TaskInstanceKey},
-    rows::VersionHash,
+    rows::{EngineSnapshot, VersionHash},
     wait_reason::WaitReason,
 };
 use tidemill_protocol::worker::{
@@ -47,6 +47,8 @@ pub(crate) enum Input {
     Explain { key: TaskInstanceKey, reply: ReplyTo<Vec<WaitReason>> },
     /// Somebody asks who is connected.
     Workers { reply: ReplyTo<Vec<WorkerView>> },
+    /// Somebody compares the engine with the store.
+    Durable { reply: ReplyTo<Box<EngineSnapshot>> },
     /// The DAG folder changed.
     Folder(Vec<FolderNews>),
 }

@@ -28,7 +28,7 @@ use crate::{
 /// Who waits for the answer to an event.
 pub(crate) enum Waiter {
     /// A caller of the handle; the event is kept so that it can be tried once more after a rebuild.
-    Call { event: Event, side: AdminWrite, reply: ReplyTo<Reply> },
+    Call { event: Box<Event>, side: Box<AdminWrite>, reply: ReplyTo<Reply> },
     /// A trigger.
     Trigger { reply: ReplyTo<Triggered> },
     /// A result of a worker; an index into [`Round::exchanges`].

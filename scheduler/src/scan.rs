@@ -86,10 +86,12 @@ pub(crate) fn scan(root: &Path) -> io::Result<BTreeMap<String, Found>> {
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
             if kind.is_dir() && depth < DEPTH_LIMIT {
                 open.push((entry.path(), path, depth + 1));
-            } else if name.ends_with(".toml") && !kind.is_dir() && found.len() < FILE_LIMIT {
-                if let Some(state) = inspect(&root, &entry.path(), kind.is_symlink()) {
-                    found.insert(path, state);
-                }
+            } else if name.ends_with(".toml")
+                && !kind.is_dir()
+                && found.len() < FILE_LIMIT
+                && let Some(state) = inspect(&root, &entry.path(), kind.is_symlink())
+            {
+                found.insert(path, state);
             }
         }
     }

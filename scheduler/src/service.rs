@@ -161,8 +161,9 @@ impl Scheduler {
     }
 
     /// Ends everything at once without giving leadership back, as a crash would; for tests and simulation.
-    pub fn kill(self) {
+    pub async fn kill(self) {
         self.supervisor.abort();
+        let _ = self.supervisor.await;
     }
 }
 
@@ -260,7 +261,7 @@ impl Service {
                 }
                 tokio::select! {
                     biased;
-                    _ = stop.changed() => {}
+                    changed = stop.changed() => if changed.is_err() { return None },
                     () = &mut sleep => break,
                     Some(input) = inbox.recv() => {
                         let leader = self.shared.status().leader_url;
