@@ -56,12 +56,14 @@ fn too_large(path: &Path, bytes: u64) -> OutputError {
     let mut head = Vec::new();
     let read =
         File::open(path).and_then(|file| file.take(OUTPUT_LIMIT_BYTES as u64 + 4096).read_to_end(&mut head));
-    if read.is_ok() && !head.contains(&b'\n') && !head.starts_with(b"{") {
-        if let Some(end) = head.iter().position(|b| *b == b'=').filter(|end| *end <= 200) {
-            let key = String::from_utf8_lossy(&head[..end]).into_owned();
-            let length = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(end + 1);
-            return OutputError::TooLarge { key, bytes: length };
-        }
+    if read.is_ok()
+        && !head.contains(&b'\n')
+        && !head.starts_with(b"{")
+        && let Some(end) = head.iter().position(|b| *b == b'=').filter(|end| *end <= 200)
+    {
+        let key = String::from_utf8_lossy(&head[..end]).into_owned();
+        let length = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(end + 1);
+        return OutputError::TooLarge { key, bytes: length };
     }
     OutputError::FileTooLarge { bytes }
 }
