@@ -9,8 +9,8 @@ help: ## List these targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 .PHONY: run
-run: ## Build and start the product with the shipped DAGs (SQLite, data in ./.tidemill).
-	cargo run --release -- standalone --dags-dir dags --data-dir .tidemill
+run: ## Build and start the product with the shipped DAGs and the demonstration fortnight (data in ./.tidemill).
+	cargo run --release -- standalone --dags-dir dags --data-dir .tidemill --demo
 
 .PHONY: tools
 tools: ## Install what the tests need: Debian packages, cargo-nextest, cargo-deny.
@@ -19,7 +19,6 @@ tools: ## Install what the tests need: Debian packages, cargo-nextest, cargo-den
 
 .PHONY: test
 test: tools ## Install what the tests need and run them all.
-	cargo build --package tidemill-cli
 	cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
 
@@ -45,6 +44,10 @@ deny: tools ## Check bans, licences and sources, and advisories where their data
 .PHONY: bench
 bench: ## Measure the budgets, each beside its floor.
 	cargo run --release --package tidemill-bench
+
+.PHONY: kills
+kills: ## The long form of the kill tests: 200 kills of the server, 20 of a writing task.
+	TIDEMILL_KILLS=200 cargo nextest run --workspace --no-capture -E 'package(tidemill-tests) & (test(kills::) | test(logs::))'
 
 .PHONY: sim
 sim: ## Run the long random histories of the engine (SEEDS=n, default 2000).

@@ -2,4 +2,6 @@
 //! house.
 
 #[cfg(test)]
+mod e2e;
+#[cfg(test)]
 mod tidy;

@@ -1,0 +1,6 @@
+//! End to end with the real binary.
+
+mod client;
+mod kills;
+mod server;
+mod truth;

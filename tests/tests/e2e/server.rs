@@ -1,0 +1,183 @@
+//! Starting and ending the real binary.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use super::client::Client;
+
+/// How long anything may take before a test fails; generous, because machines are shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns the binary under test, which is built with the tests.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).unwrap();
+    let path = folder.join("tidemill");
+    assert!(path.is_file(), "{} is missing: run `cargo build -p tidemill-cli`", path.display());
+    path
+}
+
+/// Returns the root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub dags_dir: PathBuf,
+    pub data_dir: PathBuf,
+    pub slots: u32,
+    pub env: BTreeMap<String, String>,
+    pub args: Vec<String>,
+}
+
+impl Options {
+    pub fn new(dags_dir: &Path, data_dir: &Path) -> Self {
+        Self {
+            dags_dir: dags_dir.to_owned(),
+            data_dir: data_dir.to_owned(),
+            slots: 8,
+            env: BTreeMap::new(),
+            args: Vec::new(),
+        }
+    }
+}
+
+/// A running `tidemill standalone`.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    pub data_dir: PathBuf,
+    pub client: Client,
+    /// Everything that it printed to stderr, for messages of failed tests.
+    pub stderr: PathBuf,
+}
+
+impl Server {
+    /// Starts it and waits for its line `listening on …`.
+    pub fn start(options: &Options) -> Self {
+        Self::try_start(options).unwrap_or_else(|message| panic!("{message}"))
+    }
+
+    pub fn try_start(options: &Options) -> Result<Self, String> {
+        fs::create_dir_all(&options.data_dir).unwrap();
+        let stderr = options.data_dir.with_extension("stderr");
+        let log = fs::File::options().create(true).append(true).open(&stderr).unwrap();
+        let mut child = Command::new(binary())
+            .arg("standalone")
+            .arg("--dags-dir")
+            .arg(&options.dags_dir)
+            .arg("--data-dir")
+            .arg(&options.data_dir)
+            .args(["--listen", "127.0.0.1:0", "--slots", &options.slots.to_string()])
+            .args(&options.args)
+            .envs(&options.env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // A group of its own: a signal to the test's group must not end it, and ending it spares the test.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(stdout);
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+                if sender.send(std::mem::take(&mut line)).is_err() {
+                    break;
+                }
+            }
+            // Keep the pipe open and empty: a server must not die of a reader that is gone.
+            let _ = lines.read_to_end(&mut Vec::new());
+        });
+        let url = loop {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    if let Some(url) = line.trim().strip_prefix("listening on ") {
+                        break url.to_owned();
+                    }
+                }
+                Err(_) => {
+                    let _ = child.kill();
+                    let status = child.wait();
+                    let said = fs::read_to_string(&stderr).unwrap_or_default();
+                    return Err(format!("the server did not start ({status:?}); it said:\n{said}"));
+                }
+            }
+        };
+        let token = fs::read_to_string(options.data_dir.join("admin.token")).unwrap_or_default();
+        let client = Client::new(&url, token.trim());
+        Ok(Self { child, url, data_dir: options.data_dir.clone(), client, stderr })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills the server's process alone, as `kill -9 PID` does, and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the server did not stop; it said:\n{}", self.said());
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs the CLI against a server and returns its exit code, stdout and stderr.
+pub fn cli(server: &Server, args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(binary())
+        .args(args)
+        .env("TIDEMILL_URL", &server.url)
+        .env("TIDEMILL_TOKEN", fs::read_to_string(server.data_dir.join("admin.token")).unwrap().trim())
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
