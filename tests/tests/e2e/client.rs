@@ -99,7 +99,8 @@ impl Client {
 
     /// The raw log of a try.
     pub async fn log(&self, dag: &str, run_id: &str, task: &str, try_number: u64) -> Vec<u8> {
-        let url = format!("{}/api/v1/dags/{dag}/runs/{run_id}/tasks/{task}/tries/{try_number}/log", self.base);
+        let url =
+            format!("{}/api/v1/dags/{dag}/runs/{run_id}/tasks/{task}/tries/{try_number}/log", self.base);
         let reply = self.http.get(url).bearer_auth(&self.token).send().await.unwrap();
         assert!(reply.status().is_success(), "{}", reply.status());
         reply.bytes().await.unwrap().to_vec()

@@ -48,7 +48,11 @@ fn write_dag(folder: &Path, truth: &TruthFolder, start: chrono::DateTime<chrono:
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("quick.sh"), truth.script("true")).unwrap();
     fs::write(folder.join("slow.sh"), truth.script("sleep 0.4")).unwrap();
-    fs::write(folder.join("flaky.sh"), truth.script(r#"[ "$(grep -c "^fail $TIDEMILL_LOGICAL_DATE flaky " "$0.truth")" -gt 0 ]"#)).unwrap();
+    fs::write(
+        folder.join("flaky.sh"),
+        truth.script(r#"[ "$(grep -c "^fail $TIDEMILL_LOGICAL_DATE flaky " "$0.truth")" -gt 0 ]"#),
+    )
+    .unwrap();
     std::os::unix::fs::symlink(truth.0.join("truth"), folder.join("flaky.sh.truth")).unwrap();
     let mut text = format!(
         r#"[dag]
@@ -93,7 +97,13 @@ struct Counts {
 }
 
 /// Kills the server once: from outside after a while, or by itself at a point.
-fn kill_once(server: &mut Server, point: Option<&str>, wait: Duration, truth: &TruthFolder, counts: &mut Counts) {
+fn kill_once(
+    server: &mut Server,
+    point: Option<&str>,
+    wait: Duration,
+    truth: &TruthFolder,
+    counts: &mut Counts,
+) {
     let until = Instant::now() + if point.is_some() { PATIENCE } else { wait };
     loop {
         if server.has_ended().is_some() {
@@ -150,7 +160,11 @@ async fn killing_standalone_loses_nothing() {
         })
     );
     assert_eq!(counts.kills as usize, rounds());
-    assert!(counts.with_task_running * 4 >= counts.kills * 3, "{} with a task running", counts.with_task_running);
+    assert!(
+        counts.with_task_running * 4 >= counts.kills * 3,
+        "{} with a task running",
+        counts.with_task_running
+    );
 }
 
 struct Achieved {
@@ -163,7 +177,8 @@ struct Achieved {
 async fn check_everything(server: &Server, truth: &TruthFolder) -> Achieved {
     let client = &server.client;
     let url = format!("{}/api/v1/dags/kill", client.base);
-    let paused = client.http.patch(url).bearer_auth(&client.token).json(&json!({ "is_paused": true })).send().await;
+    let paused =
+        client.http.patch(url).bearer_auth(&client.token).json(&json!({ "is_paused": true })).send().await;
     assert!(paused.unwrap().status().is_success());
     let until = Instant::now() + 4 * PATIENCE;
     let runs = loop {
@@ -220,7 +235,10 @@ async fn check_instance(
         let known: BTreeSet<u64> =
             tries["items"].as_array().unwrap().iter().filter_map(|t| t["try_number"].as_u64()).collect();
         for earlier in &executions[..executions.len() - 1] {
-            assert!(known.contains(&u64::from(earlier.try_number)), "{run_id} {name}: no record of {earlier:?}");
+            assert!(
+                known.contains(&u64::from(earlier.try_number)),
+                "{run_id} {name}: no record of {earlier:?}"
+            );
         }
         for row in tries["items"].as_array().unwrap() {
             assert!(row["outcome"].is_string(), "{run_id} {name}: {row}");
