@@ -2,5 +2,6 @@
 
 mod client;
 mod kills;
+mod logs;
 mod server;
 mod truth;
