@@ -1,5 +1,6 @@
 //! End to end with the real binary.
 
+mod browser;
 mod client;
 mod kills;
 mod logs;

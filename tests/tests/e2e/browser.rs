@@ -1,0 +1,107 @@
+//! The pages in a real Chromium: home → DAG → graph → run → task → log, trigger with params, pause, both themes.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde_json::json;
+
+use super::server::{Options, Server, repository};
+
+const BRANCHING: &str = r#"
+[dag]
+id = "branching"
+description = "Chooses a side"
+tags = ["test"]
+
+[params.side]
+type = "string"
+enum = ["left", "right"]
+default = "left"
+description = "Which side is followed"
+
+[params.count]
+type = "integer"
+default = 1
+minimum = 1
+maximum = 9
+
+[[task]]
+id = "pick"
+operator = "branch"
+branches = "{{ params.side }}"
+
+[[task]]
+id = "left"
+command = "echo hello from left {{ params.count }}"
+depends_on = ["pick"]
+
+[[task]]
+id = "right"
+command = "echo hello from right {{ params.count }}"
+depends_on = ["pick"]
+
+[[task]]
+id = "join"
+operator = "noop"
+depends_on = ["left", "right"]
+trigger_rule = "none_failed_min_one_success"
+"#;
+
+const BROKEN: &str = "[dag]\nid = \"broken\"\n\n[[task]]\nid = \"a\"\ncomand = \"true\"\n";
+
+/// Returns a python with the packages that the browser test needs, installed once a checkout.
+fn python() -> PathBuf {
+    let venv = repository().join("target/venv-browser");
+    let python = venv.join("bin/python");
+    let marker = venv.join("complete");
+    if !marker.is_file() {
+        let run = |command: &mut Command| {
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
+        run(Command::new(&python).args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "selenium==4.27.1",
+            "axe-core-python==0.1.0",
+        ]));
+        fs::write(marker, "").unwrap();
+    }
+    python
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_work_in_chromium_in_both_themes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dags = folder.path().join("dags");
+    fs::create_dir_all(&dags).unwrap();
+    fs::write(dags.join("branching.toml"), BRANCHING).unwrap();
+    fs::write(dags.join("broken.toml"), BROKEN).unwrap();
+    let server = Server::start(&Options::new(&dags, &folder.path().join("data")));
+    let run = server.client.trigger("branching", None).await;
+    let ended = server.client.wait("branching", &run).await;
+    assert_eq!(ended["state"], "success", "{ended}");
+    let link = server
+        .said()
+        .split_whitespace()
+        .find(|word| word.contains("/login?token="))
+        .map(str::to_owned)
+        .unwrap_or_else(|| panic!("no login link in:\n{}", server.said()));
+    let pictures = repository().join("target/pictures");
+    let output = tokio::process::Command::new(python())
+        .arg(repository().join("tests/tests/browser/pages.py"))
+        .arg(&link)
+        .arg(&pictures)
+        .output()
+        .await
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}\nthe server said:\n{}", server.said());
+    let counts: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    println!("{counts}");
+    assert_eq!(counts["csp_violations"], json!(0));
+    assert_eq!(counts["console_messages"], json!(0));
+    assert!(counts["pages"].as_u64().unwrap() >= 18, "{counts}");
+}
