@@ -31,6 +31,7 @@ for flag in [
     options.add_argument(flag)
 options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
 driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+driver.set_script_timeout(60)
 wait = WebDriverWait(driver, 30)
 counts = {"pages": 0, "console_messages": 0, "csp_violations": 0, "axe_serious": 0, "pictures": 0, "widths": 0}
 

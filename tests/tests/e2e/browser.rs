@@ -64,7 +64,7 @@ fn python() -> PathBuf {
             "pip",
             "install",
             "--quiet",
-            "selenium==4.27.1",
+            "selenium==4.51.0",
             "axe-core-python==0.1.0",
         ]));
         fs::write(marker, "").unwrap();
