@@ -1,0 +1,133 @@
+//! What every part of a running worker shares.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tidemill_protocol::worker::TryOutcome;
+use tokio::sync::Semaphore;
+
+use crate::{
+    client::Client,
+    guardian::{Guardian, Message},
+    ledger::Ledger,
+    options::Options,
+    process::{cgroup::Cgroups, children::Children, tree::Target},
+};
+
+/// What every part of a running worker shares.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) options: Options,
+    pub(crate) ledger: Ledger,
+    pub(crate) client: Arc<Client>,
+    pub(crate) guardian: Guardian,
+    pub(crate) children: Children,
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) slots: Arc<Semaphore>,
+    /// This incarnation, random.
+    pub(crate) boot_id: String,
+    pub(crate) machine_boot_id: String,
+    pub(crate) counts: Counts,
+    /// The tries whose processes may live, with the instant before which nothing of them was started.
+    live: Mutex<BTreeMap<String, u64>>,
+    leaves: AtomicU64,
+}
+
+/// How many tries ended how.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) finished: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    pub(crate) handed_back: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn count(&self, outcome: TryOutcome) {
+        let counter = match outcome {
+            TryOutcome::HandedBack => &self.handed_back,
+            TryOutcome::Lost => &self.lost,
+            _ => &self.finished,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Context {
+    pub(crate) fn new(
+        options: Options,
+        client: Arc<Client>,
+        guardian: Guardian,
+        children: Children,
+        cgroups: Option<Cgroups>,
+        boot_id: String,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(options.slots as usize));
+        Self {
+            options,
+            ledger: Ledger::new(),
+            client,
+            guardian,
+            children,
+            cgroups,
+            slots,
+            boot_id,
+            machine_boot_id: crate::process::proc::machine_boot_id(),
+            counts: Counts::default(),
+            live: Mutex::default(),
+            leaves: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns a name for a leaf cgroup that no other try of this incarnation has.
+    pub(crate) fn next_leaf(&self) -> String {
+        self.leaves.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    /// A process of the try is about to be made.
+    pub(crate) fn watch(&self, id: &str, target: &Target, mark: &Path) {
+        self.live().insert(target.marker.clone(), target.since_ticks);
+        self.guardian.send(&Message::Watch {
+            id: id.to_owned(),
+            target: target.clone(),
+            mark: mark.to_owned(),
+            deadline_ms: None,
+        });
+    }
+
+    /// The process of the try runs.
+    pub(crate) fn started(&self, id: &str, target: &Target, mark: &Path, deadline_ms: Option<u64>) {
+        self.guardian.send(&Message::Watch {
+            id: id.to_owned(),
+            target: target.clone(),
+            mark: mark.to_owned(),
+            deadline_ms,
+        });
+    }
+
+    /// Nothing of the try is alive.
+    pub(crate) fn forget(&self, id: &str, marker: &str) {
+        self.live().remove(marker);
+        self.guardian.send(&Message::Forget { id: id.to_owned() });
+    }
+
+    /// The tries whose processes may live. Whoever decides about orphans holds this, and leaves the table in the
+    /// same step: otherwise two tries that end together would each leave an orphan to the other.
+    pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the folder of a try that is over.
+    pub(crate) fn remove_folder(&self, folder: PathBuf) {
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::fs::remove_dir_all(&folder) {
+                tracing::warn!(%error, folder = %folder.display(), "cannot remove the folder of a try");
+            }
+        });
+    }
+}

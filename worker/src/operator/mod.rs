@@ -1,0 +1,125 @@
+//! Operators: what runs as a child process of the worker but is Tidemill itself.
+//!
+//! The worker writes a [`Spec`] and starts `tidemill operator SPEC` under the same supervision as a command.
+//! The operator prints what it does (that is the task's log) and writes a result file that the worker reads.
+
+mod branch;
+mod drift;
+mod notify;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::{Deserialize, Serialize};
+use tidemill_protocol::worker::{Report, Work};
+
+use crate::outcome::Problem;
+
+/// The most that a result file may hold, in bytes: a drift report of some thousand features.
+const RESULT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What an operator is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    /// What to do.
+    pub(crate) work: Work,
+    /// Where the result goes.
+    pub(crate) result: PathBuf,
+}
+
+/// What an operator found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OperatorResult {
+    /// What a branch follows.
+    pub(crate) follow: Option<Vec<String>>,
+    /// The evidence.
+    pub(crate) report: Option<Report>,
+    /// Outputs by key.
+    pub(crate) outputs: BTreeMap<String, serde_json::Value>,
+    /// Why it failed, coded.
+    pub(crate) problem: Option<String>,
+    /// Whether another try can only fail in the same way.
+    pub(crate) is_final: bool,
+}
+
+impl OperatorResult {
+    fn failed(problem: &Problem, is_final: bool) -> Self {
+        Self { problem: Some(problem.to_string()), is_final, ..Self::default() }
+    }
+}
+
+/// Where an operator's words go: the task's log.
+pub(crate) struct Out(std::io::Stdout);
+
+impl Out {
+    /// Writes one line. A log that cannot be written fails nothing.
+    pub(crate) fn line(&mut self, text: &str) {
+        let _ = writeln!(self.0, "{text}");
+    }
+}
+
+/// Executes the operator that the spec file describes. Returns the exit code of its process.
+#[must_use]
+pub fn main(spec: &Path) -> ExitCode {
+    let mut out = Out(std::io::stdout());
+    let spec: Spec = match fs::read(spec)
+        .map_err(|e| e.to_string())
+        .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
+    {
+        Ok(spec) => spec,
+        Err(error) => {
+            out.line(&format!("the operator's specification cannot be read: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = match &spec.work {
+        Work::Branch { chosen, because, allowed } => branch::execute(chosen, because, allowed, &mut out),
+        Work::Drift { spec, on_drift, on_stable, on_insufficient_data } => {
+            drift::execute(spec, on_drift, on_stable, on_insufficient_data.as_deref(), &mut out)
+        }
+        Work::Notify { webhook, body } => notify::execute(webhook, body, &mut out),
+        Work::Shell { .. } | Work::Exec { .. } => {
+            let error = "a command is not an operator".to_owned();
+            OperatorResult::failed(&Problem::Operator { error }, true)
+        }
+    };
+    if let Some(problem) = &result.problem {
+        out.line(problem);
+    }
+    let code = u8::from(result.problem.is_some());
+    let written = serde_json::to_vec(&result)
+        .map_err(std::io::Error::from)
+        .and_then(|text| fs::write(&spec.result, text));
+    if let Err(error) = written {
+        out.line(&format!("the result cannot be written: {error}"));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(code)
+}
+
+/// Returns an error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Reads what an operator found.
+pub(crate) fn read_result(path: &Path) -> Result<OperatorResult, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > RESULT_LIMIT_BYTES {
+        return Err(format!("it has {length} bytes; the limit is {RESULT_LIMIT_BYTES}"));
+    }
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,82 @@
+//! What an earlier incarnation of this worker left in the work folder: killed, reported lost, its logs shipped.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tidemill_protocol::worker::LostAttempt;
+
+use crate::{
+    attempt::files::{Files, Record, TRIES},
+    client::Client,
+    context::Context,
+    log::Shipper,
+    options::Options,
+    outcome::Problem,
+    process::{cgroup, proc},
+};
+
+/// A try of an earlier incarnation, proven dead.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    record: Record,
+    files: Files,
+}
+
+/// Kills what earlier incarnations left and returns their tries. Blocks until nothing of them lives.
+pub(crate) fn sweep(options: &Options) -> Vec<Leftover> {
+    let boot_id = proc::machine_boot_id();
+    let Ok(entries) = std::fs::read_dir(options.work_dir.join(TRIES)) else { return Vec::new() };
+    let mut leftovers = Vec::new();
+    for entry in entries.flatten() {
+        let files = Files { folder: entry.path() };
+        let Some(record) = files.read_record() else {
+            // Without a record no process was started from it.
+            let _ = std::fs::remove_dir_all(&files.folder);
+            continue;
+        };
+        if record.machine_boot_id == boot_id {
+            while !record.target.kill_all(&BTreeMap::new(), Duration::from_secs(10)) {
+                tracing::warn!(attempt = ?record.attempt, "processes of an earlier start do not die");
+            }
+            if let Some(leaf) = &record.target.cgroup {
+                cgroup::remove(leaf);
+            }
+        }
+        leftovers.push(Leftover { record, files });
+    }
+    leftovers
+}
+
+/// Reports the tries lost and ships what is left of their logs, each ending with the reason.
+pub(crate) fn report(context: &Arc<Context>, leftovers: Vec<Leftover>) {
+    let reason = Problem::LostByWorker.to_string();
+    let lost = leftovers
+        .iter()
+        .map(|leftover| LostAttempt { attempt: leftover.record.attempt.clone(), reason: reason.clone() })
+        .collect();
+    context.ledger.add_lost(lost);
+    if leftovers.is_empty() {
+        return;
+    }
+    let (client, shared) = (context.client.clone(), context.clone());
+    tokio::spawn(async move {
+        for leftover in leftovers {
+            ship(&client, &leftover, &reason).await;
+            shared.remove_folder(leftover.files.folder);
+        }
+    });
+}
+
+async fn ship(client: &Arc<Client>, leftover: &Leftover, reason: &str) {
+    let record = &leftover.record;
+    let shipper =
+        Shipper::open(client.clone(), record.attempt.clone(), record.token.clone(), &leftover.files.log());
+    match shipper {
+        Ok(mut shipper) => {
+            shipper.write_marker(reason);
+            shipper.finish_all().await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, attempt = ?record.attempt, "the log of a lost try cannot be read")
+        }
+    }
+}
