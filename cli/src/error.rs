@@ -115,7 +115,9 @@ impl CliError {
     pub(crate) fn help(&self) -> Option<String> {
         let text = match self {
             Self::ConfigUnreadable { .. } => "Check the path given by --config or TIDEMILL_CONFIG.",
-            Self::PortBusy { .. } => "Stop it, or choose another port with --listen; port 0 takes a free one.",
+            Self::PortBusy { .. } => {
+                "Stop it, or choose another port with --listen; port 0 takes a free one."
+            }
             Self::Listen { .. } => "--listen takes ADDRESS:PORT, for example 127.0.0.1:7373.",
             Self::DataDirLocked { .. } => "Stop it, or give this one a folder of its own with --data-dir.",
             Self::DataDir { .. } => "Check who owns the folder and whether the disk is full.",
@@ -158,8 +160,14 @@ impl CliError {
     }
 }
 
-fn causes_of(error: &dyn StdError) -> Vec<String> {
-    std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string).collect()
+pub(crate) fn causes_of(error: &dyn StdError) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes
 }
 
 impl From<tidemill_store::OpenError> for CliError {

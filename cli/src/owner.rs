@@ -51,8 +51,7 @@ pub(crate) fn lock(data_dir: &Path) -> Result<DataDirLock> {
     }
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let line = format!("{}\n{command}\n", std::process::id());
-    let written =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes()));
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes()));
     written.map_err(unusable(&path))?;
     Ok(DataDirLock { _file: file })
 }
@@ -72,7 +71,7 @@ pub(crate) fn of_port(address: SocketAddr) -> String {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .find_map(|text| listener(&text, address.port()));
+        .find_map(|text| listener(&text, address.port()).map(str::to_owned));
     let owner = inode.and_then(|inode| process_with(&format!("socket:[{inode}]")));
     owner.unwrap_or_else(|| "another process".to_owned())
 }
@@ -104,8 +103,11 @@ fn process_with(link: &str) -> Option<String> {
             .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy() == link));
         if has_it {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words: Vec<_> =
-                command.split(|byte| *byte == 0).map(String::from_utf8_lossy).filter(|w| !w.is_empty()).collect();
+            let words: Vec<_> = command
+                .split(|byte| *byte == 0)
+                .map(String::from_utf8_lossy)
+                .filter(|w| !w.is_empty())
+                .collect();
             return Some(named(&format!("{pid}\n{}\n", words.join(" "))));
         }
     }

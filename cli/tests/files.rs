@@ -27,7 +27,10 @@ fn a_good_file_has_no_problems() {
 #[test]
 fn problems_have_the_documented_shape_and_exit_with_1() {
     let mill = Mill::new();
-    mill.write("dags/bad.toml", "[dag]\nid = \"x\"\nshedule = \"@daily\"\n\n[[task]]\nid = \"a\"\ncommand = 3\n");
+    mill.write(
+        "dags/bad.toml",
+        "[dag]\nid = \"x\"\nshedule = \"@daily\"\n\n[[task]]\nid = \"a\"\ncommand = 3\n",
+    );
     mill.write("dags/deep/good.toml", GOOD);
     let done = mill.run(&["dags", "check", "dags", "--format", "json"]).exits(1);
     let files = done.json()["files"].clone();
@@ -43,7 +46,11 @@ fn problems_have_the_documented_shape_and_exit_with_1() {
     assert_eq!(done.err, "", "JSON says it all");
 
     let table = mill.run(&["dags", "check", "dags"]).exits(1);
-    assert!(table.err.contains("did you mean `schedule`?") && table.err.contains("bad.toml:3:1"), "{}", table.err);
+    assert!(
+        table.err.contains("did you mean `schedule`?") && table.err.contains("bad.toml:3:1"),
+        "{}",
+        table.err
+    );
     assert!(table.out.contains("dags/bad.toml"));
     mill.run(&["dags", "check", "missing.toml"]).fails_with("CFG0302");
 }
@@ -52,7 +59,8 @@ fn problems_have_the_documented_shape_and_exit_with_1() {
 fn next_dates_of_a_file_need_no_server() {
     let mill = Mill::new();
     mill.write("good.toml", GOOD);
-    let args = ["dags", "next", "good.toml", "--from", "2026-03-28T00:00:00Z", "--count", "2", "--format", "json"];
+    let args =
+        ["dags", "next", "good.toml", "--from", "2026-03-28T00:00:00Z", "--count", "2", "--format", "json"];
     let done = mill.run(&args).exits(0);
     // 02:30 does not exist in Zurich on 29 March: it fires at 03:00 summer time.
     assert_eq!(
@@ -80,17 +88,33 @@ fn next_dates_of_a_file_need_no_server() {
 #[test]
 fn drift_is_compared_in_the_documented_shape() {
     let mill = Mill::new();
-    let column = |shift: f64| (0..200).map(|i| format!("{},{}\n", f64::from(i) + shift, i % 3)).collect::<String>();
+    let column =
+        |shift: f64| (0..200).map(|i| format!("{},{}\n", f64::from(i) + shift, i % 3)).collect::<String>();
     mill.write("a.csv", &format!("x,kind\n{}", column(0.0)));
     mill.write("b.csv", &format!("x,kind\n{}", column(150.0)));
     let args = ["drift", "compare", "--reference", "a.csv", "--current", "b.csv", "--categorical", "kind"];
-    let done = mill.run(&[&args[..], &["--metrics", "ks,psi,kl,js,wasserstein,chi2", "--format", "json"]].concat());
+    let done =
+        mill.run(&[&args[..], &["--metrics", "ks,psi,kl,js,wasserstein,chi2", "--format", "json"]].concat());
     let report = done.exits(0).json();
     assert_eq!(report["drifted"], true);
     let feature = &report["features"][0];
-    assert_eq!((&feature["name"], &feature["kind"], &feature["status"]), (&json!("x"), &json!("numeric"), &json!("ok")));
-    for field in ["rows_reference", "rows_current", "missing_reference", "missing_current", "infinite_reference",
-        "infinite_current", "n_reference", "n_current", "metrics", "drifted", "reasons"] {
+    assert_eq!(
+        (&feature["name"], &feature["kind"], &feature["status"]),
+        (&json!("x"), &json!("numeric"), &json!("ok"))
+    );
+    for field in [
+        "rows_reference",
+        "rows_current",
+        "missing_reference",
+        "missing_current",
+        "infinite_reference",
+        "infinite_current",
+        "n_reference",
+        "n_current",
+        "metrics",
+        "drifted",
+        "reasons",
+    ] {
         assert!(feature.get(field).is_some(), "{field}");
     }
     assert_eq!(feature["metrics"]["ks"]["statistic"], 0.75);
@@ -109,7 +133,17 @@ fn a_dag_is_tested_in_the_foreground() {
         "t.toml",
         "[dag]\nid = \"t\"\nschedule = \"@daily\"\ncatchup = true\nstart_date = 2026-01-01\n\n[params.word]\ntype = \"string\"\ndefault = \"x\"\n\n[[task]]\nid = \"one\"\ncommand = \"echo {{ params.word }} {{ ds }} > out.txt\"\n\n[[task]]\nid = \"two\"\noperator = \"noop\"\ndepends_on = [\"one\"]\n",
     );
-    let args = ["dags", "test", "t.toml", "--logical-date", "2026-01-05", "--params", "{\"word\":\"hej\"}", "--format", "json"];
+    let args = [
+        "dags",
+        "test",
+        "t.toml",
+        "--logical-date",
+        "2026-01-05",
+        "--params",
+        "{\"word\":\"hej\"}",
+        "--format",
+        "json",
+    ];
     let done = mill.run(&args).exits(0);
     assert_eq!(
         done.json(),

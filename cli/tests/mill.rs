@@ -98,8 +98,7 @@ impl Mill {
     /// Starts a server in the home, with its DAG folder `dags`, and waits until it is ready.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         fs::create_dir_all(self.path("dags")).unwrap();
-        let mut child =
-            self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let (ready, is_ready) = mpsc::channel();

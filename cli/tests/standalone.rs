@@ -35,15 +35,32 @@ fn a_run_is_triggered_watched_and_read() {
     let conf = ["--conf", "{\"word\":\"mill\"}", "--logical-date", "2026-01-01", "--wait"];
     let run = json(&mill, &[&["dags", "trigger", "hello"], &conf[..]].concat());
     assert_eq!((&run["state"], &run["logical_date"]), (&json!("success"), &json!("2026-01-01T00:00:00Z")));
-    for field in ["dag_id", "run_id", "run_type", "state", "with_failures", "reason", "logical_date",
-        "data_interval_start", "data_interval_end", "queued_at", "started_at", "finished_at", "conf", "dag_version"] {
+    for field in [
+        "dag_id",
+        "run_id",
+        "run_type",
+        "state",
+        "with_failures",
+        "reason",
+        "logical_date",
+        "data_interval_start",
+        "data_interval_end",
+        "queued_at",
+        "started_at",
+        "finished_at",
+        "conf",
+        "dag_version",
+    ] {
         assert!(run.get(field).is_some(), "{field}");
     }
     let run_id = run["run_id"].as_str().unwrap();
     let log = mill.run(&["tasks", "logs", "hello", run_id, "say", "--data-dir", "data"]).exits(0);
     assert_eq!(log.out, format!("hello mill\ntidemill {}\n", env!("CARGO_PKG_VERSION")));
     let tasks = json(&mill, &["tasks", "list", "hello", run_id]);
-    assert_eq!((&tasks[0]["state"], &tasks[0]["try_number"], &tasks[0]["exit_code"]), (&json!("success"), &json!(1), &json!(0)));
+    assert_eq!(
+        (&tasks[0]["state"], &tasks[0]["try_number"], &tasks[0]["exit_code"]),
+        (&json!("success"), &json!(1), &json!(0))
+    );
     let reasons = json(&mill, &["tasks", "explain", "hello", run_id, "say"]);
     assert_eq!(reasons[0]["code"], "ended");
     assert!(json(&mill, &["tasks", "render", "hello", run_id, "say"]).is_object());
@@ -121,7 +138,9 @@ fn sigterm_stops_running_tasks_and_exits_with_0() {
     assert!(err.contains("1 were stopped"), "{err}");
     // The next start finds the run, and the login link is the first start's alone.
     let server = mill.standalone();
-    until("the run is there", || (json(&mill, &["runs", "show", "slow", "one"])["state"] == "running").then_some(()));
+    until("the run is there", || {
+        (json(&mill, &["runs", "show", "slow", "one"])["state"] == "running").then_some(())
+    });
     server.signal("INT");
     let (status, _, err) = server.wait();
     assert_eq!(status.code(), Some(0), "{err}");
@@ -131,14 +150,23 @@ fn sigterm_stops_running_tasks_and_exits_with_0() {
 #[test]
 fn a_separate_worker_joins_with_a_token() {
     let mill = with_dags();
-    let server = mill.start(&[
-        "server", "--listen", "127.0.0.1:0", "--data-dir", "data", "--dags-dir", "dags",
-    ]);
+    let server =
+        mill.start(&["server", "--listen", "127.0.0.1:0", "--data-dir", "data", "--dags-dir", "dags"]);
     wait_for_dags(&mill);
     let token = json(&mill, &["tokens", "create", "--role", "worker"]);
     let token = token["token"].as_str().unwrap();
     let mut worker = mill
-        .command(&["worker", "--url", &server.url, "--join-token", token, "--work-dir", "w", "--dags-dir", "dags"])
+        .command(&[
+            "worker",
+            "--url",
+            &server.url,
+            "--join-token",
+            token,
+            "--work-dir",
+            "w",
+            "--dags-dir",
+            "dags",
+        ])
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();

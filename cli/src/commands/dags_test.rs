@@ -19,9 +19,7 @@ use tidemill_engine::{
     state::{RunState, TaskState},
 };
 use tidemill_scheduler::{AdminWrite, Handle, Options, TriggerRequest};
-use tidemill_store::{
-    Batch, BatchId, CommitError, LeadershipError, MemoryStore, Store, batch::VersionRow,
-};
+use tidemill_store::{Batch, BatchId, CommitError, LeadershipError, MemoryStore, Store, batch::VersionRow};
 use tidemill_worker::{Credential, Stop};
 use tokio::sync::watch;
 
@@ -79,8 +77,7 @@ pub(crate) fn run(args: &TestArgs, overrides: &Overrides) -> Result {
     let (dag, source) = dags_file::load_valid(&args.path)?;
     let mut overrides = overrides.clone();
     let temporary = tempfile::Builder::new().prefix("tidemill-test-").tempdir();
-    let temporary =
-        temporary.map_err(|source| CliError::Setup { what: "a temporary folder", source })?;
+    let temporary = temporary.map_err(|source| CliError::Setup { what: "a temporary folder", source })?;
     let folder = args.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
     let path = std::path::absolute(&args.path)
         .map_err(|source| CliError::Unreadable { path: args.path.clone(), source })?;
@@ -227,11 +224,8 @@ impl Test<'_> {
 
     async fn show(&self, handle: &Handle, run: &RunRow, rows: &[TaskRow]) -> Result {
         for row in rows.iter().filter(|row| row.state == TaskState::Failed && row.epoch > 0) {
-            let attempt = AttemptKey {
-                instance: row.key.clone(),
-                try_number: row.try_number,
-                epoch: row.epoch,
-            };
+            let attempt =
+                AttemptKey { instance: row.key.clone(), try_number: row.try_number, epoch: row.epoch };
             if let Ok(log) = handle.read_log(attempt.clone(), 0, 0).await {
                 let from = log.size_bytes.saturating_sub(LOG_END as u64);
                 if let Ok(log) = handle.read_log(attempt, from, LOG_END).await {
@@ -244,7 +238,12 @@ impl Test<'_> {
         let tasks = self.dag.tasks.iter().map(|task| {
             let row = by_task.get(task.id.as_str());
             let state = row.map_or(TaskState::NoStatus, |row| row.state);
-            (task.id.as_str(), row.map_or(-1, |row| row.key.map_index), state, row.map_or(0, |r| r.try_number))
+            (
+                task.id.as_str(),
+                row.map_or(-1, |row| row.key.map_index),
+                state,
+                row.map_or(0, |r| r.try_number),
+            )
         });
         match self.args.format.format {
             Format::Json => {

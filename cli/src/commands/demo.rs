@@ -89,11 +89,7 @@ async fn wait(handle: &Handle, store: &Store, dag_id: &DagId, run_id: &RunId) ->
 /// Names what the branches of a run followed.
 async fn branch(store: &Store, run: &RunRow) -> Result<String> {
     let rows = store.reader.tasks(run.key).await?;
-    let followed: Vec<_> = rows
-        .iter()
-        .filter_map(|row| row.follow.as_ref())
-        .flatten()
-        .map(|task| task.to_string())
-        .collect();
+    let followed: Vec<_> =
+        rows.iter().filter_map(|row| row.follow.as_ref()).flatten().map(|task| task.to_string()).collect();
     Ok(if followed.is_empty() { String::new() } else { format!(" → {}", followed.join(", ")) })
 }

@@ -161,8 +161,7 @@ fn judge(spec: &mut DriftSpec, rule: &Rule) {
     numeric.wasserstein = rule.wasserstein.filter(|_| wasserstein);
     let categorical = &mut spec.categorical;
     let has = |metric| categorical.metrics.contains(&metric);
-    let (psi, js, kl) =
-        (has(CategoricalMetric::Psi), has(CategoricalMetric::Js), has(CategoricalMetric::Kl));
+    let (psi, js, kl) = (has(CategoricalMetric::Psi), has(CategoricalMetric::Js), has(CategoricalMetric::Kl));
     categorical.p_value = rule.p_value.unwrap_or(categorical.p_value);
     categorical.psi = wanted_psi.filter(|_| psi);
     categorical.js = rule.js.filter(|_| js);
@@ -229,7 +228,9 @@ fn summary(report: &DriftReport) -> String {
     let drifted = report.features.iter().filter(|feature| feature.drifted).count();
     let verdict = if report.drifted { "drifted" } else { "stable" };
     match report.share {
-        Some(share) => format!("{verdict}: {drifted} features drifted, share {share:.3} of the tested ones\n"),
+        Some(share) => {
+            format!("{verdict}: {drifted} features drifted, share {share:.3} of the tested ones\n")
+        }
         None => format!("{verdict}: no feature could be tested\n"),
     }
 }

@@ -49,9 +49,9 @@ impl PoolsCommand {
     /// Returns how the server is reached.
     pub(crate) fn connection(&self) -> &Connection {
         match self {
-            Self::List { connection, .. } | Self::Set { connection, .. } | Self::Delete { connection, .. } => {
-                connection
-            }
+            Self::List { connection, .. }
+            | Self::Set { connection, .. }
+            | Self::Delete { connection, .. } => connection,
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn open_store(database: &Database, may_migrate: bool, data_dir:
         say(format!("the database is migrated; a copy is in {}", folder.join(name).display()));
     }
     let migrate = if may_migrate || is_empty { Migrate::Apply } else { Migrate::Refuse };
-    Ok(open::open(database, migrate).await?)
+    Ok(tidemill_store::open(database, migrate).await?)
 }
 
 /// A bound port.
@@ -206,7 +206,12 @@ pub(crate) fn check_dags_dir(config: &Config) -> Result {
 }
 
 /// What the command line finds in the data directory.
-pub(crate) async fn write_local_access(store: &Store, handle: &Handle, data_dir: &Path, url: &str) -> Result<bool> {
+pub(crate) async fn write_local_access(
+    store: &Store,
+    handle: &Handle,
+    data_dir: &Path,
+    url: &str,
+) -> Result<bool> {
     let server = json!({ "url": url, "pid": std::process::id() });
     owner::write_private(&data_dir.join("server.json"), &format!("{server}\n"))?;
     let path = data_dir.join("admin.token");
@@ -253,12 +258,8 @@ pub(crate) async fn login_link(handle: &Handle, url: &str) -> Result<String> {
 pub(crate) async fn worker_key(handle: &Handle, worker: &WorkerId) -> Result<Token> {
     let now = now();
     let secret = random_token()?;
-    let key = WorkerKey {
-        hash: token_hash(&secret),
-        worker: worker.clone(),
-        created_at: now,
-        revoked_at: None,
-    };
+    let key =
+        WorkerKey { hash: token_hash(&secret), worker: worker.clone(), created_at: now, revoked_at: None };
     let mut write = AdminWrite::access(AccessChange::RevokeWorker { worker: worker.clone(), at: now });
     write.access.push(AccessChange::WorkerKey(key));
     handle.write(write).await?;

@@ -95,8 +95,7 @@ async fn serve(args: &ServerArgs, config: &Config) -> Result {
     let server = Server::start(&store, bound, options, web).await?;
     // A stand-by cannot write; the leader has written its own.
     if server.handle().health().is_leader {
-        let is_first =
-            write_local_access(&store, &server.handle(), &config.data_dir, &local_url).await?;
+        let is_first = write_local_access(&store, &server.handle(), &config.data_dir, &local_url).await?;
         announce(&server, &shown_url, &url, is_first).await?;
     } else {
         output::print(&format!("listening on {shown_url}\n"))?;

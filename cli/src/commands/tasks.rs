@@ -164,8 +164,7 @@ pub(crate) async fn run(command: &TasksCommand, client: &Client) -> Result {
         }
         TasksCommand::Render { task, try_number, format, .. } => {
             let number = newest_try(client, task, *try_number).await?.to_string();
-            let work: Value =
-                client.get(&task.path(&["tries", &number, "rendered"]), &task.query()).await?;
+            let work: Value = client.get(&task.path(&["tries", &number, "rendered"]), &task.query()).await?;
             view::one(&work, format.format)?;
         }
     }

@@ -69,7 +69,10 @@ pub(crate) async fn run(command: &TokensCommand, client: &Client) -> Result {
             match format.format {
                 Format::Json => print_json(&made)?,
                 Format::Table => {
-                    say(format!("token {} of role {role}; the secret is shown once:", view::text(&made, "id")));
+                    say(format!(
+                        "token {} of role {role}; the secret is shown once:",
+                        view::text(&made, "id")
+                    ));
                     print(&format!("{}\n", view::text(&made, "token")))?;
                 }
             }

@@ -14,7 +14,7 @@ use crate::{
         signals::Signals,
     },
     config::{Config, Overrides, process_env},
-    error::{CliError, Result},
+    error::{CliError, Result, causes_of},
     logging,
     report::say,
 };
@@ -53,12 +53,11 @@ impl From<tidemill_worker::Error> for CliError {
         // The worker's messages begin with their code.
         let text = error.to_string();
         let (code, message) = text.split_once(": ").unwrap_or(("WRK0001", &text));
-        let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
         Self::Coded {
             code: code.to_owned(),
             message: message.to_owned(),
             help: None,
-            causes: causes.map(ToString::to_string).collect(),
+            causes: causes_of(&error),
         }
     }
 }

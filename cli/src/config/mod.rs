@@ -198,10 +198,8 @@ fn read_file(path: &Path, is_in_data_dir: bool) -> Result<Values> {
             }],
         }
     })?;
-    let folder = std::path::absolute(path)
-        .ok()
-        .and_then(|path| path.parent().map(Path::to_owned))
-        .unwrap_or_default();
+    let folder =
+        std::path::absolute(path).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
     file::read(&text, &folder, is_in_data_dir).map_err(|problems| CliError::Config {
         path: path.to_owned(),
         text: Arc::from(text.as_str()),
@@ -217,7 +215,8 @@ mod tests {
     fn the_command_line_wins_over_the_environment_over_the_file_over_the_default() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.toml");
-        std::fs::write(&path, "[server]\nlisten = \"127.0.0.1:1\"\n[worker]\nslots = 1\ngrace = \"1s\"\n").unwrap();
+        std::fs::write(&path, "[server]\nlisten = \"127.0.0.1:1\"\n[worker]\nslots = 1\ngrace = \"1s\"\n")
+            .unwrap();
         let env = |name: &str| match name {
             "TIDEMILL_SLOTS" => Some("2".to_owned()),
             "TIDEMILL_GRACE" => Some("2s".to_owned()),
