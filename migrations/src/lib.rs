@@ -1,1 +1,23 @@
 #![doc = include_str!("../README.md")]
+
+mod m20261123_000001_initial;
+
+pub use m20261123_000001_initial::{RUN_TRANSITIONS, TASK_TRANSITIONS};
+use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
+
+/// Applies and reverts the migrations.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_initial::Migration)]
+    }
+}
+
+/// Returns the names of all migrations, the oldest first. The last one is the schema version.
+#[must_use]
+pub fn names() -> Vec<String> {
+    Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect()
+}

@@ -1,0 +1,40 @@
+//! `tidemill login`: a new one-time login link.
+
+use serde_json::{Value, json};
+
+use crate::{
+    args::Connection,
+    client::Client,
+    commands::{browser, view},
+    error::Result,
+    output::{Format, FormatArg, print, print_json},
+    report::say,
+};
+
+/// Makes a link that signs a browser in, once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LoginArgs {
+    /// Open it in the browser.
+    #[arg(long)]
+    open: bool,
+    #[command(flatten)]
+    format: FormatArg,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+pub(crate) async fn run(args: &LoginArgs, client: &Client) -> Result {
+    let made: Value = client.post(&["login_links"], &json!({})).await?;
+    let url = format!("{}{}", client.base(), view::text(&made, "path"));
+    match args.format.format {
+        Format::Json => print_json(&json!({ "url": url, "expires_at": made.get("expires_at") }))?,
+        Format::Table => {
+            print(&format!("{url}\n"))?;
+            say(format!("It works once, until {}.", view::text(&made, "expires_at")));
+        }
+    }
+    if args.open {
+        browser::open(&url);
+    }
+    Ok(())
+}

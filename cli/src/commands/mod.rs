@@ -1,0 +1,88 @@
+//! One file per command family.
+
+pub(crate) mod browser;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod dags;
+pub(crate) mod dags_file;
+pub(crate) mod dags_test;
+pub(crate) mod db;
+pub(crate) mod demo;
+pub(crate) mod drift;
+pub(crate) mod explain;
+pub(crate) mod login;
+pub(crate) mod operator;
+pub(crate) mod pools;
+pub(crate) mod runs;
+pub(crate) mod serve;
+pub(crate) mod server;
+pub(crate) mod signals;
+pub(crate) mod standalone;
+pub(crate) mod tasks;
+pub(crate) mod time;
+pub(crate) mod tokens;
+pub(crate) mod view;
+pub(crate) mod worker;
+
+use std::process::ExitCode;
+
+use crate::{
+    args::{Cli, Command, Connection},
+    client::{Client, block_on},
+    config::{Config, Overrides, process_env},
+    error::{CliError, Result},
+};
+
+/// Runs a command and returns the exit code of the process.
+///
+/// # Errors
+/// Why it did not do what it was asked to do.
+pub(crate) fn run(args: Cli) -> Result<ExitCode> {
+    let overrides = args.global.overrides();
+    match args.command {
+        // The two that a worker starts go first: they must not depend on any configuration.
+        Command::Guardian(args) => return Ok(operator::guardian(&args)),
+        Command::Operator(args) => return Ok(operator::operator(&args)),
+        Command::Standalone(args) => standalone::run(&args, overrides)?,
+        Command::Server(args) => server::run(&args, overrides)?,
+        Command::Worker(args) => worker::run(&args, overrides)?,
+        Command::Dags(command) => dags::run(&command, overrides)?,
+        Command::Runs(command) => {
+            let client = client(command.connection(), overrides)?;
+            block_on(runs::run(&command, &client))?;
+        }
+        Command::Tasks(command) => {
+            let client = client(command.connection(), overrides)?;
+            block_on(tasks::run(&command, &client))?;
+        }
+        Command::Pools(command) => {
+            let client = client(command.connection(), overrides)?;
+            block_on(pools::run(&command, &client))?;
+        }
+        Command::Tokens(command) => {
+            let client = client(command.connection(), overrides)?;
+            block_on(tokens::run(&command, &client))?;
+        }
+        Command::Login(args) => {
+            let client = client(&args.connection, overrides)?;
+            block_on(login::run(&args, &client))?;
+        }
+        Command::Drift(command) => drift::run(&command)?,
+        Command::Db(command) => db::run(&command, overrides)?,
+        Command::Config(command) => config::run(&command, &Config::load(&overrides, &process_env)?)?,
+        Command::Explain(args) => explain::run(&args)?,
+        Command::Completions(args) => completions::run(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn client(connection: &Connection, mut overrides: Overrides) -> Result<Client> {
+    connection.apply(&mut overrides);
+    Client::new(&Config::load(&overrides, &process_env)?)
+}
+
+/// Ends the program as wrong usage, exit code 2, for what clap cannot see in one option alone.
+pub(crate) fn usage(message: String) -> CliError {
+    crate::report::say(format!("error: {message}\n\nFor more information, try '--help'."));
+    CliError::Exit(2)
+}

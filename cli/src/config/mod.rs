@@ -1,0 +1,266 @@
+//! The configuration: command line over environment over file over default. The only reader of the environment.
+
+pub(crate) mod file;
+pub(crate) mod keys;
+pub(crate) mod value;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use self::{
+    file::Values,
+    keys::{KEYS, Key, Kind},
+    value::Value,
+};
+use crate::error::{CliError, ConfigProblem, Result};
+
+/// The name of the file in the data directory.
+pub(crate) const FILE_NAME: &str = "tidemill.toml";
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Default,
+    File,
+    Environment,
+    CommandLine,
+}
+
+impl Origin {
+    /// Returns the word for `config show`.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment => "environment",
+            Self::CommandLine => "command line",
+        }
+    }
+}
+
+/// What the command line says, by key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    values: Vec<(&'static str, String)>,
+    /// `--config`.
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// Adds a value where the option was given.
+    pub(crate) fn set(&mut self, path: &'static str, value: Option<impl ToString>) {
+        self.values.extend(value.map(|value| (path, value.to_string())));
+    }
+
+    /// Whether the command line says something about a key.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.values.iter().any(|(known, _)| *known == path)
+    }
+}
+
+/// The configuration of this invocation.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    values: BTreeMap<&'static str, (Value, Origin)>,
+}
+
+/// The environment as the reader sees it; tests bring their own.
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Returns a variable of the process; one that is not UTF-8 counts as absent.
+pub(crate) fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// CFG0001 to CFG0005.
+    pub(crate) fn load(overrides: &Overrides, env: Env<'_>) -> Result<Self> {
+        let mut given: BTreeMap<&'static str, (Value, Origin)> = BTreeMap::new();
+        for key in KEYS {
+            if let Some((name, text)) = key.env.and_then(|name| Some((name, env(name)?))) {
+                given.insert(key.path, (read(key, name, &text)?, Origin::Environment));
+            }
+        }
+        for (path, text) in &overrides.values {
+            if let Some(key) = keys::find(path) {
+                let option = format!("--{}", path.rsplit('.').next().unwrap_or(path).replace('_', "-"));
+                given.insert(key.path, (read(key, &option, text)?, Origin::CommandLine));
+            }
+        }
+        let named = overrides.config.clone().or_else(|| env("TIDEMILL_CONFIG").map(PathBuf::from));
+        let given_dir = given.get("data_dir").map(|(value, _)| value.path());
+        let default_dir = default_data_dir(env);
+        let beside = given_dir.unwrap_or_else(|| default_dir.clone()).join(FILE_NAME);
+        let file = named.clone().or_else(|| beside.is_file().then_some(beside));
+        let mut values: BTreeMap<_, _> = KEYS
+            .iter()
+            .filter_map(|key| {
+                let default = value::from_text(key.kind, key.default).ok()?;
+                (!key.default.is_empty()).then_some((key.path, (default, Origin::Default)))
+            })
+            .collect();
+        if let Some(path) = &file {
+            let from_file = read_file(path, named.is_none())?;
+            values.extend(from_file.into_iter().map(|(path, value)| (path, (value, Origin::File))));
+        }
+        values.extend(given);
+        let data_dir = values.get("data_dir").map_or(default_dir, |(value, _)| value.path());
+        let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
+        Ok(Self { file, data_dir, values })
+    }
+
+    /// Returns the value of a key with its origin, where it has one.
+    pub(crate) fn get(&self, path: &str) -> Option<(&Value, &Origin)> {
+        self.values.get(path).map(|(value, origin)| (value, origin))
+    }
+
+    /// Returns the text of a key.
+    pub(crate) fn text(&self, path: &str) -> Option<&str> {
+        self.get(path).map(|(value, _)| value.text())
+    }
+
+    /// Returns a duration that has a default.
+    pub(crate) fn duration(&self, path: &str) -> Option<Duration> {
+        match self.get(path) {
+            Some((Value::Duration(length), _)) => *length,
+            _ => None,
+        }
+    }
+
+    /// Returns a whole number.
+    pub(crate) fn integer(&self, path: &str) -> Option<u64> {
+        match self.get(path) {
+            Some((Value::Integer(number), _)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// Returns a list of words.
+    pub(crate) fn words(&self, path: &str) -> Vec<String> {
+        self.get(path).map(|(value, _)| value.words()).unwrap_or_default()
+    }
+
+    /// Returns a table of text.
+    pub(crate) fn map(&self, path: &str) -> BTreeMap<String, String> {
+        match self.get(path) {
+            Some((Value::Map(map), _)) => map.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Returns the DAG folder, absolute.
+    pub(crate) fn dags_dir(&self) -> PathBuf {
+        let path = PathBuf::from(self.text("dags_dir").unwrap_or("dags"));
+        std::path::absolute(&path).unwrap_or(path)
+    }
+}
+
+/// Returns where data are kept when nobody says so: the same place for every command on this host.
+pub(crate) fn default_data_dir(env: Env<'_>) -> PathBuf {
+    match (env("XDG_DATA_HOME").filter(|path| Path::new(path).is_absolute()), env("HOME")) {
+        (Some(data), _) => PathBuf::from(data).join("tidemill"),
+        (None, Some(home)) => PathBuf::from(home).join(".local/share/tidemill"),
+        (None, None) => PathBuf::from("tidemill-data"),
+    }
+}
+
+fn read(key: &Key, name: &str, text: &str) -> Result<Value> {
+    let shown = |why: String| if key.kind == Kind::Secret { "it is empty".to_owned() } else { why };
+    value::from_text(key.kind, text)
+        .map_err(|why| CliError::BadSetting { name: name.to_owned(), why: shown(why) })
+}
+
+fn read_file(path: &Path, is_in_data_dir: bool) -> Result<Values> {
+    let source = |source| CliError::ConfigUnreadable { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(source)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let at = error.utf8_error().valid_up_to();
+        CliError::Config {
+            path: path.to_owned(),
+            text: Arc::from(text),
+            problems: vec![ConfigProblem {
+                code: "CFG0002",
+                message: "the file is not UTF-8".to_owned(),
+                help: None,
+                span: Some(at..at + 1),
+            }],
+        }
+    })?;
+    let folder =
+        std::path::absolute(path).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
+    file::read(&text, &folder, is_in_data_dir).map_err(|problems| CliError::Config {
+        path: path.to_owned(),
+        text: Arc::from(text.as_str()),
+        problems,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_over_the_file_over_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        std::fs::write(&path, "[server]\nlisten = \"127.0.0.1:1\"\n[worker]\nslots = 1\ngrace = \"1s\"\n")
+            .unwrap();
+        let env = |name: &str| match name {
+            "TIDEMILL_SLOTS" => Some("2".to_owned()),
+            "TIDEMILL_GRACE" => Some("2s".to_owned()),
+            "HOME" => Some("/home/x".to_owned()),
+            _ => None,
+        };
+        let mut overrides = Overrides { config: Some(path), ..Overrides::default() };
+        overrides.set("worker.grace", Some("3s"));
+        overrides.set("worker.drain", None::<String>);
+        let config = Config::load(&overrides, &env).unwrap();
+        assert_eq!(config.text("server.listen"), Some("127.0.0.1:1"));
+        assert_eq!(config.integer("worker.slots"), Some(2));
+        assert_eq!(config.duration("worker.grace"), Some(Duration::from_secs(3)));
+        assert_eq!(config.duration("worker.drain"), Some(Duration::ZERO));
+        assert_eq!(config.data_dir, Path::new("/home/x/.local/share/tidemill"));
+    }
+
+    #[test]
+    fn a_secret_is_not_part_of_its_error() {
+        let env = |name: &str| (name == "TIDEMILL_SLOTS").then(|| "many".to_owned());
+        let error = Config::load(&Overrides::default(), &env).unwrap_err();
+        assert_eq!(error.code(), "CFG0005");
+        assert!(error.to_string().contains("TIDEMILL_SLOTS"));
+        let env = |name: &str| (name == "TIDEMILL_TOKEN").then(String::new);
+        assert!(Config::load(&Overrides::default(), &env).unwrap_err().to_string().contains("it is empty"));
+    }
+
+    #[test]
+    fn every_default_is_a_value_of_its_kind() {
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            assert!(value::from_text(key.kind, key.default).is_ok(), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn the_documentation_names_every_key_with_its_default_and_variable() {
+        let text = include_str!("../../../docs/configuration.md");
+        for key in KEYS {
+            let line = text.lines().find(|line| line.starts_with(&format!("| `{}` |", key.path)));
+            let line = line.unwrap_or_else(|| panic!("docs/configuration.md lacks {}", key.path));
+            assert!(key.env.is_none_or(|name| line.contains(&format!("`{name}`"))), "{line}");
+            assert!(line.contains(key.default), "{line}");
+        }
+        let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, KEYS.len());
+    }
+}

@@ -1,0 +1,180 @@
+//! A server from its start to its stop, through the commands.
+
+use serde_json::{Value, json};
+
+use crate::mill::{Mill, mode, until};
+
+const HELLO: &str = "[dag]\nid = \"hello\"\n\n[params.word]\ntype = \"string\"\ndefault = \"x\"\n\n[[task]]\nid = \"say\"\ncommand = \"echo hello {{ params.word }}; tidemill --version\"\n";
+const SLOW: &str = "[dag]\nid = \"slow\"\n\n[[task]]\nid = \"wait\"\ncommand = \"echo started; sleep 600\"\n";
+
+fn json(mill: &Mill, args: &[&str]) -> Value {
+    let all = [args, &["--data-dir", "data", "--format", "json"]].concat();
+    mill.run(&all).exits(0).json()
+}
+
+fn with_dags() -> Mill {
+    let mill = Mill::new();
+    mill.write("dags/hello.toml", HELLO);
+    mill.write("dags/slow.toml", SLOW);
+    mill
+}
+
+fn wait_for_dags(mill: &Mill) {
+    until("the DAG files are found", || {
+        let items = json(mill, &["dags", "list"]);
+        (items.as_array()?.len() == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_run_is_triggered_watched_and_read() {
+    let mill = with_dags();
+    let server = mill.standalone();
+    wait_for_dags(&mill);
+    assert_eq!(mode(&mill.path("data/admin.token")), 0o600);
+    let conf = ["--conf", "{\"word\":\"mill\"}", "--logical-date", "2026-01-01", "--wait"];
+    let run = json(&mill, &[&["dags", "trigger", "hello"], &conf[..]].concat());
+    assert_eq!((&run["state"], &run["logical_date"]), (&json!("success"), &json!("2026-01-01T00:00:00Z")));
+    for field in [
+        "dag_id",
+        "run_id",
+        "run_type",
+        "state",
+        "with_failures",
+        "reason",
+        "logical_date",
+        "data_interval_start",
+        "data_interval_end",
+        "queued_at",
+        "started_at",
+        "finished_at",
+        "conf",
+        "dag_version",
+    ] {
+        assert!(run.get(field).is_some(), "{field}");
+    }
+    let run_id = run["run_id"].as_str().unwrap();
+    let log = mill.run(&["tasks", "logs", "hello", run_id, "say", "--data-dir", "data"]).exits(0);
+    assert_eq!(log.out, format!("hello mill\ntidemill {}\n", env!("CARGO_PKG_VERSION")));
+    let tasks = json(&mill, &["tasks", "list", "hello", run_id]);
+    assert_eq!(
+        (&tasks[0]["state"], &tasks[0]["try_number"], &tasks[0]["exit_code"]),
+        (&json!("success"), &json!(1), &json!(0))
+    );
+    let reasons = json(&mill, &["tasks", "explain", "hello", run_id, "say"]);
+    assert_eq!(reasons[0]["code"], "ended");
+    assert!(json(&mill, &["tasks", "render", "hello", run_id, "say"]).is_object());
+    assert_eq!(json(&mill, &["runs", "list", "hello", "--state", "success"])[0]["run_id"], run_id);
+    assert_eq!(json(&mill, &["runs", "show", "hello", run_id])["state"], "success");
+    assert_eq!(json(&mill, &["dags", "show", "hello"])["dag_id"], "hello");
+    assert_eq!(json(&mill, &["dags", "next", "hello"]), json!([]));
+    let dry = json(&mill, &["runs", "clear", "hello", run_id, "--dry-run"]);
+    assert_eq!((&dry["is_dry_run"], &dry["changed"][0]["task_id"]), (&json!(true), &json!("say")));
+    json(&mill, &["tasks", "clear", "hello", run_id, "say"]);
+    assert_eq!(json(&mill, &["runs", "wait", "hello", run_id, "--timeout", "60s"])["state"], "success");
+    assert_eq!(json(&mill, &["tasks", "list", "hello", run_id])[0]["try_number"], 2);
+    mill.run(&["runs", "show", "hello", "nope", "--data-dir", "data"]).fails_with("WEB0201");
+    drop(server);
+}
+
+#[test]
+fn pools_tokens_and_login_links_are_made() {
+    let mill = with_dags();
+    let server = mill.standalone();
+    wait_for_dags(&mill);
+    assert_eq!(json(&mill, &["pools", "set", "gpu", "2", "--description", "cards"])["slots"], 2);
+    let pools = json(&mill, &["pools", "list"]);
+    assert!(pools.as_array().unwrap().iter().any(|pool| pool["name"] == "gpu"));
+    mill.run(&["pools", "delete", "gpu", "--data-dir", "data"]).exits(0);
+    let token = json(&mill, &["tokens", "create", "reader", "--role", "viewer"]);
+    let (id, secret) = (token["id"].as_str().unwrap(), token["token"].as_str().unwrap());
+    let as_reader = ["--url", &server.url, "--token", secret];
+    mill.run(&[&["dags", "list"], &as_reader[..]].concat()).exits(0);
+    mill.run(&[&["dags", "pause", "hello"], &as_reader[..]].concat()).fails_with("WEB0102");
+    mill.run(&["tokens", "revoke", id, "--data-dir", "data"]).exits(0);
+    mill.run(&[&["dags", "list"], &as_reader[..]].concat()).fails_with("WEB0101");
+    // Another home has no token of this server.
+    Mill::new().run(&["dags", "list", "--url", &server.url]).fails_with("CFG0203");
+    let link = json(&mill, &["login"]);
+    assert!(link["url"].as_str().unwrap().starts_with(&format!("{}/login?token=", server.url)), "{link}");
+    mill.run(&["dags", "pause", "hello", "--data-dir", "data"]).exits(0);
+    assert_eq!(json(&mill, &["dags", "show", "hello"])["is_paused"], true);
+    mill.run(&["dags", "unpause", "hello", "--data-dir", "data"]).exits(0);
+    mill.run(&["dags", "delete", "hello", "--data-dir", "data"]).fails_with("SCH0208");
+    assert_eq!(json(&mill, &["db", "clean", "--dry-run"])["runs"], 0);
+    mill.run(&["db", "check", "--data-dir", "data"]).exits(0);
+    mill.run(&["db", "backup", "copy.sqlite", "--data-dir", "data"]).exits(0);
+}
+
+#[test]
+fn waiting_ends_and_a_cancelled_run_fails_the_wait() {
+    let mill = with_dags();
+    let _server = mill.standalone();
+    wait_for_dags(&mill);
+    let run = json(&mill, &["dags", "trigger", "slow", "--run-id", "one"]);
+    assert_eq!(run["run_id"], "one");
+    let wait = ["runs", "wait", "slow", "one", "--data-dir", "data"];
+    mill.run(&[&wait[..], &["--timeout", "1s"]].concat()).fails_with("CFG0204");
+    mill.run(&["runs", "cancel", "slow", "one", "--data-dir", "data"]).exits(0);
+    mill.run(&[&wait[..], &["--timeout", "60s"]].concat()).exits(1);
+    assert_eq!(json(&mill, &["runs", "show", "slow", "one"])["state"], "cancelled");
+}
+
+#[test]
+fn sigterm_stops_running_tasks_and_exits_with_0() {
+    let mill = with_dags();
+    let server = mill.standalone();
+    wait_for_dags(&mill);
+    json(&mill, &["dags", "trigger", "slow", "--run-id", "one"]);
+    until("the task runs", || {
+        let tasks = json(&mill, &["tasks", "list", "slow", "one"]);
+        (tasks[0]["state"] == "running").then_some(())
+    });
+    server.signal("TERM");
+    let (status, lines, err) = server.wait();
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert_eq!(lines, Vec::<String>::new(), "stdout has the one ready line");
+    assert!(err.contains("sign in once with http://"), "{err}");
+    assert!(err.contains("1 were stopped"), "{err}");
+    // The next start finds the run, and the login link is the first start's alone.
+    let server = mill.standalone();
+    until("the run is there", || {
+        (json(&mill, &["runs", "show", "slow", "one"])["state"] == "running").then_some(())
+    });
+    server.signal("INT");
+    let (status, _, err) = server.wait();
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert!(!err.contains("sign in once"), "{err}");
+}
+
+#[test]
+fn a_separate_worker_joins_with_a_token() {
+    let mill = with_dags();
+    let server =
+        mill.start(&["server", "--listen", "127.0.0.1:0", "--data-dir", "data", "--dags-dir", "dags"]);
+    wait_for_dags(&mill);
+    let token = json(&mill, &["tokens", "create", "--role", "worker"]);
+    let token = token["token"].as_str().unwrap();
+    let mut worker = mill
+        .command(&[
+            "worker",
+            "--url",
+            &server.url,
+            "--join-token",
+            token,
+            "--work-dir",
+            "w",
+            "--dags-dir",
+            "dags",
+        ])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let run = json(&mill, &["dags", "trigger", "hello", "--wait"]);
+    assert_eq!(run["state"], "success");
+    let pid = worker.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(worker.wait().unwrap().code(), Some(0));
+    server.signal("TERM");
+    assert_eq!(server.wait().0.code(), Some(0));
+}

@@ -1,0 +1,308 @@
+//! The rows that every batch has: runs, task instances, tries. Multi-row statements, guarded in their `WHERE`.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use sea_orm::{DatabaseTransaction, Value};
+use tidemill_engine::{
+    action::{RunChange, TaskChange},
+    ids::{TaskInstanceKey, WorkerId},
+    rows::RunRow,
+    state::{StopReason, TaskState},
+};
+
+use super::{
+    commit::Stop,
+    multi::Rows,
+    rows::{json, micros, micros_option},
+};
+use crate::{batch::TryWrite, error::RowRef};
+
+/// Text that both databases take: PostgreSQL has no NUL in text.
+pub(super) fn clean(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+pub(super) fn text(value: impl ToString) -> Value {
+    Value::String(Some(clean(value.to_string())))
+}
+
+pub(super) fn text_option(value: Option<&impl ToString>) -> Value {
+    Value::String(value.map(|value| clean(value.to_string())))
+}
+
+pub(super) fn int(value: impl Into<i64>) -> Value {
+    Value::BigInt(Some(value.into()))
+}
+
+pub(super) fn int_option(value: Option<i64>) -> Value {
+    Value::BigInt(value)
+}
+
+/// Splits changes so that no wave has a row twice; within a row the order stays.
+pub(super) fn waves<'a, T, K: Eq + Hash>(changes: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<Vec<&'a T>> {
+    let mut seen: HashMap<K, usize> = HashMap::with_capacity(changes.len());
+    let mut waves: Vec<Vec<&'a T>> = Vec::new();
+    for change in changes {
+        let wave = seen.entry(key(change)).and_modify(|wave| *wave += 1).or_insert(0);
+        match waves.get_mut(*wave) {
+            Some(changes) => changes.push(change),
+            None => waves.push(vec![change]),
+        }
+    }
+    waves
+}
+
+const RUN_COLUMNS: &str = "run_key, dag_id, run_id, run_type, previous_state, state, with_failures, reason, \
+    logical_date, data_interval_start, data_interval_end, queued_at, started_at, finished_at, conf, \
+    dag_version, cancel_requested_at, timed_out_at, triggered_by";
+
+pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) -> Result<(), Stop> {
+    let (mut inserts, mut updates) = (Rows::new(19), Rows::new(20));
+    let (mut first_insert, mut first_update, mut inserted, mut updated) = (None, None, 0, 0);
+    for change in wave {
+        if change.from.is_none() {
+            inserts.push(run_values(&change.row, text("new")));
+            first_insert.get_or_insert(change.row.key);
+            inserted += 1;
+        } else {
+            let [values @ ..] = run_values(&change.row, text_option(change.from.as_ref()));
+            let mut row = values.to_vec();
+            row.push(text_option(change.from.as_ref()));
+            if let Ok(row) = <[Value; 20]>::try_from(row) {
+                updates.push(row);
+            }
+            first_update.get_or_insert(change.row.key);
+            updated += 1;
+        }
+    }
+    let touched = inserts
+        .execute(db, |values| {
+            format!("INSERT INTO dag_run ({RUN_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING")
+        })
+        .await?;
+    if let Some(run) = first_insert.filter(|_| touched != inserted) {
+        return Err(Stop::Guard(RowRef::Run(run)));
+    }
+    let touched = updates
+        .execute(db, |values| {
+            format!(
+                "WITH v ({RUN_COLUMNS}, from_state) AS (VALUES {values})
+                 UPDATE dag_run AS r SET
+                    previous_state = CASE WHEN r.state <> v.state THEN r.state ELSE r.previous_state END,
+                    state = v.state, with_failures = v.with_failures, reason = v.reason,
+                    logical_date = v.logical_date, data_interval_start = v.data_interval_start,
+                    data_interval_end = v.data_interval_end, queued_at = v.queued_at,
+                    started_at = v.started_at, finished_at = v.finished_at, conf = v.conf,
+                    dag_version = v.dag_version, cancel_requested_at = v.cancel_requested_at,
+                    timed_out_at = v.timed_out_at, triggered_by = v.triggered_by
+                 FROM v WHERE r.run_key = v.run_key AND r.state = v.from_state"
+            )
+        })
+        .await?;
+    match first_update.filter(|_| touched != updated) {
+        Some(run) => Err(Stop::Guard(RowRef::Run(run))),
+        None => Ok(()),
+    }
+}
+
+fn run_values(row: &RunRow, previous_state: Value) -> [Value; 19] {
+    [
+        int(row.key.0),
+        text(&row.dag_id),
+        text(&row.run_id),
+        text(row.run_type),
+        previous_state,
+        text(row.state),
+        Value::Bool(Some(row.with_failures)),
+        text_option(row.reason.as_ref()),
+        int(micros(row.logical_date)),
+        int(micros(row.data_interval_start)),
+        int(micros(row.data_interval_end)),
+        int(micros(row.queued_at)),
+        int_option(micros_option(row.started_at)),
+        int_option(micros_option(row.finished_at)),
+        text(json(&row.conf)),
+        text(&row.dag_version),
+        int_option(micros_option(row.cancel_requested_at)),
+        int_option(micros_option(row.timed_out_at)),
+        text_option(row.triggered_by.as_ref()),
+    ]
+}
+
+const TASK_COLUMNS: &str = "run_key, task_id, map_index, previous_state, state, try_number, epoch, failures, \
+    losses, scheduled_at, queued_at, started_at, finished_at, retry_at, worker, exit_code, reason, stop, follow";
+
+pub(super) async fn write_tasks(db: &DatabaseTransaction, wave: &[&TaskChange]) -> Result<(), Stop> {
+    let (mut inserts, mut updates, mut deletes) = (Rows::new(19), Rows::new(23), Rows::new(6));
+    let mut cleared = Rows::new(3);
+    let mut expected = [0; 3];
+    for change in wave {
+        let (from, to) = (change.from.state, change.row.state);
+        let key = &change.row.key;
+        if from != TaskState::NoStatus && (change.is_clear || to == TaskState::NoStatus) {
+            cleared.push(key_values(key));
+        }
+        match (from, to) {
+            (TaskState::NoStatus, TaskState::NoStatus) => {}
+            (TaskState::NoStatus, _) => {
+                inserts.push(task_values(change));
+                expected[0] += 1;
+            }
+            (_, TaskState::NoStatus) => {
+                let [run, task, map_index] = key_values(key);
+                deletes.push([run, task, map_index, text(from), fence_try(change), fence_epoch(change)]);
+                expected[1] += 1;
+            }
+            _ => {
+                let mut row = task_values(change).to_vec();
+                row.extend([
+                    text(from),
+                    fence_try(change),
+                    fence_epoch(change),
+                    Value::Bool(Some(change.is_clear)),
+                ]);
+                if let Ok(row) = <[Value; 23]>::try_from(row) {
+                    updates.push(row);
+                }
+                expected[2] += 1;
+            }
+        }
+    }
+    let inserted = inserts
+        .execute(db, |values| {
+            format!("INSERT INTO task_instance ({TASK_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING")
+        })
+        .await?;
+    let deleted = deletes
+        .execute(db, |values| {
+            format!(
+                "DELETE FROM task_instance
+                 WHERE (run_key, task_id, map_index, state, try_number, epoch) IN (VALUES {values})"
+            )
+        })
+        .await?;
+    let updated = updates.execute(db, update_tasks_sql).await?;
+    cleared
+        .execute(db, |values| {
+            format!("DELETE FROM task_output WHERE (run_key, task_id, map_index) IN (VALUES {values})")
+        })
+        .await?;
+    match wave.first().filter(|_| [inserted, deleted, updated] != expected) {
+        Some(change) => Err(Stop::Guard(RowRef::Task(change.row.key.clone()))),
+        None => Ok(()),
+    }
+}
+
+fn update_tasks_sql(values: &str) -> String {
+    format!(
+        "WITH v ({TASK_COLUMNS}, from_state, from_try, from_epoch, is_clear) AS (VALUES {values})
+         UPDATE task_instance AS t SET
+            previous_state = CASE WHEN v.is_clear THEN 'no_status'
+                WHEN t.state <> v.state THEN t.state ELSE t.previous_state END,
+            state = v.state, try_number = v.try_number, epoch = v.epoch, failures = v.failures,
+            losses = v.losses, scheduled_at = v.scheduled_at, queued_at = v.queued_at,
+            started_at = v.started_at, finished_at = v.finished_at, retry_at = v.retry_at,
+            worker = v.worker, exit_code = v.exit_code, reason = v.reason, stop = v.stop, follow = v.follow
+         FROM v
+         WHERE t.run_key = v.run_key AND t.task_id = v.task_id AND t.map_index = v.map_index
+            AND t.state = v.from_state AND t.try_number = v.from_try AND t.epoch = v.from_epoch"
+    )
+}
+
+pub(super) fn key_values(key: &TaskInstanceKey) -> [Value; 3] {
+    [int(key.run.0), text(&key.task), int(key.map_index)]
+}
+
+fn fence_try(change: &TaskChange) -> Value {
+    int(change.from.try_number)
+}
+
+fn fence_epoch(change: &TaskChange) -> Value {
+    int(change.from.epoch)
+}
+
+fn task_values(change: &TaskChange) -> [Value; 19] {
+    let row = &change.row;
+    let [run, task, map_index] = key_values(&row.key);
+    [
+        run,
+        task,
+        map_index,
+        text(change.from.state),
+        text(row.state),
+        int(row.try_number),
+        int(row.epoch),
+        int(row.failures),
+        int(row.losses),
+        int_option(micros_option(row.scheduled_at)),
+        int_option(micros_option(row.queued_at)),
+        int_option(micros_option(row.started_at)),
+        int_option(micros_option(row.finished_at)),
+        int_option(micros_option(row.retry_at)),
+        text_option(row.worker.as_ref().map(WorkerId::as_str).as_ref()),
+        int_option(row.exit_code.map(i64::from)),
+        text_option(row.reason.as_ref()),
+        text_option(row.stop.map(StopReason::as_str).as_ref()),
+        text_option(row.follow.as_ref().map(json).as_ref()),
+    ]
+}
+
+const TRY_COLUMNS: &str = "run_key, task_id, map_index, try_number, epoch, worker, boot_id, queued_at, \
+    started_at, finished_at, outcome, exit_code, reason, token_hash, rendered";
+
+/// Ends tries before it begins new ones: an instance has one live try.
+pub(super) async fn write_tries(db: &DatabaseTransaction, tries: &[TryWrite]) -> Result<(), Stop> {
+    let (mut inserts, mut updates) = (Rows::new(15), Rows::new(15));
+    let (mut first, mut expected) = (None, 0);
+    for write in tries {
+        if write.change.is_new {
+            inserts.push(try_values(write));
+        } else {
+            updates.push(try_values(write));
+            first.get_or_insert(&write.change.row.attempt);
+            expected += 1;
+        }
+    }
+    let touched = updates
+        .execute(db, |values| {
+            format!(
+                "WITH v ({TRY_COLUMNS}) AS (VALUES {values})
+                 UPDATE task_try AS t SET
+                    worker = v.worker, boot_id = v.boot_id, queued_at = v.queued_at,
+                    started_at = v.started_at, finished_at = v.finished_at, outcome = v.outcome,
+                    exit_code = v.exit_code, reason = v.reason
+                 FROM v
+                 WHERE t.run_key = v.run_key AND t.task_id = v.task_id AND t.map_index = v.map_index
+                    AND t.try_number = v.try_number AND t.epoch = v.epoch AND t.outcome IS NULL"
+            )
+        })
+        .await?;
+    if let Some(attempt) = first.filter(|_| touched != expected) {
+        return Err(Stop::Guard(RowRef::Try(attempt.clone())));
+    }
+    inserts.execute(db, |values| format!("INSERT INTO task_try ({TRY_COLUMNS}) VALUES {values}")).await?;
+    Ok(())
+}
+
+fn try_values(write: &TryWrite) -> [Value; 15] {
+    let row = &write.change.row;
+    let [run, task, map_index] = key_values(&row.attempt.instance);
+    [
+        run,
+        task,
+        map_index,
+        int(row.attempt.try_number),
+        int(row.attempt.epoch),
+        text(&row.worker),
+        text(&row.boot_id),
+        int(micros(row.queued_at)),
+        int_option(micros_option(row.started_at)),
+        int_option(micros_option(row.finished_at)),
+        text_option(row.outcome.as_ref()),
+        int_option(row.exit_code.map(i64::from)),
+        text_option(row.reason.as_ref()),
+        text_option(write.token_hash.as_ref()),
+        text_option(write.rendered.as_ref().map(json).as_ref()),
+    ]
+}

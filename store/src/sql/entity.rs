@@ -1,0 +1,237 @@
+//! The tables as sea-orm sees them. A test compares them with what the migrations make.
+#![expect(unreachable_pub, reason = "sea-orm derives want public items, which nobody outside can reach")]
+
+/// Declares one entity: the columns in the order of the table.
+macro_rules! table {
+    ($module:ident, $table:literal, $($(#[$attribute:meta])* $column:ident: $type:ty,)+) => {
+        pub(crate) mod $module {
+            use sea_orm::entity::prelude::*;
+
+            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+            #[sea_orm(table_name = $table)]
+            pub struct Model {
+                $($(#[$attribute])* pub $column: $type,)+
+            }
+
+            #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+            pub enum Relation {}
+
+            impl ActiveModelBehavior for ActiveModel {}
+        }
+    };
+}
+
+table!(leader, "leader",
+    #[sea_orm(primary_key, auto_increment = false)] id: i64,
+    holder: String,
+    url: String,
+    term: i64,
+    batch_id: i64,
+    next_run_key: i64,
+    expires_at: i64,
+);
+
+table!(dag_version, "dag_version",
+    #[sea_orm(primary_key, auto_increment = false)] dag_id: String,
+    #[sea_orm(primary_key, auto_increment = false)] hash: String,
+    definition: String,
+    source: String,
+    path: String,
+    created_at: i64,
+    description: Option<String>,
+    owner: Option<String>,
+    tags: String,
+    schedule: String,
+    timezone: String,
+    task_count: i64,
+);
+
+table!(dag, "dag",
+    #[sea_orm(primary_key, auto_increment = false)] dag_id: String,
+    version: String,
+    path: String,
+    is_paused: bool,
+    is_missing: bool,
+    cursor_at: i64,
+    created_at: i64,
+);
+
+table!(passed_over, "passed_over",
+    #[sea_orm(primary_key, auto_increment = false)] dag_id: String,
+    #[sea_orm(primary_key, auto_increment = false)] first_date: i64,
+    last_date: i64,
+    date_count: i64,
+    #[sea_orm(primary_key, auto_increment = false)] decided_at: i64,
+);
+
+table!(dag_run, "dag_run",
+    #[sea_orm(primary_key, auto_increment = false)] run_key: i64,
+    dag_id: String,
+    run_id: String,
+    run_type: String,
+    previous_state: String,
+    state: String,
+    with_failures: bool,
+    reason: Option<String>,
+    logical_date: i64,
+    data_interval_start: i64,
+    data_interval_end: i64,
+    queued_at: i64,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+    conf: String,
+    dag_version: String,
+    cancel_requested_at: Option<i64>,
+    timed_out_at: Option<i64>,
+    triggered_by: Option<String>,
+);
+
+table!(task_instance, "task_instance",
+    #[sea_orm(primary_key, auto_increment = false)] run_key: i64,
+    #[sea_orm(primary_key, auto_increment = false)] task_id: String,
+    #[sea_orm(primary_key, auto_increment = false)] map_index: i64,
+    previous_state: String,
+    state: String,
+    try_number: i64,
+    epoch: i64,
+    failures: i64,
+    losses: i64,
+    scheduled_at: Option<i64>,
+    queued_at: Option<i64>,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+    retry_at: Option<i64>,
+    worker: Option<String>,
+    exit_code: Option<i64>,
+    reason: Option<String>,
+    stop: Option<String>,
+    follow: Option<String>,
+);
+
+table!(task_try, "task_try",
+    #[sea_orm(primary_key, auto_increment = false)] run_key: i64,
+    #[sea_orm(primary_key, auto_increment = false)] task_id: String,
+    #[sea_orm(primary_key, auto_increment = false)] map_index: i64,
+    #[sea_orm(primary_key, auto_increment = false)] try_number: i64,
+    #[sea_orm(primary_key, auto_increment = false)] epoch: i64,
+    worker: String,
+    boot_id: String,
+    queued_at: i64,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+    outcome: Option<String>,
+    exit_code: Option<i64>,
+    reason: Option<String>,
+    token_hash: Option<String>,
+    rendered: Option<String>,
+);
+
+table!(task_output, "task_output",
+    #[sea_orm(primary_key, auto_increment = false)] run_key: i64,
+    #[sea_orm(primary_key, auto_increment = false)] task_id: String,
+    #[sea_orm(primary_key, auto_increment = false)] map_index: i64,
+    #[sea_orm(primary_key, auto_increment = false)] output_key: String,
+    value: String,
+    try_number: i64,
+    epoch: i64,
+);
+
+table!(task_report, "task_report",
+    #[sea_orm(primary_key, auto_increment = false)] run_key: i64,
+    #[sea_orm(primary_key, auto_increment = false)] task_id: String,
+    #[sea_orm(primary_key, auto_increment = false)] map_index: i64,
+    #[sea_orm(primary_key, auto_increment = false)] try_number: i64,
+    #[sea_orm(primary_key, auto_increment = false)] epoch: i64,
+    body: String,
+    created_at: i64,
+);
+
+table!(pool, "pool",
+    #[sea_orm(primary_key, auto_increment = false)] name: String,
+    slots: i64,
+    description: String,
+);
+
+table!(outbox, "outbox",
+    #[sea_orm(primary_key, auto_increment = false)] id: String,
+    body: String,
+    created_at: i64,
+    failures: i64,
+    next_attempt_at: Option<i64>,
+    last_error: Option<String>,
+    delivered_at: Option<i64>,
+);
+
+table!(import_error, "import_error",
+    #[sea_orm(primary_key, auto_increment = false)] path: String,
+    dag_id: Option<String>,
+    problems: String,
+    source: String,
+    read_at: i64,
+);
+
+table!(audit, "audit",
+    #[sea_orm(primary_key, auto_increment = false)] seq: i64,
+    at: i64,
+    actor: String,
+    action: String,
+    subject: String,
+    detail: String,
+    hash: String,
+);
+
+table!(api_token, "api_token",
+    #[sea_orm(primary_key, auto_increment = false)] id: String,
+    name: String,
+    role: String,
+    hash: String,
+    created_by: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+);
+
+table!(session, "session",
+    #[sea_orm(primary_key, auto_increment = false)] hash: String,
+    actor: String,
+    role: String,
+    created_at: i64,
+    expires_at: i64,
+);
+
+table!(login_link, "login_link",
+    #[sea_orm(primary_key, auto_increment = false)] hash: String,
+    actor: String,
+    role: String,
+    created_at: i64,
+    expires_at: i64,
+    used_at: Option<i64>,
+);
+
+table!(worker_key, "worker_key",
+    #[sea_orm(primary_key, auto_increment = false)] hash: String,
+    worker: String,
+    created_at: i64,
+    revoked_at: Option<i64>,
+);
+
+table!(join_token, "join_token",
+    #[sea_orm(primary_key, auto_increment = false)] id: String,
+    hash: String,
+    created_by: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+);
+
+table!(idempotency_key, "idempotency_key",
+    #[sea_orm(primary_key, auto_increment = false)] key_hash: String,
+    request_hash: String,
+    run_key: i64,
+    created_at: i64,
+);
+
+table!(setting, "setting",
+    #[sea_orm(primary_key, auto_increment = false)] name: String,
+    value: String,
+);

@@ -1,0 +1,233 @@
+//! SQLite and PostgreSQL behind one code path.
+//!
+//! **Invariant:** the two differ only where this file says so: how they are opened, who may lead, and the clock.
+//! SQLite has one writing connection, readers of their own, and one connection for checkpoints and backups;
+//! PostgreSQL has a small pool for the writer, so that a renewal never queues behind a commit.
+
+mod commit;
+mod commit_rows;
+mod connect;
+pub(crate) mod entity;
+mod fault;
+mod leadership;
+mod load;
+mod multi;
+mod reader;
+mod reader_access;
+mod reader_lists;
+mod rows;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+pub(crate) use connect::{Maintenance, connect_maintenance};
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+use tidemill_engine::{
+    definition::Dag,
+    ids::{DagId, RunKey},
+    rows::VersionHash,
+};
+use tokio::sync::RwLock;
+
+use crate::{
+    batch::{Batch, BatchId, Session},
+    check,
+    error::{CommitError, LeadershipError, OpenError, ReadError},
+    lock::LockFile,
+    open::Database,
+    writer::{LEADER_LEASE, Leadership, Loaded, LoadedRun, Writer},
+};
+
+/// How many definitions stay parsed. One is some kilobytes per task; runs of old versions are rare.
+const DEFINITION_CACHE: usize = 512;
+
+/// A database on disk or on the network, for writing and reading.
+pub(crate) struct SqlStore {
+    database: Database,
+    /// Replaced when a connection's transaction cannot be rolled back (a full disk does that to SQLite).
+    writer: RwLock<DatabaseConnection>,
+    reader: SqlReader,
+    /// SQLite: held as long as this process may write.
+    _lock: Option<LockFile>,
+}
+
+/// The reading side alone.
+#[derive(Clone)]
+pub(crate) struct SqlReader {
+    pub(crate) db: DatabaseConnection,
+    database: Database,
+    definitions: Arc<Mutex<HashMap<(DagId, VersionHash), Arc<Dag>>>>,
+}
+
+impl SqlReader {
+    pub(crate) async fn open(database: &Database) -> Result<Self, OpenError> {
+        let db = connect::connect_reader(database).await?;
+        Ok(Self { db, database: database.clone(), definitions: Arc::default() })
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.db.get_database_backend()
+    }
+
+    fn sqlite_path(&self) -> Option<PathBuf> {
+        match &self.database {
+            Database::Sqlite(path) => Some(path.clone()),
+            Database::Postgres(_) => None,
+        }
+    }
+
+    fn cached(&self, key: &(DagId, VersionHash)) -> Option<Arc<Dag>> {
+        self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn cache(&self, key: (DagId, VersionHash), dag: &Arc<Dag>) {
+        let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if definitions.len() >= DEFINITION_CACHE {
+            // A full cache starts over: simpler than ages, and what is in use comes back at once.
+            definitions.clear();
+        }
+        definitions.insert(key, Arc::clone(dag));
+    }
+}
+
+impl SqlStore {
+    pub(crate) async fn open(database: &Database, lock: Option<LockFile>) -> Result<Self, OpenError> {
+        let writer = connect::connect_writer(database).await?;
+        let reader = SqlReader::open(database).await?;
+        Ok(Self { database: database.clone(), writer: RwLock::new(writer), reader, _lock: lock })
+    }
+
+    pub(crate) fn reader(&self) -> SqlReader {
+        self.reader.clone()
+    }
+
+    async fn begin(&self) -> Result<DatabaseTransaction, CommitError> {
+        let db = self.writer.read().await.clone();
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let result = match db.get_database_backend() {
+            DbBackend::Sqlite => db.begin_with_options(options).await,
+            _ => db.begin().await,
+        };
+        result.map_err(fault::before_commit)
+    }
+
+    /// Rolls back; a connection that cannot is thrown away, or every later transaction would nest in this one.
+    async fn roll_back(&self, transaction: DatabaseTransaction) {
+        if let Err(error) = transaction.rollback().await {
+            tracing::warn!(%error, "a transaction could not be rolled back; connecting again");
+            self.reconnect().await;
+        }
+    }
+
+    async fn reconnect(&self) {
+        match connect::connect_writer(&self.database).await {
+            Ok(fresh) => {
+                let old = std::mem::replace(&mut *self.writer.write().await, fresh);
+                if let Err(error) = old.close().await {
+                    tracing::warn!(%error, "the old connection did not close");
+                }
+            }
+            Err(error) => tracing::error!(%error, code = error.code(), "the writer cannot connect again"),
+        }
+    }
+
+    /// Commits; whatever goes wrong, no transaction stays open behind.
+    async fn finish(&self, transaction: DatabaseTransaction, batch: BatchId) -> Result<(), CommitError> {
+        let result = transaction.commit().await;
+        let Err(error) = result else { return Ok(()) };
+        let error = fault::at_commit(error, batch);
+        // The transaction was dropped with its commit unanswered; only a new connection is known to be clean.
+        self.reconnect().await;
+        Err(error)
+    }
+}
+
+#[async_trait]
+impl Writer for SqlStore {
+    async fn take_leadership(&self, holder: &str, url: &str) -> Result<Leadership, LeadershipError> {
+        leadership::take(self, holder, url).await
+    }
+
+    async fn renew(&self, term: i64) -> Result<Leadership, CommitError> {
+        leadership::renew(self, term).await
+    }
+
+    async fn release(&self, term: i64) -> Result<(), CommitError> {
+        leadership::release(self, term).await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<(), CommitError> {
+        let transaction = self.begin().await?;
+        match self.write(&transaction, batch).await {
+            Ok(()) => self.finish(transaction, batch.id).await,
+            Err(commit::Stop::Done) => {
+                self.roll_back(transaction).await;
+                Ok(())
+            }
+            Err(commit::Stop::Guard(what)) => {
+                self.roll_back(transaction).await;
+                let what = load::find_mismatch(&self.reader, batch).await.unwrap_or(what);
+                Err(CommitError::GuardMismatch { what })
+            }
+            Err(commit::Stop::Error(error)) => {
+                self.roll_back(transaction).await;
+                Err(match error {
+                    CommitError::Constraint { run: None, what } => match check::find_culprit(batch) {
+                        Some((run, what)) => CommitError::Constraint { run: Some(run), what },
+                        None => CommitError::Constraint { run: None, what },
+                    },
+                    error => error,
+                })
+            }
+        }
+    }
+
+    async fn was_committed(&self, term: i64, batch: BatchId) -> Result<bool, CommitError> {
+        leadership::was_committed(self, term, batch).await
+    }
+
+    async fn redeem_login_link(&self, term: i64, hash: &str, session: &Session) -> Result<bool, CommitError> {
+        leadership::redeem_login_link(self, term, hash, session).await
+    }
+
+    async fn load(&self) -> Result<Loaded, ReadError> {
+        load::load(&self.reader).await
+    }
+
+    async fn load_run(&self, run: RunKey) -> Result<Option<LoadedRun>, ReadError> {
+        load::load_run(&self.reader, run).await
+    }
+
+    async fn checkpoint(&self) -> Result<(), CommitError> {
+        let Database::Sqlite(_) = &self.database else { return Ok(()) };
+        let not_now = |source: DbErr| fault::before_commit(source);
+        let db = connect_maintenance(&self.database).await.map_err(|error| CommitError::Unavailable {
+            why: crate::error::Unavailable::Connection,
+            source: DbErr::Custom(error.to_string()),
+        })?;
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").await.map_err(not_now)
+    }
+}
+
+/// The database's clock, in microseconds.
+fn now_sql(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint",
+        _ => "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
+    }
+}
+
+/// By the database's clock, the end of a lease that begins now.
+fn expiry(backend: DbBackend) -> String {
+    format!("{} + {}", now_sql(backend), LEADER_LEASE.as_micros())
+}

@@ -1,0 +1,143 @@
+//! Multi-row statements: a thousand rows in a handful of statements.
+//!
+//! A statement's text depends on its number of rows, and a prepared statement is only found again by its text. So
+//! rows go out in chunks of powers of two: at most nine texts per kind of statement, whatever sizes batches have.
+
+use sea_orm::{
+    ActiveModelTrait, ConnectionTrait, IntoActiveModel, ModelTrait, PrimaryKeyToColumn, sea_query::OnConflict,
+};
+use sea_orm::{DatabaseTransaction, DbBackend, DbErr, EntityTrait, Iterable, Statement, Value};
+
+/// The most rows of one statement. Larger ones gained nothing in the probe and cost more to parse once.
+const MAX_ROWS: usize = 256;
+
+/// Rows of values on their way into one kind of statement.
+pub(super) struct Rows {
+    width: usize,
+    values: Vec<Value>,
+}
+
+impl Rows {
+    pub(super) fn new(width: usize) -> Self {
+        Self { width, values: Vec::new() }
+    }
+
+    pub(super) fn push<const N: usize>(&mut self, row: [Value; N]) {
+        debug_assert_eq!(N, self.width, "a row has the width of its statement");
+        self.values.extend(row);
+    }
+
+    fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Sends the rows through `sql`, which gets the text of the `VALUES` list, and returns how many rows the
+    /// database says it touched.
+    pub(super) async fn execute(
+        self,
+        db: &DatabaseTransaction,
+        sql: impl Fn(&str) -> String,
+    ) -> Result<u64, DbErr> {
+        let backend = db.get_database_backend();
+        let mut left = self.len();
+        let mut values = self.values.into_iter();
+        let mut touched = 0;
+        while left > 0 {
+            let rows = chunk(left);
+            let text = sql(&placeholders(backend, rows, self.width));
+            let chunk: Vec<Value> = values.by_ref().take(rows * self.width).collect();
+            touched +=
+                db.execute_raw(Statement::from_sql_and_values(backend, text, chunk)).await?.rows_affected();
+            left -= rows;
+        }
+        Ok(touched)
+    }
+}
+
+/// Returns the greatest power of two that is not above `left` and the limit.
+fn chunk(left: usize) -> usize {
+    let left = left.min(MAX_ROWS);
+    1 << (usize::BITS - 1 - left.leading_zeros())
+}
+
+/// Writes `(?, ?), (?, ?)`, numbered where the database wants numbers.
+pub(super) fn placeholders(backend: DbBackend, rows: usize, width: usize) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(rows * width * 6);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..width {
+            if column > 0 {
+                text.push_str(", ");
+            }
+            if backend == DbBackend::Postgres {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "${}", row * width + column + 1);
+            } else {
+                text.push('?');
+            }
+        }
+        text.push(')');
+    }
+    text
+}
+
+/// Inserts rows of a small table, or replaces those whose primary key is there.
+pub(super) async fn upsert<E>(db: &DatabaseTransaction, models: Vec<E::Model>) -> Result<(), DbErr>
+where
+    E: EntityTrait,
+    E::Model: ModelTrait<Entity = E> + IntoActiveModel<E::ActiveModel>,
+    E::ActiveModel: ActiveModelTrait<Entity = E> + Send,
+{
+    let keys: Vec<E::Column> = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect();
+    let is_key = |column: &E::Column| keys.iter().any(|key| format!("{key:?}") == format!("{column:?}"));
+    let rest: Vec<E::Column> = E::Column::iter().filter(|column| !is_key(column)).collect();
+    for chunk in models.chunks(MAX_ROWS) {
+        let mut conflict = OnConflict::columns(keys.iter().copied());
+        conflict.update_columns(rest.iter().copied());
+        let rows = chunk.iter().cloned().map(IntoActiveModel::into_active_model);
+        E::insert_many(rows).on_conflict(conflict).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+/// Inserts rows of a small table; a primary key that is there is a constraint error.
+pub(super) async fn insert<E>(db: &DatabaseTransaction, models: Vec<E::Model>) -> Result<(), DbErr>
+where
+    E: EntityTrait,
+    E::Model: IntoActiveModel<E::ActiveModel>,
+    E::ActiveModel: ActiveModelTrait<Entity = E> + Send,
+{
+    for chunk in models.chunks(MAX_ROWS) {
+        let rows = chunk.iter().cloned().map(IntoActiveModel::into_active_model);
+        E::insert_many(rows).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::DbBackend;
+
+    use super::{chunk, placeholders};
+
+    #[test]
+    fn chunks_are_powers_of_two_and_add_up() {
+        for total in 1..2000 {
+            let (mut left, mut statements) = (total, 0);
+            while left > 0 {
+                let rows = chunk(left);
+                assert!(rows.is_power_of_two() && rows <= 256);
+                left -= rows;
+                statements += 1;
+            }
+            assert!(statements <= total / 256 + 8);
+        }
+    }
+
+    #[test]
+    fn placeholders_are_numbered_for_postgresql_only() {
+        assert_eq!(placeholders(DbBackend::Postgres, 2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(placeholders(DbBackend::Sqlite, 2, 2), "(?, ?), (?, ?)");
+    }
+}

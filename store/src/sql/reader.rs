@@ -1,0 +1,404 @@
+//! Reads of the databases: the trait, and what belongs to one run.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use tidemill_engine::{
+    definition::Dag,
+    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey},
+    rows::{PassedOver, RunRow, TaskRow, TryRow, VersionHash},
+    state::RunState,
+};
+
+use super::{SqlReader, entity, load, reader_access, reader_lists, rows};
+use crate::{
+    batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
+    error::{OpenError, ReadError},
+    reader::{
+        AuditCheck, AuditQuery, AuditRow, DagDetail, DagQuery, DagSummary, Grid, HomeCounts, LeaderInfo,
+        OutboxRow, Page, PageRequest, PoolUse, Reader, ReportPoint, RunQuery, StoreHealth, StoredReport,
+        TaskListItem, TaskQuery, VersionInfo,
+    },
+};
+
+fn attempt_id(attempt: &AttemptKey) -> (i64, String, i64, i64, i64) {
+    let key = &attempt.instance;
+    (
+        key.run.0,
+        key.task.to_string(),
+        i64::from(key.map_index),
+        i64::from(attempt.try_number),
+        i64::from(attempt.epoch),
+    )
+}
+
+pub(super) async fn find_try(
+    reader: &SqlReader,
+    attempt: &AttemptKey,
+) -> Result<Option<entity::task_try::Model>, ReadError> {
+    Ok(entity::task_try::Entity::find_by_id(attempt_id(attempt)).one(&reader.db).await?)
+}
+
+#[async_trait]
+impl Reader for SqlReader {
+    async fn dags(&self, query: &DagQuery) -> Result<Page<DagSummary>, ReadError> {
+        reader_lists::dags(self, query).await
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, ReadError> {
+        reader_lists::tags(self).await
+    }
+
+    async fn dag(&self, dag_id: &DagId) -> Result<Option<DagDetail>, ReadError> {
+        let model = entity::dag::Entity::find_by_id(dag_id.to_string()).one(&self.db).await?;
+        let Some(dag) = model.map(rows::dag_row).transpose()? else { return Ok(None) };
+        let definition = load::definition(self, dag_id, &dag.version).await?;
+        Ok(definition.map(|definition| DagDetail { dag, definition }))
+    }
+
+    async fn versions(&self, dag_id: &DagId) -> Result<Vec<VersionInfo>, ReadError> {
+        use entity::dag_version::{Column, Entity};
+        let found = Entity::find()
+            .select_only()
+            .columns([Column::Hash, Column::Path, Column::CreatedAt])
+            .filter(Column::DagId.eq(dag_id.as_str()))
+            .order_by_desc(Column::CreatedAt)
+            .order_by_asc(Column::Hash)
+            .into_tuple::<(String, String, i64)>()
+            .all(&self.db)
+            .await?;
+        let row = rows::Row::new("dag_version", dag_id);
+        let infos = found.into_iter().map(|(hash, path, at)| {
+            Ok(VersionInfo { hash: VersionHash(hash.into()), path, created_at: row.at(at)? })
+        });
+        infos.collect()
+    }
+
+    async fn version(&self, dag_id: &DagId, hash: &VersionHash) -> Result<Option<VersionRow>, ReadError> {
+        let id = (dag_id.to_string(), hash.to_string());
+        let model = entity::dag_version::Entity::find_by_id(id).one(&self.db).await?;
+        model.map(rows::version_row).transpose()
+    }
+
+    async fn definition(&self, dag_id: &DagId, hash: &VersionHash) -> Result<Option<Arc<Dag>>, ReadError> {
+        load::definition(self, dag_id, hash).await
+    }
+
+    async fn passed_over(&self, dag_id: &DagId, limit: u32) -> Result<Vec<PassedOver>, ReadError> {
+        use entity::passed_over::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::DagId.eq(dag_id.as_str()))
+            .order_by_desc(Column::FirstDate)
+            .order_by_desc(Column::DecidedAt)
+            .limit(u64::from(limit))
+            .all(&self.db)
+            .await?;
+        models.into_iter().map(rows::passed_over_row).collect()
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<RunRow>, ReadError> {
+        reader_lists::runs(self, query).await
+    }
+
+    async fn run(&self, dag_id: &DagId, run_id: &RunId) -> Result<Option<RunRow>, ReadError> {
+        use entity::dag_run::{Column, Entity};
+        let model = Entity::find()
+            .filter(Column::DagId.eq(dag_id.as_str()))
+            .filter(Column::RunId.eq(run_id.as_str()))
+            .one(&self.db)
+            .await?;
+        model.map(rows::run_row).transpose()
+    }
+
+    async fn run_by_key(&self, run: RunKey) -> Result<Option<RunRow>, ReadError> {
+        let model = entity::dag_run::Entity::find_by_id(run.0).one(&self.db).await?;
+        model.map(rows::run_row).transpose()
+    }
+
+    async fn taken_dates(
+        &self,
+        dates: &[(DagId, DateTime<Utc>)],
+    ) -> Result<Vec<(DagId, DateTime<Utc>)>, ReadError> {
+        use entity::dag_run::{Column, Entity};
+        let mut taken = Vec::new();
+        for chunk in dates.chunks(200) {
+            let any = chunk.iter().fold(Condition::any(), |any, (dag_id, date)| {
+                any.add(
+                    Condition::all()
+                        .add(Column::DagId.eq(dag_id.as_str()))
+                        .add(Column::RunType.eq("scheduled"))
+                        .add(Column::LogicalDate.eq(rows::micros(*date))),
+                )
+            });
+            let found = Entity::find()
+                .select_only()
+                .columns([Column::DagId, Column::LogicalDate])
+                .filter(any)
+                .into_tuple::<(String, i64)>()
+                .all(&self.db)
+                .await?;
+            let is_found = |(dag_id, date): &&(DagId, DateTime<Utc>)| {
+                found.iter().any(|(id, at)| id == dag_id.as_str() && *at == rows::micros(*date))
+            };
+            taken.extend(chunk.iter().filter(is_found).cloned());
+        }
+        Ok(taken)
+    }
+
+    async fn previous_success(
+        &self,
+        dag_id: &DagId,
+        before: DateTime<Utc>,
+    ) -> Result<Option<RunRow>, ReadError> {
+        use entity::dag_run::{Column, Entity};
+        let model = Entity::find()
+            .filter(Column::DagId.eq(dag_id.as_str()))
+            .filter(Column::State.eq(RunState::Success.as_str()))
+            .filter(Column::LogicalDate.lt(rows::micros(before)))
+            .order_by_desc(Column::LogicalDate)
+            .order_by_desc(Column::RunKey)
+            .one(&self.db)
+            .await?;
+        model.map(rows::run_row).transpose()
+    }
+
+    async fn runs_finished_before(
+        &self,
+        dag_id: &DagId,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, ReadError> {
+        use entity::dag_run::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::DagId.eq(dag_id.as_str()))
+            .filter(Column::FinishedAt.lt(rows::micros(before)))
+            .order_by_asc(Column::FinishedAt)
+            .order_by_asc(Column::RunKey)
+            .limit(u64::from(limit))
+            .all(&self.db)
+            .await?;
+        models.into_iter().map(rows::run_row).collect()
+    }
+
+    async fn tasks(&self, run: RunKey) -> Result<Vec<TaskRow>, ReadError> {
+        use entity::task_instance::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::RunKey.eq(run.0))
+            .order_by_asc(Column::TaskId)
+            .order_by_asc(Column::MapIndex)
+            .all(&self.db)
+            .await?;
+        models.into_iter().map(rows::task_row).collect()
+    }
+
+    async fn task(&self, key: &TaskInstanceKey) -> Result<Option<TaskRow>, ReadError> {
+        let id = (key.run.0, key.task.to_string(), i64::from(key.map_index));
+        let model = entity::task_instance::Entity::find_by_id(id).one(&self.db).await?;
+        model.map(rows::task_row).transpose()
+    }
+
+    async fn task_list(&self, query: &TaskQuery) -> Result<Page<TaskListItem>, ReadError> {
+        reader_lists::task_list(self, query).await
+    }
+
+    async fn grid(&self, dag_id: &DagId, page: &PageRequest) -> Result<Option<Grid>, ReadError> {
+        reader_lists::grid(self, dag_id, page).await
+    }
+
+    async fn tries(&self, key: &TaskInstanceKey) -> Result<Vec<TryRow>, ReadError> {
+        use entity::task_try::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::RunKey.eq(key.run.0))
+            .filter(Column::TaskId.eq(key.task.as_str()))
+            .filter(Column::MapIndex.eq(i64::from(key.map_index)))
+            .order_by_asc(Column::TryNumber)
+            .order_by_asc(Column::Epoch)
+            .all(&self.db)
+            .await?;
+        models.into_iter().map(rows::try_row).collect()
+    }
+
+    async fn try_row(&self, attempt: &AttemptKey) -> Result<Option<TryRow>, ReadError> {
+        find_try(self, attempt).await?.map(rows::try_row).transpose()
+    }
+
+    async fn rendered(&self, attempt: &AttemptKey) -> Result<Option<serde_json::Value>, ReadError> {
+        let Some(model) = find_try(self, attempt).await? else { return Ok(None) };
+        let row = rows::Row::new("task_try", format_args!("{attempt:?}"));
+        model.rendered.map(|text| row.json(&text)).transpose()
+    }
+
+    async fn token_hash(&self, attempt: &AttemptKey) -> Result<Option<String>, ReadError> {
+        Ok(find_try(self, attempt).await?.and_then(|model| model.token_hash))
+    }
+
+    async fn outputs(&self, key: &TaskInstanceKey) -> Result<BTreeMap<String, serde_json::Value>, ReadError> {
+        use entity::task_output::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::RunKey.eq(key.run.0))
+            .filter(Column::TaskId.eq(key.task.as_str()))
+            .filter(Column::MapIndex.eq(i64::from(key.map_index)))
+            .all(&self.db)
+            .await?;
+        let row = rows::Row::new("task_output", format_args!("{}/{}", key.run, key.task));
+        models.into_iter().map(|model| Ok((model.output_key, row.json(&model.value)?))).collect()
+    }
+
+    async fn run_outputs(
+        &self,
+        run: RunKey,
+        tasks: &[TaskId],
+    ) -> Result<BTreeMap<TaskId, BTreeMap<String, serde_json::Value>>, ReadError> {
+        use entity::task_output::{Column, Entity};
+        let row = rows::Row::new("task_output", run);
+        let mut outputs: BTreeMap<TaskId, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
+        let all = Entity::find().filter(Column::RunKey.eq(run.0)).filter(Column::MapIndex.eq(-1));
+        let chunks: Vec<_> = if tasks.is_empty() {
+            vec![all]
+        } else {
+            let names = |chunk: &[TaskId]| chunk.iter().map(|t| t.as_str().to_owned()).collect::<Vec<_>>();
+            tasks.chunks(200).map(|chunk| all.clone().filter(Column::TaskId.is_in(names(chunk)))).collect()
+        };
+        for select in chunks {
+            for model in select.all(&self.db).await? {
+                let value = row.json(&model.value)?;
+                outputs.entry(row.name(&model.task_id)?).or_default().insert(model.output_key, value);
+            }
+        }
+        Ok(outputs)
+    }
+
+    async fn reports(&self, key: &TaskInstanceKey) -> Result<Vec<StoredReport>, ReadError> {
+        use entity::task_report::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::RunKey.eq(key.run.0))
+            .filter(Column::TaskId.eq(key.task.as_str()))
+            .filter(Column::MapIndex.eq(i64::from(key.map_index)))
+            .order_by_desc(Column::TryNumber)
+            .order_by_desc(Column::Epoch)
+            .all(&self.db)
+            .await?;
+        models.into_iter().map(rows::report_row).collect()
+    }
+
+    async fn report(&self, attempt: &AttemptKey) -> Result<Option<StoredReport>, ReadError> {
+        let model = entity::task_report::Entity::find_by_id(attempt_id(attempt)).one(&self.db).await?;
+        model.map(rows::report_row).transpose()
+    }
+
+    async fn report_history(
+        &self,
+        dag_id: &DagId,
+        task: &TaskId,
+        limit: u32,
+    ) -> Result<Vec<ReportPoint>, ReadError> {
+        reader_lists::report_history(self, dag_id, task, limit).await
+    }
+
+    async fn home(&self, now: DateTime<Utc>) -> Result<HomeCounts, ReadError> {
+        reader_access::home(self, now).await
+    }
+
+    async fn pools(&self) -> Result<Vec<PoolUse>, ReadError> {
+        reader_access::pools(self).await
+    }
+
+    async fn import_errors(&self) -> Result<Vec<ImportError>, ReadError> {
+        use entity::import_error::{Column, Entity};
+        let models = Entity::find().order_by_asc(Column::Path).all(&self.db).await?;
+        models.into_iter().map(rows::import_error_row).collect()
+    }
+
+    async fn outbox_due(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<OutboxRow>, ReadError> {
+        use entity::outbox::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::NextAttemptAt.lte(rows::micros(now)))
+            .order_by_asc(Column::NextAttemptAt)
+            .order_by_asc(Column::Id)
+            .limit(u64::from(limit))
+            .all(&self.db)
+            .await?;
+        models.into_iter().map(rows::outbox_row).collect()
+    }
+
+    async fn outbox_next(&self) -> Result<Option<DateTime<Utc>>, ReadError> {
+        use entity::outbox::{Column, Entity};
+        let model = Entity::find()
+            .filter(Column::NextAttemptAt.is_not_null())
+            .order_by_asc(Column::NextAttemptAt)
+            .one(&self.db)
+            .await?;
+        Ok(model.map(rows::outbox_row).transpose()?.and_then(|row| row.next_attempt_at))
+    }
+
+    async fn api_token(&self, hash: &str) -> Result<Option<ApiToken>, ReadError> {
+        use entity::api_token::{Column, Entity};
+        let model = Entity::find().filter(Column::Hash.eq(hash)).one(&self.db).await?;
+        model.map(rows::api_token_row).transpose()
+    }
+
+    async fn api_tokens(&self) -> Result<Vec<ApiToken>, ReadError> {
+        use entity::api_token::{Column, Entity};
+        let select = Entity::find().order_by_desc(Column::CreatedAt).order_by_asc(Column::Id);
+        select.all(&self.db).await?.into_iter().map(rows::api_token_row).collect()
+    }
+
+    async fn session(&self, hash: &str) -> Result<Option<Session>, ReadError> {
+        let model = entity::session::Entity::find_by_id(hash.to_owned()).one(&self.db).await?;
+        model.map(rows::session_row).transpose()
+    }
+
+    async fn login_link(&self, hash: &str) -> Result<Option<LoginLink>, ReadError> {
+        let model = entity::login_link::Entity::find_by_id(hash.to_owned()).one(&self.db).await?;
+        model.map(rows::login_link_row).transpose()
+    }
+
+    async fn worker_key(&self, hash: &str) -> Result<Option<WorkerKey>, ReadError> {
+        let model = entity::worker_key::Entity::find_by_id(hash.to_owned()).one(&self.db).await?;
+        model.map(rows::worker_key_row).transpose()
+    }
+
+    async fn join_token(&self, hash: &str) -> Result<Option<JoinToken>, ReadError> {
+        use entity::join_token::{Column, Entity};
+        let model = Entity::find().filter(Column::Hash.eq(hash)).one(&self.db).await?;
+        model.map(rows::join_token_row).transpose()
+    }
+
+    async fn join_tokens(&self) -> Result<Vec<JoinToken>, ReadError> {
+        use entity::join_token::{Column, Entity};
+        let select = Entity::find().order_by_desc(Column::CreatedAt).order_by_asc(Column::Id);
+        select.all(&self.db).await?.into_iter().map(rows::join_token_row).collect()
+    }
+
+    async fn idempotency(&self, key_hash: &str) -> Result<Option<IdempotencyRow>, ReadError> {
+        let model = entity::idempotency_key::Entity::find_by_id(key_hash.to_owned()).one(&self.db).await?;
+        model.map(rows::idempotency_row).transpose()
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRow>, ReadError> {
+        reader_access::audit(self, query).await
+    }
+
+    async fn check_audit(&self) -> Result<AuditCheck, ReadError> {
+        reader_access::check_audit(self).await
+    }
+
+    async fn setting(&self, name: &str) -> Result<Option<String>, ReadError> {
+        let model = entity::setting::Entity::find_by_id(name.to_owned()).one(&self.db).await?;
+        Ok(model.map(|model| model.value))
+    }
+
+    async fn leader(&self) -> Result<Option<LeaderInfo>, ReadError> {
+        reader_access::leader(self).await
+    }
+
+    async fn health(&self) -> Result<StoreHealth, ReadError> {
+        reader_access::health(self).await
+    }
+
+    async fn backup(&self, target: &Path) -> Result<u64, OpenError> {
+        crate::open::backup(&self.database, target).await
+    }
+}
