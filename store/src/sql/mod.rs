@@ -32,7 +32,7 @@ use sea_orm::{
 use tidemill_engine::{
     definition::Dag,
     ids::{DagId, RunKey},
-    rows::VersionHash,
+    rows::{FinishedRun, VersionHash},
 };
 use tokio::sync::RwLock;
 
@@ -42,7 +42,7 @@ use crate::{
     error::{CommitError, LeadershipError, OpenError, ReadError},
     lock::LockFile,
     open::Database,
-    writer::{LEADER_LEASE, Leadership, Loaded, LoadedRun, Writer},
+    writer::{LEADER_LEASE, Leadership, Loaded, Writer},
 };
 
 /// How many definitions stay parsed. One is some kilobytes per task; runs of old versions are rare.
@@ -204,7 +204,7 @@ impl Writer for SqlStore {
         load::load(&self.reader).await
     }
 
-    async fn load_run(&self, run: RunKey) -> Result<Option<LoadedRun>, ReadError> {
+    async fn load_run(&self, run: RunKey) -> Result<Option<FinishedRun>, ReadError> {
         load::load_run(&self.reader, run).await
     }
 
