@@ -14,7 +14,6 @@ use tidemill_store::{Batch, BatchId, Database, MemoryStore, Migrate, Store, batc
 /// A database with a leader and one DAG, `etl`, of three tasks.
 pub(crate) struct Bed {
     pub(crate) store: Store,
-    pub(crate) memory: Option<MemoryStore>,
     pub(crate) database: Option<Database>,
     folder: Option<TempDir>,
     next: std::sync::atomic::AtomicI64,
@@ -55,8 +54,7 @@ impl Bed {
     }
 
     pub(crate) fn memory_of(memory: MemoryStore) -> Self {
-        let bed = Self::new(memory.clone().into(), None, None);
-        Self { memory: Some(memory), ..bed }
+        Self::new(memory.into(), None, None)
     }
 
     pub(crate) async fn sqlite() -> Self {
@@ -73,7 +71,7 @@ impl Bed {
     }
 
     fn new(store: Store, database: Option<Database>, folder: Option<TempDir>) -> Self {
-        Self { store, memory: None, database, folder, next: 1.into() }
+        Self { store, database, folder, next: 1.into() }
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {

@@ -25,7 +25,7 @@ static CLUSTER: OnceLock<Cluster> = OnceLock::new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// Makes an empty database in the shared cluster and returns its URL.
-pub fn new_database() -> String {
+pub(crate) fn new_database() -> String {
     let cluster = CLUSTER.get_or_init(Cluster::join);
     let number = DATABASES.fetch_add(1, Ordering::Relaxed);
     let name = format!("t_{}_{number}", std::process::id());
