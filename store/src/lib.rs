@@ -19,4 +19,4 @@ pub use error::{CommitError, LeadershipError, OpenError, ReadError};
 pub use memory::MemoryStore;
 pub use open::{Database, Migrate, Store, open, open_reader};
 pub use reader::{Page, Reader};
-pub use writer::{Leadership, Loaded, LoadedRun, Writer};
+pub use writer::{Leadership, Loaded, Writer};

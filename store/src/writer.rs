@@ -1,12 +1,11 @@
 //! The one who writes: leadership, commits and what a new leader loads.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidemill_engine::{
-    definition::Dag,
     ids::RunKey,
-    rows::{EngineSnapshot, RunSnapshot},
+    rows::{EngineSnapshot, FinishedRun},
 };
 
 use crate::{
@@ -36,15 +35,6 @@ pub struct Loaded {
     pub snapshot: EngineSnapshot,
     /// What had to be left out of it because it cannot be read.
     pub unreadable: Vec<Unreadable>,
-}
-
-/// One run with the definition that it is pinned to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoadedRun {
-    /// The run.
-    pub snapshot: RunSnapshot,
-    /// Its definition.
-    pub dag: Arc<Dag>,
 }
 
 /// The writing side. One per process; a stand-by holds one too and only asks it for leadership.
@@ -99,7 +89,7 @@ pub trait Writer: Send + Sync {
     ///
     /// # Errors
     /// STO0301, STO0303.
-    async fn load_run(&self, run: RunKey) -> Result<Option<LoadedRun>, ReadError>;
+    async fn load_run(&self, run: RunKey) -> Result<Option<FinishedRun>, ReadError>;
 
     /// Moves what the write-ahead log holds into the database file, as far as no reader is in the way.
     /// SQLite only, nothing to do elsewhere; called by a timer, so that no commit pays for it.

@@ -17,7 +17,10 @@ use sea_orm::DbErr;
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskInstanceKey},
-    rows::{DagRow, EngineSnapshot, PassedOver, PoolRow, RunRow, RunSnapshot, TaskRow, TryRow, VersionHash},
+    rows::{
+        DagRow, EngineSnapshot, FinishedRun, PassedOver, PoolRow, RunRow, RunSnapshot, TaskRow, TryRow,
+        VersionHash,
+    },
 };
 
 use crate::{
@@ -27,7 +30,7 @@ use crate::{
     },
     error::{CommitError, LeadershipError, ReadError, Unavailable},
     reader::{AuditRow, OutboxRow, StoredReport},
-    writer::{Leadership, Loaded, LoadedRun, Writer},
+    writer::{Leadership, Loaded, Writer},
 };
 
 /// What the simulation makes of a commit.
@@ -204,7 +207,8 @@ impl Writer for MemoryStore {
     }
 
     async fn renew(&self, term: i64) -> Result<Leadership, CommitError> {
-        if self.lock().leader.term != term {
+        let state = self.lock();
+        if state.leader.term != term || state.leader.holder.is_empty() {
             return Err(CommitError::TermLost { term });
         }
         Ok(Leadership { term, lease: None, was_abandoned: false })
@@ -231,7 +235,7 @@ impl Writer for MemoryStore {
             }
             Some(Fault::LostAfter) | None => {}
         }
-        if state.leader.term != batch.term {
+        if state.leader.term != batch.term || state.leader.holder.is_empty() {
             return Err(CommitError::TermLost { term: batch.term });
         }
         if state.leader.batch != batch.id {
@@ -291,11 +295,11 @@ impl Writer for MemoryStore {
         Ok(Loaded { snapshot, unreadable: Vec::new() })
     }
 
-    async fn load_run(&self, run: RunKey) -> Result<Option<LoadedRun>, ReadError> {
+    async fn load_run(&self, run: RunKey) -> Result<Option<FinishedRun>, ReadError> {
         let state = self.lock();
         let Some(row) = state.runs.get(&run) else { return Ok(None) };
         let dag = state.definition(&row.dag_id, &row.dag_version);
-        Ok(dag.map(|dag| LoadedRun { snapshot: state.snapshot(row), dag }))
+        Ok(dag.map(|dag| FinishedRun { snapshot: state.snapshot(row), dag }))
     }
 
     async fn checkpoint(&self) -> Result<(), CommitError> {

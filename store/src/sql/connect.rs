@@ -77,7 +77,8 @@ async fn connect(
             options.map_sqlx_sqlite_opts(sqlite(path.clone(), is_reader));
         }
         Database::Postgres(_) => {
-            options.test_before_acquire_if_idle_for(Duration::from_secs(1));
+            // A page survives a restart of the server for one round trip more. The writer finds out by itself.
+            options.test_before_acquire(is_reader);
             options.map_sqlx_postgres_opts(postgres);
         }
     }

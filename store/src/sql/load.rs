@@ -12,7 +12,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, RunKey},
-    rows::{EngineSnapshot, RunSnapshot, TaskRow, TryRow, VersionHash},
+    rows::{EngineSnapshot, FinishedRun, RunSnapshot, TaskRow, TryRow, VersionHash},
     state::{RunState, TaskState},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     batch::Batch,
     error::{ReadError, RowRef, Unreadable},
     memory::fences,
-    writer::{Loaded, LoadedRun},
+    writer::Loaded,
 };
 
 /// How many runs are asked for at once.
@@ -202,13 +202,13 @@ async fn load_runs(
     Ok(())
 }
 
-pub(super) async fn load_run(reader: &SqlReader, run: RunKey) -> Result<Option<LoadedRun>, ReadError> {
+pub(super) async fn load_run(reader: &SqlReader, run: RunKey) -> Result<Option<FinishedRun>, ReadError> {
     let Some(model) = entity::dag_run::Entity::find_by_id(run.0).one(&reader.db).await? else {
         return Ok(None);
     };
     let (snapshot, _) = parts(reader, &[run.0]).await?.snapshot(model)?;
     let dag = definition(reader, &snapshot.run.dag_id, &snapshot.run.dag_version).await?;
-    Ok(dag.map(|dag| LoadedRun { snapshot, dag }))
+    Ok(dag.map(|dag| FinishedRun { snapshot, dag }))
 }
 
 /// Finds the first row of a refused batch that is not in the state that the batch expects. The transaction is

@@ -32,17 +32,17 @@ use sea_orm::{
 use tidemill_engine::{
     definition::Dag,
     ids::{DagId, RunKey},
-    rows::VersionHash,
+    rows::{FinishedRun, VersionHash},
 };
 use tokio::sync::RwLock;
 
 use crate::{
     batch::{Batch, BatchId, Session},
     check,
-    error::{CommitError, LeadershipError, OpenError, ReadError},
+    error::{CommitError, LeadershipError, OpenError, ReadError, Unavailable},
     lock::LockFile,
     open::Database,
-    writer::{LEADER_LEASE, Leadership, Loaded, LoadedRun, Writer},
+    writer::{LEADER_LEASE, Leadership, Loaded, Writer},
 };
 
 /// How many definitions stay parsed. One is some kilobytes per task; runs of old versions are rare.
@@ -150,23 +150,9 @@ impl SqlStore {
         self.reconnect().await;
         Err(error)
     }
-}
 
-#[async_trait]
-impl Writer for SqlStore {
-    async fn take_leadership(&self, holder: &str, url: &str) -> Result<Leadership, LeadershipError> {
-        leadership::take(self, holder, url).await
-    }
-
-    async fn renew(&self, term: i64) -> Result<Leadership, CommitError> {
-        leadership::renew(self, term).await
-    }
-
-    async fn release(&self, term: i64) -> Result<(), CommitError> {
-        leadership::release(self, term).await
-    }
-
-    async fn commit(&self, batch: &Batch) -> Result<(), CommitError> {
+    /// Writes a batch in one transaction.
+    async fn try_commit(&self, batch: &Batch) -> Result<(), CommitError> {
         let transaction = self.begin().await?;
         match self.write(&transaction, batch).await {
             Ok(()) => self.finish(transaction, batch.id).await,
@@ -191,6 +177,31 @@ impl Writer for SqlStore {
             }
         }
     }
+}
+
+#[async_trait]
+impl Writer for SqlStore {
+    async fn take_leadership(&self, holder: &str, url: &str) -> Result<Leadership, LeadershipError> {
+        leadership::take(self, holder, url).await
+    }
+
+    async fn renew(&self, term: i64) -> Result<Leadership, CommitError> {
+        leadership::renew(self, term).await
+    }
+
+    async fn release(&self, term: i64) -> Result<(), CommitError> {
+        leadership::release(self, term).await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<(), CommitError> {
+        let result = self.try_commit(batch).await;
+        let is_torn = matches!(&result, Err(CommitError::Unavailable { why: Unavailable::Connection, .. }));
+        if is_torn && matches!(self.database, Database::Postgres(_)) {
+            // Its siblings in the pool died with it; a fresh pool lets the next attempt through.
+            self.reconnect().await;
+        }
+        result
+    }
 
     async fn was_committed(&self, term: i64, batch: BatchId) -> Result<bool, CommitError> {
         leadership::was_committed(self, term, batch).await
@@ -204,7 +215,7 @@ impl Writer for SqlStore {
         load::load(&self.reader).await
     }
 
-    async fn load_run(&self, run: RunKey) -> Result<Option<LoadedRun>, ReadError> {
+    async fn load_run(&self, run: RunKey) -> Result<Option<FinishedRun>, ReadError> {
         load::load_run(&self.reader, run).await
     }
 
@@ -212,7 +223,7 @@ impl Writer for SqlStore {
         let Database::Sqlite(_) = &self.database else { return Ok(()) };
         let not_now = |source: DbErr| fault::before_commit(source);
         let db = connect_maintenance(&self.database).await.map_err(|error| CommitError::Unavailable {
-            why: crate::error::Unavailable::Connection,
+            why: Unavailable::Connection,
             source: DbErr::Custom(error.to_string()),
         })?;
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").await.map_err(not_now)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, Select, Statement, Value, sea_query::Expr,
+    QuerySelect, Select, Statement, Value,
 };
 use tidemill_engine::{
     ids::{DagId, RunId, RunKey, TaskId},
@@ -342,18 +342,15 @@ pub(super) async fn report_history(
     limit: u32,
 ) -> Result<Vec<ReportPoint>, ReadError> {
     use entity::{dag_run, task_report};
-    let with_report = dag_run::Entity::find()
-        .filter(dag_run::Column::DagId.eq(dag_id.as_str()))
-        .filter(Expr::cust_with_values(
-            "EXISTS (SELECT 1 FROM task_report p WHERE p.run_key = dag_run.run_key AND p.task_id = $1 \
-             AND p.map_index = -1)",
-            [task.as_str()],
-        ))
-        .order_by_desc(dag_run::Column::LogicalDate)
-        .order_by_desc(dag_run::Column::RunKey)
-        .limit(u64::from(limit));
+    let sql = format!(
+        "SELECT r.* FROM dag_run r WHERE r.dag_id = $1 AND EXISTS (
+            SELECT 1 FROM task_report p WHERE p.run_key = r.run_key AND p.task_id = $2 AND p.map_index = -1)
+         ORDER BY r.logical_date DESC, r.run_key DESC LIMIT {limit}"
+    );
+    let values = [text_value(dag_id.as_str()), text_value(task.as_str())];
+    let with_report = Statement::from_sql_and_values(reader.backend(), sql, values);
     let mut points = Vec::new();
-    for model in with_report.all(&reader.db).await? {
+    for model in dag_run::Model::find_by_statement(with_report).all(&reader.db).await? {
         let run = rows::run_row(model)?;
         let newest = task_report::Entity::find()
             .filter(task_report::Column::RunKey.eq(run.key.0))

@@ -1,0 +1,50 @@
+//! One conformance suite over memory, SQLite and PostgreSQL, and what is particular to each.
+
+mod conformance;
+mod history;
+mod leadership;
+mod lists;
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
+mod refusals;
+mod rows;
+mod schema;
+mod sqlite;
+mod support;
+
+/// Runs every named check over the three implementations.
+macro_rules! over_all {
+    ($($check:path as $name:ident,)+) => {
+        mod memory {
+            $(#[tokio::test] async fn $name() { $check(&crate::support::Bed::memory()).await; })+
+        }
+        mod sqlite_file {
+            $(#[tokio::test] async fn $name() { $check(&crate::support::Bed::sqlite().await).await; })+
+        }
+        mod postgresql {
+            $(#[tokio::test] async fn $name() { $check(&crate::support::Bed::postgres().await).await; })+
+        }
+    };
+}
+
+over_all! {
+    crate::conformance::guards_refuse_a_stale_fence as guards_refuse_a_stale_fence,
+    crate::conformance::a_refused_batch_leaves_nothing as a_refused_batch_leaves_nothing,
+    crate::conformance::two_writers_never_both_win as two_writers_never_both_win,
+    crate::conformance::a_stale_term_writes_nothing as a_stale_term_writes_nothing,
+    crate::conformance::a_batch_is_written_once as a_batch_is_written_once,
+    crate::conformance::coalesced_changes_arrive as coalesced_changes_arrive,
+    crate::conformance::tries_end_once as tries_end_once,
+    crate::conformance::outputs_are_replaced_and_cleared as outputs_are_replaced_and_cleared,
+    crate::conformance::retention_deletes_what_hangs_on_a_run as retention_deletes_what_hangs_on_a_run,
+    crate::conformance::the_outbox_delivers_once_by_id as the_outbox_delivers_once_by_id,
+    crate::conformance::access_rows_come_back as access_rows_come_back,
+    crate::conformance::the_audit_log_is_chained as the_audit_log_is_chained,
+    crate::conformance::dates_have_one_run as dates_have_one_run,
+    crate::conformance::many_rows_in_one_batch as many_rows_in_one_batch,
+    crate::refusals::every_illegal_pair_is_refused as every_illegal_pair_is_refused,
+    crate::refusals::checks_tie_states_to_columns as checks_tie_states_to_columns,
+    crate::lists::pages_cover_everything_once as pages_cover_everything_once,
+    crate::lists::filters_and_counts as filters_and_counts,
+    crate::leadership::terms_only_grow as terms_only_grow,
+}
