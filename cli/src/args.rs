@@ -49,7 +49,8 @@ pub(crate) struct Global {
 impl Global {
     /// Returns what these options override in the configuration.
     pub(crate) fn overrides(&self) -> Overrides {
-        let mut overrides = Overrides { config: self.config.clone(), ..Overrides::default() };
+        let mut overrides = Overrides::default();
+        overrides.config.clone_from(&self.config);
         overrides.set("data_dir", self.data_dir.as_ref().map(|path| path.display()));
         overrides.set("log.level", self.log.as_ref());
         overrides

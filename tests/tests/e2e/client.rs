@@ -8,19 +8,19 @@ use super::server::PATIENCE;
 
 /// A client with a token.
 #[derive(Clone)]
-pub struct Client {
-    pub http: reqwest::Client,
-    pub base: String,
-    pub token: String,
+pub(crate) struct Client {
+    pub(crate) http: reqwest::Client,
+    pub(crate) base: String,
+    pub(crate) token: String,
 }
 
 impl Client {
-    pub fn new(url: &str, token: &str) -> Self {
+    pub(crate) fn new(url: &str, token: &str) -> Self {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
         Self { http, base: url.to_owned(), token: token.to_owned() }
     }
 
-    pub async fn try_get(&self, path: &str) -> Result<Value, String> {
+    pub(crate) async fn try_get(&self, path: &str) -> Result<Value, String> {
         let url = format!("{}/api/v1{path}", self.base);
         let reply =
             self.http.get(url).bearer_auth(&self.token).send().await.map_err(|error| error.to_string())?;
@@ -32,11 +32,11 @@ impl Client {
         serde_json::from_str(&text).map_err(|error| format!("{path}: {error}: {text}"))
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.try_get(path).await.unwrap()
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
         let url = format!("{}/api/v1{path}", self.base);
         let reply = self
             .http
@@ -55,14 +55,14 @@ impl Client {
     }
 
     /// Triggers a run and returns its id.
-    pub async fn trigger(&self, dag: &str, logical_date: Option<&str>) -> String {
+    pub(crate) async fn trigger(&self, dag: &str, logical_date: Option<&str>) -> String {
         let body = json!({ "conf": {}, "logical_date": logical_date, "run_id": null });
         let run = self.post(&format!("/dags/{dag}/runs"), &body).await.unwrap();
         run["run_id"].as_str().unwrap().to_owned()
     }
 
     /// Waits for the end of a run and returns it.
-    pub async fn wait(&self, dag: &str, run_id: &str) -> Value {
+    pub(crate) async fn wait(&self, dag: &str, run_id: &str) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             let run = self.get(&format!("/dags/{dag}/runs/{run_id}")).await;
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Returns all items of a list, over its pages.
-    pub async fn all(&self, path: &str) -> Vec<Value> {
+    pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut cursor = None::<String>;
         loop {
@@ -93,12 +93,12 @@ impl Client {
     }
 
     /// The state of a task instance.
-    pub async fn task(&self, dag: &str, run_id: &str, task: &str) -> Value {
+    pub(crate) async fn task(&self, dag: &str, run_id: &str, task: &str) -> Value {
         self.get(&format!("/dags/{dag}/runs/{run_id}/tasks/{task}")).await
     }
 
     /// The raw log of a try.
-    pub async fn log(&self, dag: &str, run_id: &str, task: &str, try_number: u64) -> Vec<u8> {
+    pub(crate) async fn log(&self, dag: &str, run_id: &str, task: &str, try_number: u64) -> Vec<u8> {
         let url =
             format!("{}/api/v1/dags/{dag}/runs/{run_id}/tasks/{task}/tries/{try_number}/log", self.base);
         let reply = self.http.get(url).bearer_auth(&self.token).send().await.unwrap();

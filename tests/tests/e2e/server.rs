@@ -14,10 +14,10 @@ use std::{
 use super::client::Client;
 
 /// How long anything may take before a test fails; generous, because machines are shared.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns the binary under test, which is built with the tests.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
     let path = folder.join("tidemill");
@@ -26,22 +26,22 @@ pub fn binary() -> PathBuf {
 }
 
 /// Returns the root of the repository.
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
-pub struct Options {
-    pub dags_dir: PathBuf,
-    pub data_dir: PathBuf,
-    pub slots: u32,
-    pub env: BTreeMap<String, String>,
-    pub args: Vec<String>,
+pub(crate) struct Options {
+    pub(crate) dags_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) slots: u32,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) args: Vec<String>,
 }
 
 impl Options {
-    pub fn new(dags_dir: &Path, data_dir: &Path) -> Self {
+    pub(crate) fn new(dags_dir: &Path, data_dir: &Path) -> Self {
         Self {
             dags_dir: dags_dir.to_owned(),
             data_dir: data_dir.to_owned(),
@@ -53,22 +53,22 @@ impl Options {
 }
 
 /// A running `tidemill standalone`.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub url: String,
-    pub data_dir: PathBuf,
-    pub client: Client,
+    pub(crate) url: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) client: Client,
     /// Everything that it printed to stderr, for messages of failed tests.
-    pub stderr: PathBuf,
+    pub(crate) stderr: PathBuf,
 }
 
 impl Server {
     /// Starts it and waits for its line `listening on …`.
-    pub fn start(options: &Options) -> Self {
+    pub(crate) fn start(options: &Options) -> Self {
         Self::try_start(options).unwrap_or_else(|message| panic!("{message}"))
     }
 
-    pub fn try_start(options: &Options) -> Result<Self, String> {
+    pub(crate) fn try_start(options: &Options) -> Result<Self, String> {
         fs::create_dir_all(&options.data_dir).unwrap();
         let stderr = options.data_dir.with_extension("stderr");
         let log = fs::File::options().create(true).append(true).open(&stderr).unwrap();
@@ -121,29 +121,29 @@ impl Server {
         Ok(Self { child, url, data_dir: options.data_dir.clone(), client, stderr })
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Kills the server's process alone, as `kill -9 PID` does, and waits for its end.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Whether it has ended by itself.
-    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
     /// Asks it to stop and waits for its end.
-    pub fn stop(&mut self) -> ExitStatus {
+    pub(crate) fn stop(&mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         self.wait()
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -154,7 +154,7 @@ impl Server {
         }
     }
 
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 }
@@ -166,7 +166,7 @@ impl Drop for Server {
 }
 
 /// Runs the CLI against a server and returns its exit code, stdout and stderr.
-pub fn cli(server: &Server, args: &[&str]) -> (i32, String, String) {
+pub(crate) fn cli(server: &Server, args: &[&str]) -> (i32, String, String) {
     let output = Command::new(binary())
         .args(args)
         .env("TIDEMILL_URL", &server.url)

@@ -11,34 +11,34 @@ use std::{
 
 /// One execution of a task instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Execution {
-    pub date: String,
-    pub task: String,
-    pub try_number: u32,
-    pub fence: u32,
+pub(crate) struct Execution {
+    pub(crate) date: String,
+    pub(crate) task: String,
+    pub(crate) try_number: u32,
+    pub(crate) fence: u32,
 }
 
 /// Everything recorded so far.
 #[derive(Clone, Debug, Default)]
-pub struct Truth {
-    pub starts: Vec<Execution>,
-    pub ends: BTreeSet<Execution>,
-    pub fails: BTreeSet<Execution>,
-    pub overlaps: Vec<String>,
+pub(crate) struct Truth {
+    pub(crate) starts: Vec<Execution>,
+    pub(crate) ends: BTreeSet<Execution>,
+    pub(crate) fails: BTreeSet<Execution>,
+    pub(crate) overlaps: Vec<String>,
 }
 
 /// The folder of a truth file.
 #[derive(Clone, Debug)]
-pub struct TruthFolder(pub PathBuf);
+pub(crate) struct TruthFolder(pub PathBuf);
 
 impl TruthFolder {
-    pub fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         fs::create_dir_all(folder.join("locks")).unwrap();
         Self(folder.to_owned())
     }
 
     /// A shell script that records an execution around `body`.
-    pub fn script(&self, body: &str) -> String {
+    pub(crate) fn script(&self, body: &str) -> String {
         let folder = self.0.display();
         format!(
             r#"#!/bin/sh
@@ -54,7 +54,7 @@ exit $code
         )
     }
 
-    pub fn read(&self) -> Truth {
+    pub(crate) fn read(&self) -> Truth {
         let text = fs::read_to_string(self.0.join("truth")).unwrap_or_default();
         let mut truth = Truth::default();
         for line in text.lines() {
@@ -79,7 +79,7 @@ exit $code
 
 impl Truth {
     /// Executions by task instance, in the order of their starts.
-    pub fn by_instance(&self) -> BTreeMap<(String, String), Vec<Execution>> {
+    pub(crate) fn by_instance(&self) -> BTreeMap<(String, String), Vec<Execution>> {
         let mut map: BTreeMap<(String, String), Vec<Execution>> = BTreeMap::new();
         for start in &self.starts {
             map.entry((start.date.clone(), start.task.clone())).or_default().push(start.clone());
@@ -88,12 +88,12 @@ impl Truth {
     }
 
     /// Whether an execution has not recorded an end.
-    pub fn is_open(&self, execution: &Execution) -> bool {
+    pub(crate) fn is_open(&self, execution: &Execution) -> bool {
         !self.ends.contains(execution) && !self.fails.contains(execution)
     }
 
     /// Whether some instance's newest execution failed and its next one has not started.
-    pub fn has_retry_wait(&self, task: &str) -> bool {
+    pub(crate) fn has_retry_wait(&self, task: &str) -> bool {
         self.by_instance()
             .iter()
             .filter(|((_, name), _)| name == task)
