@@ -264,8 +264,7 @@ fn maintenance_keeps_the_newest_backups_and_nothing_else_is_touched() {
     let keep = |newest: &str| {
         let mut command = Command::new("sh");
         command.args(["scripts/maintenance/keep_newest.sh", newest]).current_dir(dags());
-        // Any program that exists: this script does not call it.
-        common::run(command.env("TIDEMILL_BIN", "sh").env("TIDEMILL_DATA_DIR", data.path()));
+        common::run(command.env("TIDEMILL_DATA_DIR", data.path()));
         let mut names: Vec<String> = fs::read_dir(&backups)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())

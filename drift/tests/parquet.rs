@@ -65,6 +65,27 @@ fn kinds_come_from_the_schema_or_are_forced() {
 }
 
 #[test]
+fn formats_may_differ_between_the_sides() {
+    let folder = files();
+    common::write(folder.path(), "current.csv", "b,code,x,zip,n\ntrue,7,1,01,1\nfalse,3,2.5,é,x\n,2,NA,,\n");
+    let report = try_compare(folder.path(), "plain.parquet", |spec| {
+        spec.current = "current.csv".to_owned();
+        spec.categorical.columns = vec!["code".to_owned()];
+    })
+    .unwrap();
+    let names: Vec<&str> = report.features.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(names, ["x", "zip", "n", "b", "code"]);
+    assert!(report.features.iter().all(|f| f.status == "ok"));
+    assert_eq!(report.features[3].histogram.as_ref().unwrap().labels.len(), 2);
+    assert_eq!(report.features[4].histogram.as_ref().unwrap().labels.len(), 8);
+    let back = try_compare(folder.path(), "plain.parquet", |spec| {
+        spec.reference = "current.csv".to_owned();
+        spec.categorical.columns = vec!["code".to_owned()];
+    });
+    assert_eq!(back.unwrap().features[2].name, "x");
+}
+
+#[test]
 fn what_is_not_compared_is_refused_unless_it_is_excluded() {
     let folder = files();
     for (file, column) in [("int96", "when"), ("list", "list"), ("deep", "deep"), ("fixed", "raw")] {

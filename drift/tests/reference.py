@@ -114,6 +114,16 @@ def categorical(reference, current):
     return {"kind": "categorical", "status": "ok", "counts": out, "numbers": numbers}
 
 
+def judge(features):
+    """Adds the p-values after Benjamini-Hochberg and what drifted: significant at 0.01 and PSI above 0.2."""
+    tested = [f for f in features.values() if f["status"] == "ok"]
+    p_values = [f["numbers"].get("p_auto", f["numbers"].get("chi2")) for f in tested]
+    for feature, corrected in zip(tested, stats.false_discovery_control(p_values, method="bh") if tested else []):
+        feature["numbers"]["corrected"] = float(corrected)
+        feature["drifted"] = bool(corrected <= 0.01 and feature["numbers"]["psi_atoms"] > 0.2)
+    return features
+
+
 # ---- the tables -----------------------------------------------------------------------------------------------
 
 
@@ -339,6 +349,8 @@ def main():
         paths = [write(rng, folder, name, side, kind, table) for side, table in
                  (("reference", reference), ("current", current))]
         cases.append({"name": name, "reference": paths[0], "current": paths[1], "features": expected})
+    for case in cases:
+        judge(case["features"])
     (folder / "cases.json").write_text(json.dumps(cases, allow_nan=False))
 
 

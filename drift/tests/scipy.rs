@@ -14,6 +14,7 @@ struct Tally {
     sizes: usize,
     p_values: usize,
     counts: usize,
+    drifted: usize,
     worst_size: f64,
     worst_p: f64,
     wrong: Vec<String>,
@@ -91,6 +92,13 @@ fn check(tally: &mut Tally, case: &str, feature: &FeatureReport, expected: &Valu
         return;
     }
     tally.size(&name, &numbers[psi], metrics.psi.as_ref().map(|m| m.value));
+    if p == "p_auto" {
+        let corrected = metrics.ks.as_ref().map(|m| m.p_value_corrected);
+        let corrected = corrected.or(metrics.chi2.as_ref().map(|m| m.p_value_corrected)).flatten();
+        tally.p_value(&format!("{name} corrected"), &numbers["corrected"], corrected);
+        tally.same(&format!("{name} drifted"), &expected["drifted"], feature.drifted);
+        tally.drifted += usize::from(feature.drifted);
+    }
     let (kl, js) = (metrics.kl.as_ref(), metrics.js.as_ref());
     tally.size(&name, &numbers["kl_reference_current"], kl.map(|m| m.reference_current));
     tally.size(&name, &numbers["kl_current_reference"], kl.map(|m| m.current_reference));
@@ -148,13 +156,14 @@ fn numbers_equal_those_of_scipy_and_numpy() {
         }
     }
     println!(
-        "{} cases: {} sizes (worst relative error {:.1e}), {} p-values (worst {:.1e}), {} counts, {} wrong",
+        "{} cases: {} sizes (worst relative error {:.1e}), {} p-values (worst {:.1e}), {} counts, {} features drifted, {} wrong",
         cases.len(),
         tally.sizes,
         tally.worst_size,
         tally.p_values,
         tally.worst_p,
         tally.counts,
+        tally.drifted,
         tally.wrong.len()
     );
     let shown = tally.wrong.iter().take(40).cloned().collect::<Vec<_>>().join("\n");

@@ -1,4 +1,4 @@
 # Removes the runs and logs that are past the retention of the configuration.
-. scripts/maintenance/tidemill.sh
+. scripts/maintenance/server.sh
 
-"$tidemill" db clean
+tidemill db clean "$@"

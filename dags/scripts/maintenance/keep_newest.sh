@@ -1,10 +1,9 @@
 # Removes all backups but the newest N. Their names begin with the time, so the order of names is the order of time.
-. scripts/maintenance/tidemill.sh
+set -eu
 
 keep="$1"
-all=$(ls -1 "$backups" | grep '^tidemill-.*\.sqlite$' | sort -r)
-echo "$all" | tail -n +"$((keep + 1))" | while read -r name; do
-  [ -n "$name" ] || continue
-  echo "removing $name"
-  rm -f -- "$backups/$name"
+backups="$TIDEMILL_DATA_DIR/backups"
+find "$backups" -maxdepth 1 -type f -name 'tidemill-*.sqlite' | sort -r | tail -n +"$((keep + 1))" | while read -r old; do
+  echo "removing $old"
+  rm -f -- "$old"
 done
