@@ -36,7 +36,10 @@ pub(crate) fn check_targets(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
                 }
                 let chosen: BTreeSet<usize> =
                     targets.iter().filter_map(|(id, _)| graph.by_id.get(id).copied()).collect();
-                never_chosen(graph, index, &chosen, report);
+                // A misspelt target was meant for one of them.
+                if targets.iter().all(|(id, _)| graph.by_id.contains_key(id)) {
+                    never_chosen(graph, index, &chosen, report);
+                }
             }
             _ => {}
         }

@@ -47,6 +47,8 @@ pub(crate) struct Fields<'s, 'a> {
     pub(crate) at: Range<usize>,
     tables: Vec<TableId>,
     found: BTreeMap<&'static str, Field<'s, 'a>>,
+    /// Keys that were proposed in place of unknown ones: they are misspelt, not missing.
+    proposed: Vec<&'static str>,
 }
 
 /// How strictly unknown keys are taken.
@@ -69,13 +71,14 @@ impl<'s, 'a> Fields<'s, 'a> {
         report: &mut Report<'_>,
     ) -> Self {
         let mut found = BTreeMap::new();
+        let mut proposed = Vec::new();
         for entry in &table.entries {
             let key = entry.key.as_ref();
             let Some(spec) = tables.iter().find_map(|table| keys::find(*table, key)) else {
                 // Any key may belong to an operator that is not known; only a near miss is worth a word.
                 let is_near = || nearest(key, keys::of_table(TableId::Task).map(|spec| spec.name)).is_some();
                 if mode != Mode::Lenient || (keys::named(key).is_empty() && is_near()) {
-                    unknown_key(key, entry.key_span.clone(), tables, mode, report);
+                    proposed.extend(unknown_key(key, entry.key_span.clone(), tables, mode, report));
                 }
                 continue;
             };
@@ -104,12 +107,12 @@ impl<'s, 'a> Fields<'s, 'a> {
             let value = check(spec, &entry.node, report);
             found.insert(spec.name, Field { key_span: entry.key_span.clone(), node: &entry.node, value });
         }
-        Self { at, tables: tables.to_vec(), found }
+        Self { at, tables: tables.to_vec(), found, proposed }
     }
 
     /// A table that is not there.
     pub(crate) const fn empty(at: Range<usize>, tables: Vec<TableId>) -> Self {
-        Self { at, tables, found: BTreeMap::new() }
+        Self { at, tables, found: BTreeMap::new(), proposed: Vec::new() }
     }
 
     /// Takes the keys that are not here from `fallback`.
@@ -133,10 +136,18 @@ impl<'s, 'a> Fields<'s, 'a> {
         self.tables.iter().find_map(|table| keys::find(*table, name)).map(|spec| spec.default)
     }
 
+    /// Whether an unknown key was taken for this one.
+    pub(crate) fn is_misspelt(&self, name: &str) -> bool {
+        self.proposed.contains(&name)
+    }
+
     /// Reports the key when it is required and absent; returns whether it is there.
     pub(crate) fn require(&self, name: &str, what: &str, report: &mut Report<'_>) -> bool {
         if self.found.contains_key(name) {
             return true;
+        }
+        if self.is_misspelt(name) {
+            return false;
         }
         let example =
             self.tables.iter().find_map(|table| keys::find(*table, name)).map_or("", |spec| spec.example);
@@ -248,7 +259,14 @@ impl<'s, 'a> Fields<'s, 'a> {
     }
 }
 
-fn unknown_key(key: &str, at: Range<usize>, tables: &[TableId], mode: Mode, report: &mut Report<'_>) {
+/// Reports an unknown key and returns the one that was probably meant.
+fn unknown_key(
+    key: &str,
+    at: Range<usize>,
+    tables: &[TableId],
+    mode: Mode,
+    report: &mut Report<'_>,
+) -> Option<&'static str> {
     let here = tables.first().copied().unwrap_or(TableId::Root);
     let place = if mode == Mode::DefaultArgs { "`default_args`" } else { here.title() };
     let name = shown(key);
@@ -269,17 +287,17 @@ fn unknown_key(key: &str, at: Range<usize>, tables: &[TableId], mode: Mode, repo
         } else {
             format!("set `operator = \"{operator}\"` or leave the key out")
         }));
-        return;
+        return None;
     }
     if !elsewhere.is_empty() && here != TableId::Param {
         let homes: Vec<&str> = elsewhere.iter().map(|spec| spec.table.title()).take(3).collect();
         report.push(
-            Draft::error(Code::MISPLACED_KEY, format!("`{name}` does not belong into {place}"), at)
+            Draft::error(Code::MISPLACED_KEY, format!("`{name}` does not belong in {place}"), at)
                 .help(format!("it is a key of {}", homes.join(" and of "))),
         );
-        return;
+        return None;
     }
-    let names: Vec<&str> = tables
+    let names: Vec<&'static str> = tables
         .iter()
         .flat_map(|table| keys::of_table(*table))
         .filter(|spec| mode != Mode::DefaultArgs || spec.in_default_args)
@@ -290,4 +308,5 @@ fn unknown_key(key: &str, at: Range<usize>, tables: &[TableId], mode: Mode, repo
     report.push(
         Draft::error(Code::UNKNOWN_KEY, format!("unknown key `{name}` in {place}"), at).suggest(suggestion),
     );
+    suggestion
 }

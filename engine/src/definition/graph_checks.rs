@@ -106,7 +106,7 @@ fn edges<'d, 's>(
                         below.push(index);
                     }
                 }
-                None => unknown(text, at, "depends_on", &by_id, own, report),
+                None => unknown(text, at, "`depends_on`", &by_id, own, report),
             }
         }
     }
@@ -125,7 +125,7 @@ pub(crate) fn unknown(
     let near = nearest(text, by_id.keys().copied().filter(|id| Some(*id) != own));
     let draft = Draft::error(
         Code::UNKNOWN_TASK,
-        format!("`{key}` names the task `{}`, which does not exist", shown(text)),
+        format!("{key} names the task `{}`, which does not exist", shown(text)),
         at.clone(),
     )
     .absence();

@@ -316,6 +316,10 @@ pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("url", "webhook"),
     ("text", "message"),
     ("pvalue", "p_value"),
+    ("min", "minimum"),
+    ("max", "maximum"),
+    ("choices", "enum"),
+    ("values", "enum"),
     ("threshold", "p_value"),
 ];
 

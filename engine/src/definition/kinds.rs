@@ -15,7 +15,9 @@ use super::{
 /// Reports a value of the wrong type, unless it is broken and reported already.
 pub(crate) fn wrong_type(name: &str, wanted: &str, node: &Node<'_>, report: &mut Report<'_>) {
     if !matches!(node.value, Value::Broken) {
-        let message = format!("`{}` must be {wanted}, not {}", shown(name), node.value.type_name());
+        // A key is quoted, a description such as "an element of tags" is not.
+        let name = if name.contains(' ') { shown(name) } else { format!("`{}`", shown(name)) };
+        let message = format!("{name} must be {wanted}, not {}", node.value.type_name());
         report.push(Draft::error(Code::WRONG_TYPE, message, node.span.clone()));
     }
 }

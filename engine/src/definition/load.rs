@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{
+    brackets,
     code::Code,
     conflicts,
     fields::{Fields, Mode},
@@ -87,23 +88,36 @@ fn load_text(text: &str, offset: usize) -> Loaded {
     }
     // Marker lines are legal inside multi-line strings, so they are looked for only when something is wrong.
     let conflicts = conflicts::find(text);
-    if conflicts.is_empty() {
+    let masked = conflicts::blank(text, &conflicts);
+    let repaired = brackets::repair(&masked);
+    if conflicts.is_empty() && repaired.unclosed.is_empty() {
         return build(&parsed, report);
     }
-    let masked = conflicts::blank(text, &conflicts);
-    let mut report = Report::new(text, offset);
+    let inserted = repaired.unclosed.iter().map(|one| one.inserted.clone()).collect();
+    let mut report = Report::new(&repaired.text, offset).with_inserted(inserted);
+    let mut parsed = syntax::parse(&repaired.text, &mut report);
     for conflict in conflicts {
+        let moved = |range: Range<usize>| repaired.moved(range);
         report.push(
-            Draft::error(Code::MERGE_CONFLICT, "a merge conflict is left in the file", conflict.start)
+            Draft::error(Code::MERGE_CONFLICT, "a merge conflict is left in the file", moved(conflict.start))
                 .label("one side begins")
-                .also(conflict.middle, "the other side begins")
-                .also(conflict.end, "and ends")
+                .also(moved(conflict.middle), "the other side begins")
+                .also(moved(conflict.end), "and ends")
                 .help(
                     "keep one side and delete the three marker lines; below, only the first side is checked",
                 ),
         );
     }
-    let parsed = syntax::parse(&masked, &mut report);
+    for one in &repaired.unclosed {
+        let mut draft = Draft::error(Code::SYNTAX, "this bracket is never closed", one.open.clone())
+            .label("opened here")
+            .help("close it before the next key");
+        if let Some(next) = &one.next {
+            draft = draft.also(next.clone(), "the next key begins here");
+        }
+        report.push(draft);
+        parsed.syntax_errors.push(one.open.clone());
+    }
     build(&parsed, report)
 }
 
@@ -129,7 +143,7 @@ fn dag_table<'s, 'a>(root: &'s Table<'a>) -> Option<(&'s Table<'a>, Range<usize>
 }
 
 fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<Dag> {
-    if fields.field("dag").is_none() {
+    if fields.field("dag").is_none() && !fields.is_misspelt("dag") {
         report.push(
             Draft::error(Code::MISSING_KEY, "the file has no `[dag]` table", 0..0)
                 .absence()
@@ -166,7 +180,7 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
     };
     let on_success = notify::read(dag, "on_success", report);
     let on_failure = notify::read(dag, "on_failure", report);
-    let drafts = tasks(root, &defaults, dag, report);
+    let drafts = tasks(root, fields, &defaults, dag, report);
     let graph = graph_checks::check(&drafts, report);
     template_checks::check(root, &drafts, &graph, report);
     let task_count = drafts.len();
@@ -215,11 +229,15 @@ fn default_args<'s, 'a>(dag: &'s Table<'a>, report: &mut Report<'_>) -> Fields<'
 
 fn tasks<'s, 'a>(
     root: &'s Table<'a>,
+    root_fields: &Fields<'_, '_>,
     defaults: &Fields<'s, 'a>,
     dag: &Fields<'_, '_>,
     report: &mut Report<'_>,
 ) -> Vec<TaskDraft<'s>> {
     let Some(entry) = root.get("task") else {
+        if root_fields.is_misspelt("task") {
+            return Vec::new();
+        }
         report.push(
             Draft::error(Code::NO_TASKS, "the DAG has no tasks", dag.at.clone())
                 .absence()

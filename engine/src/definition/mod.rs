@@ -6,6 +6,7 @@
 //! Data flow: bytes → [`load()`] → `syntax` (a tree with places) → `fields` (each table against the one table of
 //! [`keys`]) → `task`, `params`, `schedule`, … → `graph_checks` → [`Dag`] and [`Problem`]s.
 
+mod brackets;
 mod branch_checks;
 pub mod code;
 mod conflicts;

@@ -121,6 +121,8 @@ pub(crate) struct Report<'a> {
     /// Bytes that were cut off before `text` (a byte order mark).
     offset: usize,
     line_starts: Vec<usize>,
+    /// Bytes of `text` that the file does not have.
+    inserted: Vec<Range<usize>>,
     problems: Vec<Draft>,
     errors: usize,
 }
@@ -198,12 +200,25 @@ impl<'a> Report<'a> {
     pub(crate) fn new(text: &'a str, offset: usize) -> Self {
         let mut line_starts = vec![0];
         line_starts.extend(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1));
-        Self { text, offset, line_starts, problems: Vec::new(), errors: 0 }
+        Self { text, offset, line_starts, inserted: Vec::new(), problems: Vec::new(), errors: 0 }
     }
 
     /// The source, without a byte order mark.
     pub(crate) const fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// Says which bytes of the text the file does not have; they stand at the ends of lines.
+    pub(crate) fn with_inserted(mut self, inserted: Vec<Range<usize>>) -> Self {
+        self.inserted = inserted;
+        self
+    }
+
+    /// The byte of the file, with a byte order mark.
+    fn in_file(&self, byte: usize) -> usize {
+        let more: usize =
+            self.inserted.iter().map(|range| byte.clamp(range.start, range.end) - range.start).sum();
+        byte - more + self.offset
     }
 
     pub(crate) fn push(&mut self, draft: Draft) {
@@ -254,7 +269,7 @@ impl<'a> Report<'a> {
             end_line: number(end_line),
             end_col: self.column(end_line, last),
             label,
-            bytes: start + self.offset..end + self.offset,
+            bytes: self.in_file(start)..self.in_file(end),
         }
     }
 

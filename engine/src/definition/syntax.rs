@@ -106,6 +106,18 @@ fn report_syntax(
     kept
 }
 
+/// Returns the place in a string without an end that shows it: its opening quotes when it may run over lines.
+fn unclosed(raw: &str) -> Option<Range<usize>> {
+    for quotes in ["\"\"\"", "'''"] {
+        if raw.starts_with(quotes) {
+            return (raw.len() < 6 || !raw.ends_with(quotes)).then_some(0..3);
+        }
+    }
+    let quote = raw.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let is_closed = raw.len() > 1 && raw.ends_with(quote);
+    (!is_closed).then(|| 0..raw.trim_end_matches(['\r', '\n']).len())
+}
+
 /// Helps with what people write who come from YAML, Python or JSON.
 fn syntax_help(found: &str) -> Option<&'static str> {
     Some(match found.trim().to_ascii_lowercase().as_str() {
@@ -336,6 +348,11 @@ impl<'a> Builder<'a, '_, '_> {
         let span = event.span().start()..event.span().end();
         let mut text = Cow::Borrowed("");
         let before = self.errors.len();
+        if let Some(at) = self.source.get(event).and_then(|raw| unclosed(raw.as_str())) {
+            let at = toml_parser::Span::new_unchecked(span.start + at.start, span.start + at.end);
+            self.errors.push(ParseError::new("this string is never closed").with_unexpected(at));
+            return Node { span, value: Value::Broken };
+        }
         let kind = self.source.get(event).map(|raw| raw.decode_scalar(&mut text, &mut self.errors));
         if self.errors.len() > before {
             return Node { span, value: Value::Broken };

@@ -11,6 +11,7 @@ use super::{
     model::{BranchArm, Branches, Command, Operator, Task},
     notify,
     problem::{Draft, Report},
+    suggest::nearest,
     tree::{Node, Table, Value},
     values::show_seconds,
 };
@@ -110,9 +111,10 @@ pub(crate) fn read<'s, 'a>(
     }
 }
 
-/// The id even when it is malformed: a dependency on it should not be called unknown.
+/// The id even when it or its key is malformed: a dependency on it should not be called unknown.
 fn written_id<'s>(table: &'s Table<'_>) -> Option<Placed<'s>> {
-    let entry = table.get("id")?;
+    let is_meant = |key: &str| nearest(key, ["id"]).is_some() || matches!(key, "task_id" | "name");
+    let entry = table.get("id").or_else(|| table.entries.iter().find(|entry| is_meant(&entry.key)))?;
     match &entry.node.value {
         Value::String(text) => Some((text, entry.node.span.clone())),
         _ => None,
@@ -271,7 +273,10 @@ fn operator<'s>(
     match word {
         Some("noop") => (Some(Operator::Noop), GraphKind::Noop),
         Some("command") => {
-            if fields.field("command").is_none() && fields.field("operator").is_none() {
+            let is_misspelt = fields.is_misspelt("command") || fields.is_misspelt("operator");
+            if is_misspelt {
+                // Said already.
+            } else if fields.field("command").is_none() && fields.field("operator").is_none() {
                 report.push(
                     Draft::error(
                         Code::MISSING_KEY,
