@@ -130,6 +130,11 @@ const PLACES: &[Place] = &[
     place("prefixes", "command printf '%s' {{ params.v }}", same),
     place("negation", "! false && printf '%s' {{ params.v }}", same),
     place("descriptors", "printf '%s' {{ params.v }} 2>&1 3>/dev/null", same),
+    place(
+        "after a condition of bash",
+        "if [[ -n a && a == a ]]; then :; fi; printf '%s' {{ params.v }}",
+        same,
+    ),
     place("loop of the template", "{% for x in params.l %}printf '%s,' {{ x }}; {% endfor %}", |v| {
         format!("{v},{v},")
     }),

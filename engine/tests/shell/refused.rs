@@ -47,6 +47,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("DAG0717", "{{ params.v }} --version"),
     ("DAG0717", "true; \"{{ params.v }}\""),
     ("DAG0717", "command {{ params.v }}"),
+    ("DAG0717", "time -p {{ params.v }} x"),
     ("DAG0717", "if {{ params.v }}; then :; fi"),
     ("DAG0717", "{{ params.v }}=1"),
     ("DAG0717", "x+={{ params.v }}"),
@@ -131,7 +132,7 @@ fn nested_interpreters_get_a_warning() {
         "python3 train.py -c {{ params.v }}",
         "echo {{ params.v }} | python3 train.py",
     ];
-    for template in quiet.into_iter().filter(|template| !template.contains("py -c")) {
+    for template in quiet {
         assert_eq!(problems(template), [], "{template}");
     }
 }
@@ -141,6 +142,7 @@ fn a_variable_that_may_be_calculated_with_gets_a_warning() {
     let codes = |template| problems(template).iter().map(|p| (p.code, p.is_warning)).collect::<Vec<_>>();
     assert_eq!(codes("n={{ params.v }}; echo $((n + 1))"), [("DAG0721", true)]);
     assert_eq!(codes("n={{ params.v }}; [[ $n -eq 1 ]]"), [("DAG0721", true)]);
+    assert_eq!(codes("n={{ params.v }}; echo ${!n}"), [("DAG0721", true)]);
     assert_eq!(codes("n={{ params.v | int }}; echo $((n + 1))"), []);
     assert_eq!(codes("echo {{ params.v }} $((1 + 1))"), []);
 }

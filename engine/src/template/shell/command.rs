@@ -227,6 +227,8 @@ impl Interpreter {
                     Self::Waiting(letters)
                 }
             }
+            // A script file: what follows are its arguments.
+            Self::Waiting(_) if text.contains(['.', '/']) => Self::Done,
             _ if EVALUATORS.contains(&base) => Self::All,
             _ if SHELLS.contains(&base) => Self::Waiting("c"),
             _ if LANGUAGES.contains(&base) || LANGUAGES.contains(&language) => Self::Waiting("cer"),

@@ -102,6 +102,11 @@ impl Lexer {
         let is_word = c.is_ascii_alphanumeric() || "_@*#?-$!".contains(c);
         let next = match (seen, c) {
             (ParameterPart::Name, ':') => ParameterPart::Colon,
+            // `${!x}` reads the variable that `x` names, subscript and all.
+            (ParameterPart::Name, '!') => {
+                self.findings.calculates = true;
+                ParameterPart::Name
+            }
             (ParameterPart::Name, _) if is_word => ParameterPart::Name,
             (ParameterPart::Colon, '-' | '=' | '?' | '+') => ParameterPart::Word,
             (ParameterPart::Colon, _) | (ParameterPart::Name, '[') => {

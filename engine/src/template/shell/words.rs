@@ -9,12 +9,16 @@ use super::{
 impl Lexer {
     pub(super) fn in_commands(&mut self, c: char) {
         let Some(list) = self.list() else { return };
-        if list.is_condition && "()<>;&|\n#".contains(c) {
-            if !"&|".contains(c) {
-                self.lose("an operator inside `[[ … ]]`");
+        if list.is_condition && "();<>&|\n#".contains(c) {
+            if list.word.as_ref().and_then(Word::literal) != Some("]]") {
+                if !"&|".contains(c) {
+                    self.lose("an operator inside `[[ … ]]`");
+                }
+                return;
             }
-            return;
+            self.end_word();
         }
+        let Some(list) = self.list() else { return };
         match c {
             ' ' | '\t' => self.end_word(),
             '\n' => {
@@ -231,7 +235,8 @@ impl Lexer {
             "alias" => self.lose("aliases change what later words mean"),
             "command" | "builtin" => list.is_prefixed = true,
             "-v" | "-V" if list.is_prefixed => list.expect = Expect::Argument,
-            option if list.is_prefixed && option.starts_with('-') => {}
+            // Options of `command` and `time`: the command's name is still to come.
+            option if option.starts_with('-') => {}
             name => {
                 list.command = Command::named(name);
                 list.expect = Expect::Argument;
