@@ -28,6 +28,7 @@ const BANNED: &[(&str, &str, &[&str])] = &[
             "deny.toml",
             "scheduler/README.md",
             "engine/tests/shell",
+            "worker/tests/",
         ],
     ),
 ];
