@@ -28,7 +28,6 @@ pub use change::Change;
 pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use error::{CallError, InvalidRequest, Unavailable, refusal_code, refusal_text};
 pub use failpoint::POINTS as FAILPOINTS;
-#[cfg(feature = "failpoints")]
 pub use failpoint::arm as arm_failpoint;
 pub use handle::{CHANGE_LIMIT, Handle, QUEUE_LIMIT};
 pub use logs::{LogError, LogSlice, LogStore, READ_LIMIT_BYTES};

@@ -63,7 +63,7 @@ start_date = "{}"
 catchup = true
 max_active_runs = 6
 max_active_tasks = 64
-default_args = {{ max_lost_retries = 100000 }}
+default_args = {{ max_lost_retries = 100 }}
 
 [[task]]
 id = "slow"

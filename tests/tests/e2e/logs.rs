@@ -49,7 +49,7 @@ fn write_dag(dags: &Path, record: &Path, lines: usize) {
     fs::create_dir_all(dags).unwrap();
     fs::write(dags.join("writer.py"), WRITER).unwrap();
     let text = format!(
-        "[dag]\nid = \"logs\"\n\n[[task]]\nid = \"write\"\nmax_lost_retries = 1000\ncommand = [\"python3\", \"writer.py\", \"{lines}\", {:?}]\n",
+        "[dag]\nid = \"logs\"\n\n[[task]]\nid = \"write\"\nmax_lost_retries = 100\ncommand = [\"python3\", \"writer.py\", \"{lines}\", {:?}]\n",
         record.display().to_string()
     );
     fs::write(dags.join("logs.toml"), text).unwrap();
