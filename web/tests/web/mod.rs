@@ -3,4 +3,4 @@ mod corpora;
 mod logs;
 mod pages;
 mod rest;
-pub mod support;
+mod support;

@@ -8,7 +8,7 @@ use tidemill_web::HEADERS;
 
 use super::support::{App, HELLO, report};
 
-pub const BRANCHY: &str = r#"
+pub(super) const BRANCHY: &str = r#"
 [dag]
 id = "branchy"
 description = "chooses a way"
@@ -50,20 +50,36 @@ async fn every_html_answer_carries_the_security_headers() {
     app.finished("hello", &run_id).await;
     let mut count = 0;
     for route in app.routes().iter().filter(|r| r.method == tidemill_web::Method::Get) {
-        let path = route.path.replace("{dag_id}", "hello").replace("{run_id}", &run_id).replace("{task_id}", "greet").replace("{try_number}", "1").replace("{name}", "x");
+        let path = route
+            .path
+            .replace("{dag_id}", "hello")
+            .replace("{run_id}", &run_id)
+            .replace("{task_id}", "greet")
+            .replace("{try_number}", "1")
+            .replace("{name}", "x");
         for path in [path.clone(), format!("{path}/nowhere")] {
             let answer = app.page(&path).await;
-            for (name, value) in HEADERS.iter().filter(|h| h.0 != "cache-control" && h.0 != "content-security-policy") {
+            for (name, value) in
+                HEADERS.iter().filter(|h| h.0 != "cache-control" && h.0 != "content-security-policy")
+            {
                 assert_eq!(answer.header(name), *value, "{path} {name}");
             }
             if answer.header("content-type").starts_with("text/html") {
-                assert_eq!(answer.header("content-security-policy"), tidemill_web::CONTENT_SECURITY_POLICY, "{path}");
+                assert_eq!(
+                    answer.header("content-security-policy"),
+                    tidemill_web::CONTENT_SECURITY_POLICY,
+                    "{path}"
+                );
                 assert_eq!(answer.header("cache-control"), "no-store", "{path}");
                 let text = answer.text();
                 for word in [" style=", "<style", "hx-on", "js:", "javascript:", " onclick", "unsafe-"] {
                     assert!(!text.contains(word), "{path} {word}");
                 }
-                assert_eq!(text.matches("<script").count(), text.matches("<script src=\"/static/").count(), "{path}");
+                assert_eq!(
+                    text.matches("<script").count(),
+                    text.matches("<script src=\"/static/").count(),
+                    "{path}"
+                );
                 count += 1;
             }
         }
@@ -81,12 +97,15 @@ async fn a_failed_run_shows_its_first_failure_and_how_to_go_on() {
     let run_id = app.trigger("hello", json!({})).await;
     assert_eq!(app.finished("hello", &run_id).await["state"], "failed");
     let page = app.page(&format!("/dags/hello/runs/{run_id}")).await.text();
-    for words in ["task greet failed (exit code 1)", "line 60", "line 21", "Retry from failure", "upstream_failed"] {
+    for words in
+        ["task greet failed (exit code 1)", "line 60", "line 21", "Retry from failure", "upstream_failed"]
+    {
         assert!(page.contains(words), "{words}");
     }
     assert!(!page.contains("line 20<"));
     // The question lists what the answer will do, and asking changes nothing.
-    let confirm = app.page(&format!("/dags/hello/runs/{run_id}/confirm?action=clear&only_failed=true")).await.text();
+    let confirm =
+        app.page(&format!("/dags/hello/runs/{run_id}/confirm?action=clear&only_failed=true")).await.text();
     assert!(confirm.contains("2 task instances would change"), "{confirm}");
     assert_eq!(app.get(&format!("/api/v1/dags/hello/runs/{run_id}")).await.json()["state"], "failed");
     let done = app.form(&format!("/dags/hello/runs/{run_id}/actions"), "action=clear&only_failed=true").await;
@@ -131,16 +150,24 @@ async fn the_trigger_form_is_made_from_params_and_shows_errors_beside_fields() {
     assert_eq!(wrong.status, 422);
     let text = wrong.text();
     let field = text.split("<div class=\"field").find(|f| f.contains("param.count")).unwrap();
-    assert!(field.starts_with(" wrong") && field.contains("class=\"error\"") && field.contains("value=\"9\""), "{field}");
+    assert!(
+        field.starts_with(" wrong") && field.contains("class=\"error\"") && field.contains("value=\"9\""),
+        "{field}"
+    );
     let right = app.form("/dags/hello/trigger", "param.name=bob&param.count=1&logical_date=2026-11-05").await;
     assert_eq!(right.status, 303, "{}", right.text());
     let run = app.get(&format!("/api/v1{}", right.header("location"))).await.json();
-    assert_eq!((run["conf"].clone(), run["logical_date"].clone()), (json!({ "name": "bob" }), json!("2026-11-05T00:00:00Z")));
+    assert_eq!(
+        (run["conf"].clone(), run["logical_date"].clone()),
+        (json!({ "name": "bob" }), json!("2026-11-05T00:00:00Z"))
+    );
 }
 
 #[tokio::test]
 async fn pausing_is_a_button_and_an_error_is_a_page() {
-    let app = App::new(&[("hello.toml", HELLO), ("broken.toml", "[dag]\nid = \"broken\"\nshedule = \"@daily\"\n")]).await;
+    let app =
+        App::new(&[("hello.toml", HELLO), ("broken.toml", "[dag]\nid = \"broken\"\nshedule = \"@daily\"\n")])
+            .await;
     app.loaded("hello").await;
     let answer = app.form("/dags/hello/pause", "is_paused=true&next=%2Fdags").await;
     assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/dags"));
@@ -148,16 +175,28 @@ async fn pausing_is_a_button_and_an_error_is_a_page() {
     let missing = app.page("/dags/nothing").await;
     assert_eq!(missing.status, 404);
     assert!(missing.text().contains("WEB0201") && missing.text().contains("<title>Not found"));
-    app.until("the import error is stored", async || app.get("/api/v1/import_errors").await.json()["items"][0]["path"] == "broken.toml").await;
+    app.until("the import error is stored", async || {
+        app.get("/api/v1/import_errors").await.json()["items"][0]["path"] == "broken.toml"
+    })
+    .await;
     let page = app.page("/dags").await.text();
-    assert!(page.contains("broken.toml does not load") && page.contains("^^^^^^^^") && page.contains("shedule"), "{page}");
+    assert!(
+        page.contains("broken.toml does not load")
+            && page.contains("</span>^^^^^^^</span>")
+            && page.contains("shedule"),
+        "{page}"
+    );
 }
 
 #[tokio::test]
 async fn an_empty_server_says_what_fills_its_pages() {
     let app = App::new(&[]).await;
     let expected = BTreeMap::from([
-        ("/dags", "tidemill dags check"), ("/runs", "tidemill dags trigger"), ("/workers", "tidemill worker"), ("/audit", "No entry"), ("/", "tidemill dags unpause"),
+        ("/dags", "tidemill dags check"),
+        ("/runs", "tidemill dags trigger"),
+        ("/workers", "tidemill worker"),
+        ("/audit", "No entry"),
+        ("/", "tidemill dags unpause"),
     ]);
     for (path, words) in expected {
         assert!(app.page(path).await.text().contains(words), "{path}");

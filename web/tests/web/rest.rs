@@ -35,9 +35,18 @@ async fn problems_have_one_shape_and_a_stable_code() {
     for (method, path, body, status, code) in cases {
         let message = request(method, path, Some(ADMIN)).header("content-type", "application/json");
         let answer = app.send(message.body(Body::from(body.to_string())).unwrap()).await;
-        assert_eq!(answer.header("content-type"), "application/problem+json", "{method} {path}: {}", answer.text());
+        assert_eq!(
+            answer.header("content-type"),
+            "application/problem+json",
+            "{method} {path}: {}",
+            answer.text()
+        );
         let problem = answer.json();
-        assert_eq!((answer.status.as_u16(), problem["code"].as_str().unwrap()), (status, code), "{method} {path} {problem}");
+        assert_eq!(
+            (answer.status.as_u16(), problem["code"].as_str().unwrap()),
+            (status, code),
+            "{method} {path} {problem}"
+        );
         for key in ["type", "title", "detail"] {
             assert!(problem[key].as_str().is_some_and(|text| !text.is_empty()), "{path} {key}");
         }
@@ -48,7 +57,8 @@ async fn problems_have_one_shape_and_a_stable_code() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
     let app = App::new(&[("hello.toml", HELLO)]).await;
-    let message = request("POST", "/api/v1/dags/hello/runs", Some(OPERATOR)).header("content-type", "application/json");
+    let message =
+        request("POST", "/api/v1/dags/hello/runs", Some(OPERATOR)).header("content-type", "application/json");
     let long = format!("{{\"conf\":{{\"name\":\"{}\"}}}}", "x".repeat(1024 * 1024));
     let answer = app.send(message.header("content-length", long.len()).body(Body::from(long)).unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.json()["code"].as_str().unwrap()), (413, "WEB0204"));
@@ -66,17 +76,47 @@ async fn a_run_and_its_tasks_have_the_documented_fields() {
     let run_id = app.trigger("hello", json!({ "conf": { "name": "x" } })).await;
     assert!(run_id.starts_with("manual__"));
     let run = app.finished("hello", &run_id).await;
-    for key in ["dag_id", "run_id", "run_type", "state", "with_failures", "reason", "logical_date", "data_interval_start", "data_interval_end", "queued_at", "started_at", "finished_at", "conf", "dag_version"] {
+    for key in [
+        "dag_id",
+        "run_id",
+        "run_type",
+        "state",
+        "with_failures",
+        "reason",
+        "logical_date",
+        "data_interval_start",
+        "data_interval_end",
+        "queued_at",
+        "started_at",
+        "finished_at",
+        "conf",
+        "dag_version",
+    ] {
         assert!(run.get(key).is_some(), "{key}");
     }
     assert_eq!((run["state"].as_str(), &run["conf"]), (Some("success"), &json!({ "name": "x" })));
     let base = format!("/api/v1/dags/hello/runs/{run_id}/tasks");
     let tasks = app.get(&base).await.json();
     let first = &tasks["items"][0];
-    for key in ["task_id", "map_index", "operator", "state", "reason", "try_number", "queued_at", "started_at", "finished_at", "worker", "exit_code"] {
+    for key in [
+        "task_id",
+        "map_index",
+        "operator",
+        "state",
+        "reason",
+        "try_number",
+        "queued_at",
+        "started_at",
+        "finished_at",
+        "worker",
+        "exit_code",
+    ] {
         assert!(first.get(key).is_some(), "{key}");
     }
-    assert_eq!((first["task_id"].as_str(), first["map_index"].as_i64(), first["operator"].as_str()), (Some("greet"), Some(-1), Some("command")));
+    assert_eq!(
+        (first["task_id"].as_str(), first["map_index"].as_i64(), first["operator"].as_str()),
+        (Some("greet"), Some(-1), Some("command"))
+    );
     assert_eq!(app.get(&format!("{base}/greet/outputs")).await.json(), json!({ "answer": 42 }));
     assert_eq!(app.get(&format!("{base}/greet/explain")).await.json()["items"][0]["code"], "ended");
     assert_eq!(app.get(&format!("{base}/greet/tries")).await.json()["items"][0]["outcome"], "success");
@@ -89,13 +129,19 @@ async fn lists_are_keyset_pages() {
     let app = App::new(&[("hello.toml", HELLO)]).await;
     app.loaded("hello").await;
     for day in 1..=5 {
-        app.trigger("hello", json!({ "run_id": format!("r{day}"), "logical_date": format!("2026-11-0{day}T00:00:00Z") })).await;
+        app.trigger(
+            "hello",
+            json!({ "run_id": format!("r{day}"), "logical_date": format!("2026-11-0{day}T00:00:00Z") }),
+        )
+        .await;
     }
     let mut seen = Vec::new();
     let mut path = "/api/v1/dags/hello/runs?limit=2".to_owned();
     loop {
         let page = app.get(&path).await.json();
-        seen.extend(page["items"].as_array().unwrap().iter().map(|r| r["run_id"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["items"].as_array().unwrap().iter().map(|r| r["run_id"].as_str().unwrap().to_owned()),
+        );
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         path = format!("/api/v1/dags/hello/runs?limit=2&cursor={cursor}");
     }
@@ -107,7 +153,8 @@ async fn an_idempotency_key_makes_one_run() {
     let app = App::new(&[("hello.toml", HELLO)]).await;
     app.loaded("hello").await;
     let ask = |body: Value| {
-        let message = request("POST", "/api/v1/dags/hello/runs", Some(OPERATOR)).header("content-type", "application/json");
+        let message = request("POST", "/api/v1/dags/hello/runs", Some(OPERATOR))
+            .header("content-type", "application/json");
         message.header("idempotency-key", "k1").body(Body::from(body.to_string())).unwrap()
     };
     let first = app.send(ask(json!({}))).await;
@@ -130,7 +177,8 @@ async fn openapi_describes_every_route() {
         assert!(document["paths"][route.path][&method].is_object(), "{method} {}", route.path);
         count += 1;
     }
-    let described: usize = document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
+    let described: usize =
+        document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
     assert_eq!(described, count);
     insta::assert_snapshot!("openapi", tidemill_web::openapi());
 }

@@ -13,7 +13,8 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tidemill_engine::ids::DagId;
 use tidemill_protocol::worker::{
-    Assignment, AttemptReport, ExchangeRequest, ExchangeResponse, PROTOCOL_VERSION, Token, TryOutcome, Work, WorkerId,
+    Assignment, AttemptReport, ExchangeRequest, ExchangeResponse, PROTOCOL_VERSION, Token, TryOutcome, Work,
+    WorkerId,
 };
 use tidemill_scheduler::{AdminWrite, Handle, Options, Scheduler, SystemClock, token_hash};
 use tidemill_store::{
@@ -23,46 +24,46 @@ use tidemill_store::{
 use tidemill_web::{WebState, router, routes};
 use tower::ServiceExt;
 
-pub const VIEWER: &str = "viewer-0123456789abcdef";
-pub const OPERATOR: &str = "operator-0123456789abcdef";
-pub const ADMIN: &str = "admin-0123456789abcdef";
-pub const EXPIRED: &str = "expired-0123456789abcdef";
-pub const REVOKED: &str = "revoked-0123456789abcdef";
-pub const WORKER: &str = "worker-key-0123456789abcdef";
-pub const OTHER_WORKER: &str = "other-worker-key-0123456789abcdef";
-pub const JOIN: &str = "join-0123456789abcdef";
-pub const LINK: &str = "login-link-0123456789abcdef";
-pub const SESSION: &str = "session-0123456789abcdef";
-pub const WORKER_NAME: &str = "w1";
+pub(crate) const VIEWER: &str = "viewer-0123456789abcdef";
+pub(crate) const OPERATOR: &str = "operator-0123456789abcdef";
+pub(crate) const ADMIN: &str = "admin-0123456789abcdef";
+pub(crate) const EXPIRED: &str = "expired-0123456789abcdef";
+pub(crate) const REVOKED: &str = "revoked-0123456789abcdef";
+pub(crate) const WORKER: &str = "worker-key-0123456789abcdef";
+pub(crate) const OTHER_WORKER: &str = "other-worker-key-0123456789abcdef";
+pub(crate) const JOIN: &str = "join-0123456789abcdef";
+pub(crate) const LINK: &str = "login-link-0123456789abcdef";
+pub(crate) const SESSION: &str = "session-0123456789abcdef";
+pub(crate) const WORKER_NAME: &str = "w1";
 
 /// Nothing in these tests takes this long; who waits longer has found a bug.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-pub struct App {
-    pub router: Router,
-    pub handle: Handle,
-    pub state: WebState,
+pub(crate) struct App {
+    pub(crate) router: Router,
+    pub(crate) handle: Handle,
+    pub(crate) state: WebState,
     scheduler: Option<Scheduler>,
     _folder: tempfile::TempDir,
     worker: Option<tokio::task::JoinHandle<()>>,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
     }
 }
@@ -79,7 +80,7 @@ impl Drop for App {
     }
 }
 
-pub const HELLO: &str = r#"
+pub(crate) const HELLO: &str = r#"
 [dag]
 id = "hello"
 description = "says hello"
@@ -106,11 +107,20 @@ depends_on = ["greet"]
 "#;
 
 impl App {
-    pub async fn new(files: &[(&str, &str)]) -> Self {
-        Self::with(files, MemoryStore::default()).await
+    pub(crate) async fn new(files: &[(&str, &str)]) -> Self {
+        let app = Self::with(files, MemoryStore::default()).await;
+        app.give_access().await;
+        app
     }
 
-    pub async fn with(files: &[(&str, &str)], store: MemoryStore) -> Self {
+    /// Stops as a server that was asked to does.
+    pub(crate) async fn stop(mut self) {
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.stop().await;
+        }
+    }
+
+    pub(crate) async fn with(files: &[(&str, &str)], store: MemoryStore) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dags = folder.path().join("dags");
         std::fs::create_dir_all(&dags).unwrap();
@@ -120,26 +130,26 @@ impl App {
         let options = Options::new(&dags, folder.path().join("logs"));
         let reader = Arc::new(store.clone());
         let scheduler =
-            Scheduler::start(options, reader.clone(), Arc::new(store), Arc::new(SystemClock::default())).await.unwrap();
+            Scheduler::start(options, reader.clone(), Arc::new(store), Arc::new(SystemClock::default()))
+                .await
+                .unwrap();
         let handle = scheduler.handle();
         let state = WebState::new(reader, handle.clone(), tidemill_web::Options::default());
-        let app = Self {
+        Self {
             router: router(state.clone()),
             handle,
             state,
             scheduler: Some(scheduler),
             _folder: folder,
             worker: None,
-        };
-        app.give_access().await;
-        app
+        }
     }
 
-    pub fn routes(&self) -> Vec<tidemill_web::Route> {
+    pub(crate) fn routes(&self) -> Vec<tidemill_web::Route> {
         routes(&self.state)
     }
 
-    async fn give_access(&self) {
+    pub(crate) async fn give_access(&self) {
         let now = Utc::now();
         let hash = |secret: &str| token_hash(&Token(secret.to_owned()));
         let token = |id: &str, secret: &str, role| ApiToken {
@@ -163,7 +173,10 @@ impl App {
             AccessChange::Token(token("viewer", VIEWER, Role::Viewer)),
             AccessChange::Token(token("operator", OPERATOR, Role::Operator)),
             AccessChange::Token(token("admin", ADMIN, Role::Admin)),
-            AccessChange::Token(ApiToken { expires_at: Some(now - TimeDelta::hours(1)), ..token("old", EXPIRED, Role::Admin) }),
+            AccessChange::Token(ApiToken {
+                expires_at: Some(now - TimeDelta::hours(1)),
+                ..token("old", EXPIRED, Role::Admin)
+            }),
             AccessChange::Token(ApiToken { revoked_at: Some(now), ..token("gone", REVOKED, Role::Admin) }),
             AccessChange::WorkerKey(key(WORKER_NAME, WORKER)),
             AccessChange::WorkerKey(key("w2", OTHER_WORKER)),
@@ -195,7 +208,7 @@ impl App {
     }
 
     /// Waits until the DAG's file is loaded and its row is stored.
-    pub async fn loaded(&self, dag_id: &str) {
+    pub(crate) async fn loaded(&self, dag_id: &str) {
         let id = DagId::new(dag_id).unwrap();
         self.until(&format!("{dag_id} is loaded"), async || {
             self.handle.dag(&id).is_some() && self.get(&format!("/api/v1/dags/{dag_id}")).await.status == 200
@@ -204,7 +217,7 @@ impl App {
     }
 
     /// Waits for a condition, looking again after every committed change.
-    pub async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
         let mut changes = self.handle.subscribe();
         let wait = async {
             while !condition().await {
@@ -215,21 +228,22 @@ impl App {
         assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "waited in vain until {what}");
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         // A stream has no end: only its head counts here.
-        let is_stream = parts.headers.get("content-type").is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
+        let is_stream =
+            parts.headers.get("content-type").is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
         let body = if is_stream { Vec::new() } else { body.collect().await.unwrap().to_bytes().to_vec() };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(request("GET", path, Some(ADMIN)).body(Body::empty()).unwrap()).await
     }
 
     /// A page as a browser with a session gets it.
-    pub async fn page(&self, path: &str) -> Answer {
+    pub(crate) async fn page(&self, path: &str) -> Answer {
         let request = Request::builder()
             .uri(path)
             .header("host", "localhost")
@@ -238,12 +252,12 @@ impl App {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
         let request = request("POST", path, Some(token)).header("content-type", "application/json");
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    pub async fn form(&self, path: &str, fields: &str) -> Answer {
+    pub(crate) async fn form(&self, path: &str, fields: &str) -> Answer {
         let request = Request::post(path)
             .header("host", "localhost")
             .header("accept", "text/html")
@@ -253,13 +267,13 @@ impl App {
         self.send(request.body(Body::from(fields.to_owned())).unwrap()).await
     }
 
-    pub async fn trigger(&self, dag_id: &str, body: Value) -> String {
+    pub(crate) async fn trigger(&self, dag_id: &str, body: Value) -> String {
         let answer = self.post(&format!("/api/v1/dags/{dag_id}/runs"), OPERATOR, body).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         answer.json()["run_id"].as_str().unwrap().to_owned()
     }
 
-    pub async fn finished(&self, dag_id: &str, run_id: &str) -> Value {
+    pub(crate) async fn finished(&self, dag_id: &str, run_id: &str) -> Value {
         let path = format!("/api/v1/dags/{dag_id}/runs/{run_id}");
         self.until(&format!("{run_id} has ended"), async || {
             let state = self.get(&path).await.json()["state"].as_str().unwrap_or_default().to_owned();
@@ -270,13 +284,14 @@ impl App {
     }
 
     /// Starts a worker that answers every assignment with what `act` says.
-    pub fn work(&mut self, act: impl Fn(&Assignment) -> AttemptReport + Send + Sync + 'static) {
+    pub(crate) fn work(&mut self, act: impl Fn(&Assignment) -> AttemptReport + Send + Sync + 'static) {
         let router = self.router.clone();
         self.worker = Some(tokio::spawn(async move {
             let mut results = Vec::new();
             for seq in 1.. {
                 let message = exchange_request(seq, std::mem::take(&mut results));
-                let request = request("POST", "/worker/v1/exchange", Some(WORKER)).header("content-type", "application/json");
+                let request = request("POST", "/worker/v1/exchange", Some(WORKER))
+                    .header("content-type", "application/json");
                 let body = Body::from(serde_json::to_vec(&message).unwrap());
                 let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
                 let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -287,7 +302,7 @@ impl App {
     }
 }
 
-pub fn request(method: &str, path: &str, token: Option<&str>) -> axum::http::request::Builder {
+pub(crate) fn request(method: &str, path: &str, token: Option<&str>) -> axum::http::request::Builder {
     let builder = Request::builder().method(method).uri(path).header("host", "localhost");
     match token {
         Some(token) => builder.header("authorization", format!("Bearer {token}")),
@@ -295,7 +310,7 @@ pub fn request(method: &str, path: &str, token: Option<&str>) -> axum::http::req
     }
 }
 
-pub fn exchange_request(seq: u64, results: Vec<AttemptReport>) -> ExchangeRequest {
+pub(crate) fn exchange_request(seq: u64, results: Vec<AttemptReport>) -> ExchangeRequest {
     ExchangeRequest {
         protocol: PROTOCOL_VERSION,
         version: "0.1.0".to_owned(),
@@ -313,7 +328,7 @@ pub fn exchange_request(seq: u64, results: Vec<AttemptReport>) -> ExchangeReques
 }
 
 /// A report of an attempt that ended by itself.
-pub fn report(assignment: &Assignment, outcome: TryOutcome, log: &[u8]) -> AttemptReport {
+pub(crate) fn report(assignment: &Assignment, outcome: TryOutcome, log: &[u8]) -> AttemptReport {
     let now = Utc::now();
     AttemptReport {
         attempt: assignment.attempt.clone(),
@@ -333,8 +348,4 @@ pub fn report(assignment: &Assignment, outcome: TryOutcome, log: &[u8]) -> Attem
         log_tail_offset: 0,
         log_tail: STANDARD.encode(log),
     }
-}
-
-pub fn empty() -> Value {
-    json!({})
 }
