@@ -178,6 +178,10 @@ impl IntoResponse for Problem {
         if self.status == 429 || self.status == 503 {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
+        // A worker goes on at the leader.
+        if let Some(leader) = self.leader.as_deref().and_then(|url| HeaderValue::from_str(url).ok()) {
+            headers.insert(header::LOCATION, leader);
+        }
         // Pages are made from it by the error layer.
         response.extensions_mut().insert(self);
         response

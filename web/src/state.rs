@@ -33,6 +33,8 @@ pub struct Options {
     pub session_lifetime: Duration,
     /// How long a request may take; streams and the exchange have limits of their own. Default 30 s.
     pub request_timeout: Duration,
+    /// How long finished runs are kept where a DAG does not say; what `clean` goes by. Absent: for ever.
+    pub retention: Option<Duration>,
     /// Renders the process's metrics, where a recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
             is_tls: false,
             session_lifetime: Duration::from_secs(30 * 24 * 3600),
             request_timeout: Duration::from_secs(30),
+            retention: None,
             metrics: None,
         }
     }

@@ -23,7 +23,7 @@ use crate::{
 /// Which DAGs a list shows.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct DagListParams {
-    #[serde(default)]
+    #[serde(default, alias = "text")]
     pub(crate) q: Option<String>,
     #[serde(default)]
     pub(crate) tag: Option<String>,

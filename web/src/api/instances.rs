@@ -6,6 +6,7 @@ use axum::{Json, extract::State};
 use tidemill_engine::{
     ids::{AttemptKey, TaskInstanceKey},
     rows::{RunRow, TryRow},
+    wait_reason::WaitReason,
 };
 use tidemill_protocol::worker::Report;
 
@@ -49,6 +50,17 @@ pub(crate) async fn attempt(
     }
 }
 
+/// Why an instance is not running. The engine holds the active runs; of a run that has ended it knows nothing any
+/// more, and the stored row says how the instance ended.
+pub(crate) async fn reasons(state: &WebState, key: TaskInstanceKey) -> Result<Vec<WaitReason>> {
+    let reasons = state.handle().explain(key.clone()).await?;
+    if !reasons.is_empty() {
+        return Ok(reasons);
+    }
+    let row = state.reader().task(&key).await?.filter(|row| row.state.is_terminal());
+    Ok(row.map(|row| WaitReason::Ended { state: row.state, reason: row.reason }).into_iter().collect())
+}
+
 /// Lists every task instance of a run, also those about which nothing is decided.
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}/tasks", tag = "task instances", params(("dag_id" = String, Path), ("run_id" = String, Path)),
     responses((status = 200, body = List<TaskView>), (status = 404, body = Problem)))]
@@ -90,7 +102,7 @@ pub(crate) async fn explain(
     Params(at): Params<MapIndex>,
 ) -> Result<Json<List<ReasonView>>> {
     let (_, key) = instance(&state, &ids, &at).await?;
-    let reasons = state.handle().explain(key).await?;
+    let reasons = reasons(&state, key).await?;
     Ok(Json(List::whole(reasons.iter().map(Into::into).collect())))
 }
 

@@ -1,6 +1,7 @@
 //! The REST API under `/api/v1`, one file per resource.
 
 pub(crate) mod access;
+pub(crate) mod clean;
 pub(crate) mod dags;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -69,6 +70,7 @@ pub(crate) fn mount(table: Table) -> Table {
         .post("/api/v1/join_tokens", ADMIN, access::create_join_token)
         .post("/api/v1/login_links", ADMIN, access::create_login_link)
         .get("/api/v1/audit", ADMIN, access::audit)
+        .post("/api/v1/clean", ADMIN, clean::clean)
         .post("/worker/v1/join", Access::Join, worker::join)
         .post("/worker/v1/exchange", Access::Worker, worker::exchange)
         .post("/worker/v1/heartbeat", Access::Worker, worker::heartbeat)

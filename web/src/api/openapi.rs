@@ -6,7 +6,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-use super::{access, dags, events, health, instances, logs, pools, runs};
+use super::{access, clean, dags, events, health, instances, logs, pools, runs};
 
 /// Everything under `/api/v1`.
 #[derive(OpenApi)]
@@ -56,6 +56,7 @@ use super::{access, dags, events, health, instances, logs, pools, runs};
         access::create_join_token,
         access::create_login_link,
         access::audit,
+        clean::clean,
     ),
     components(schemas(crate::error::Problem))
 )]

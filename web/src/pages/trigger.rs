@@ -226,7 +226,7 @@ fn read(param: &Param, text: &str) -> std::result::Result<Option<Value>, String>
 mod tests {
     use super::*;
 
-    fn param(schema: serde_json::Value) -> Param {
+    fn param(schema: Value) -> Param {
         Param { name: "p".to_owned(), schema: schema.as_object().cloned().unwrap_or_default() }
     }
 

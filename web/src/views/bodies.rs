@@ -1,0 +1,97 @@
+//! What requests carry. Unknown keys are refused: a misspelt key must not be ignored in silence.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+/// Asks for a dag run.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerBody {
+    /// Overrides params.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub conf: serde_json::Map<String, serde_json::Value>,
+    /// RFC 3339; null: now.
+    #[serde(default)]
+    pub logical_date: Option<DateTime<Utc>>,
+    /// A run id of your own; null: one is made.
+    #[serde(default)]
+    pub run_id: Option<String>,
+}
+
+/// Changes a DAG.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchDagBody {
+    /// The new value.
+    pub is_paused: bool,
+}
+
+/// Asks to clear task instances of a run.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClearBody {
+    /// The tasks; empty: all.
+    pub tasks: Vec<String>,
+    /// Everything above them too.
+    pub upstream: bool,
+    /// Everything below them too.
+    pub downstream: bool,
+    /// Of all these only failed and upstream_failed ones.
+    pub only_failed: bool,
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// The run takes the newest version of its DAG.
+    pub latest: bool,
+}
+
+/// Gives a verdict by hand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MarkBody {
+    /// The tasks; empty: the run itself.
+    #[serde(default)]
+    pub tasks: Vec<String>,
+    /// `success` or `failed`; for tasks also `skipped`.
+    pub state: String,
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Makes or resizes a pool.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolBody {
+    /// How many slots.
+    pub slots: u32,
+    /// What it protects.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// Makes an API token.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenBody {
+    /// What people call it.
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// Stops working after so many days; null: never.
+    #[serde(default)]
+    pub days: Option<u32>,
+}
+
+/// Asks for retention now.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CleanBody {
+    /// Finished runs that ended longer ago go; null: what the retention rules say.
+    #[serde(default)]
+    pub older_than_days: Option<u32>,
+    /// Only count.
+    #[serde(default)]
+    pub dry_run: bool,
+}

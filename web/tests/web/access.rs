@@ -1,0 +1,238 @@
+//! Every route with every credential, and what holds for all requests.
+
+use axum::{body::Body, http::Request};
+use serde_json::json;
+use tidemill_store::batch::Role;
+use tidemill_web::{Access, Method, Route};
+
+use super::support::{
+    ADMIN, App, EXPIRED, HELLO, JOIN, LINK, OPERATOR, OTHER_WORKER, REVOKED, SESSION, VIEWER, WORKER,
+    exchange_request, request,
+};
+
+/// Fills the names of a path with things that exist, or with other ones.
+fn fill(path: &str, run_id: &str) -> String {
+    path.replace("{dag_id}", "hello")
+        .replace("{run_id}", run_id)
+        .replace("{task_id}", "greet")
+        .replace("{try_number}", "1")
+        .replace("{worker}", "nobody")
+        .replace("{id}", "tok_none")
+        .replace("{name}", "none")
+}
+
+fn is_allowed(access: Access, credential: &str) -> bool {
+    let role = match credential {
+        VIEWER => Some(Role::Viewer),
+        OPERATOR => Some(Role::Operator),
+        ADMIN => Some(Role::Admin),
+        _ => None,
+    };
+    match access {
+        Access::Public => true,
+        Access::Role(needed) => role.is_some_and(|role| role >= needed),
+        Access::Worker | Access::Attempt => credential == WORKER || credential == OTHER_WORKER,
+        Access::Join => credential == JOIN,
+    }
+}
+
+#[tokio::test]
+async fn every_route_refuses_every_credential_that_it_does_not_name() {
+    let app = App::new(&[("hello.toml", HELLO)]).await;
+    app.loaded("hello").await;
+    let run_id = app.trigger("hello", json!({})).await;
+    let credentials = [
+        "",
+        "nothing",
+        "nothing-0123456789abcdef",
+        EXPIRED,
+        REVOKED,
+        VIEWER,
+        OPERATOR,
+        ADMIN,
+        WORKER,
+        OTHER_WORKER,
+        JOIN,
+    ];
+    let routes = app.routes();
+    let (mut refused, mut passed) = (0, 0);
+    for Route { method, path, access } in &routes {
+        // What ends the run would change the answers of what comes after; order does not matter here.
+        for credential in credentials {
+            let token = (!credential.is_empty()).then_some(credential);
+            let path = fill(path, &run_id);
+            let message = request(method.as_str(), &path, token).header("content-type", "application/json");
+            let status = app.send(message.body(Body::from("{")).unwrap()).await.status.as_u16();
+            let place = format!("{} {path} with {credential:?}: {status}", method.as_str());
+            if is_allowed(*access, credential) {
+                assert!(status != 401 && (status != 403 || path == "/login"), "{place}");
+                passed += 1;
+            } else {
+                assert!(status == 401 || status == 403, "{place}");
+                refused += 1;
+            }
+        }
+    }
+    println!(
+        "{} routes × {} credentials: {refused} refused, {passed} passed",
+        routes.len(),
+        credentials.len()
+    );
+}
+
+#[tokio::test]
+async fn at_most_three_paths_are_public_and_no_get_changes_anything() {
+    let app = App::new(&[]).await;
+    let mut public: Vec<&str> =
+        app.routes().iter().filter(|r| r.access == Access::Public).map(|r| r.path).collect();
+    public.dedup();
+    assert_eq!(public, ["/static/{name}", "/api/v1/health", "/login"]);
+    let changing =
+        ["pause", "actions", "cancel", "clear", "mark", "revoke", "delete", "logout", "theme", "join"];
+    for route in app.routes().iter().filter(|r| r.method == Method::Get) {
+        let last = route.path.rsplit('/').next().unwrap();
+        assert!(!changing.contains(&last), "GET {}", route.path);
+    }
+}
+
+#[tokio::test]
+async fn no_suffix_of_a_path_opens_it() {
+    let app = App::new(&[("hello.toml", HELLO)]).await;
+    let mut count = 0;
+    for route in app.routes().iter().filter(|r| r.access != Access::Public && r.path != "/") {
+        for suffix in
+            ["/health", ";health", "%2fhealth", "//", "/./", "/login", "/static/x", "/configs", "/ready"]
+        {
+            let path = format!("{}{suffix}", fill(route.path, "r").trim_end_matches('/'));
+            for method in ["GET", "POST"] {
+                let status =
+                    app.send(request(method, &path, None).body(Body::empty()).unwrap()).await.status.as_u16();
+                assert!(status == 401 || status == 403, "{method} {path}: {status}");
+                count += 1;
+            }
+        }
+    }
+    println!("{count} requests with a suffix refused");
+}
+
+#[tokio::test]
+async fn a_worker_speaks_only_for_itself() {
+    let app = App::new(&[]).await;
+    let body = serde_json::to_vec(&exchange_request(1, Vec::new())).unwrap();
+    let message =
+        request("POST", "/worker/v1/exchange", Some(OTHER_WORKER)).header("content-type", "application/json");
+    let answer = app.send(message.body(Body::from(body)).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["code"].as_str().unwrap()), (403, "WEB0107"));
+}
+
+#[tokio::test]
+async fn a_worker_joins_with_its_token_and_uses_its_own_key() {
+    let app = App::new(&[]).await;
+    let answer = app.post("/worker/v1/join", JOIN, json!({ "worker": "fresh" })).await;
+    assert_eq!(answer.status, 200);
+    let key = answer.json()["key"].as_str().unwrap().to_owned();
+    let beat = json!({ "worker": "fresh", "boot_id": "b", "attempts": [] });
+    assert_eq!(app.post("/worker/v1/heartbeat", &key, beat.clone()).await.status, 200);
+    // Another one of the same name joins: the first key is worth nothing any more.
+    let again = app.post("/worker/v1/join", JOIN, json!({ "worker": "fresh" })).await.json();
+    assert_ne!(again["key"].as_str().unwrap(), key);
+}
+
+#[tokio::test]
+async fn a_login_link_opens_one_session_and_only_by_its_button() {
+    let app = App::new(&[]).await;
+    let link = format!("/login?token={LINK}");
+    for _ in 0..3 {
+        let shown = app.send(request("GET", &link, None).body(Body::empty()).unwrap()).await;
+        assert_eq!(shown.status, 200);
+        assert!(
+            shown.text().contains("method=\"post\" action=\"/login\"")
+                && shown.header("set-cookie").is_empty()
+        );
+    }
+    let sign_in = || {
+        let body = format!("token={LINK}&next=%2Fdags");
+        Request::post("/login")
+            .header("host", "localhost")
+            .header("sec-fetch-site", "same-origin")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(body))
+            .unwrap()
+    };
+    let first = app.send(sign_in()).await;
+    assert_eq!((first.status.as_u16(), first.header("location")), (303, "/dags"));
+    let cookie = first.header("set-cookie");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"),
+        "{cookie}"
+    );
+    let second = app.send(sign_in()).await;
+    assert_eq!((second.status.as_u16(), second.json()["code"].as_str().unwrap()), (403, "WEB0106"));
+    // The session works, and after signing out the same cookie does not.
+    let pair = cookie.split(';').next().unwrap().to_owned();
+    let visit = |method: &str, path: &str| {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("cookie", &pair)
+            .body(Body::empty())
+            .unwrap()
+    };
+    assert_eq!(app.send(visit("GET", "/dags")).await.status, 200);
+    assert_eq!(app.send(visit("POST", "/logout")).await.status, 303);
+    assert_eq!(app.send(visit("GET", "/dags")).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_session_survives_a_restart_of_the_server() {
+    let store = tidemill_store::memory::MemoryStore::default();
+    let app = App::with(&[], store.clone()).await;
+    assert_eq!(app.page("/dags").await.status, 401);
+    app.give_access().await;
+    assert_eq!(app.page("/dags").await.status, 200);
+    app.stop().await;
+    let again = App::with(&[], store).await;
+    assert_eq!(again.page("/dags").await.status, 200);
+}
+
+#[tokio::test]
+async fn guessing_login_tokens_is_slowed_down() {
+    let app = App::new(&[]).await;
+    let mut statuses = Vec::new();
+    for n in 0..12 {
+        let message = Request::post("/login")
+            .header("host", "localhost")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(format!("token=guess-number-{n:020}")))
+            .unwrap();
+        statuses.push(app.send(message).await.status.as_u16());
+    }
+    assert_eq!(statuses, [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 429, 429]);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_by_the_next_request() {
+    let app = App::new(&[]).await;
+    let made = app.post("/api/v1/tokens", ADMIN, json!({ "name": "ci", "role": "viewer" })).await.json();
+    let secret = made["token"].as_str().unwrap();
+    let list = || request("GET", "/api/v1/dags", Some(secret)).body(Body::empty()).unwrap();
+    assert_eq!(app.send(list()).await.status, 200);
+    let path = format!("/api/v1/tokens/{}", made["id"].as_str().unwrap());
+    assert_eq!(
+        app.send(request("DELETE", &path, Some(ADMIN)).body(Body::empty()).unwrap()).await.status,
+        204
+    );
+    assert_eq!(app.send(list()).await.status, 401);
+    // The list never shows a secret or its hash.
+    let listed = app.get("/api/v1/tokens").await.text();
+    assert!(!listed.contains(secret) && !listed.contains("hash"));
+}
+
+#[tokio::test]
+async fn a_cookie_does_not_help_a_bad_bearer() {
+    let app = App::new(&[]).await;
+    let message = request("GET", "/api/v1/dags", Some("nothing-0123456789abcdef"))
+        .header("cookie", format!("tidemill_session={SESSION}"));
+    assert_eq!(app.send(message.body(Body::empty()).unwrap()).await.status, 401);
+}

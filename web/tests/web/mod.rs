@@ -1,0 +1,6 @@
+mod access;
+mod corpora;
+mod logs;
+mod pages;
+mod rest;
+mod support;

@@ -1,0 +1,204 @@
+//! What the pages show, and what every one of them carries.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tidemill_protocol::worker::{Report, TryOutcome, Work};
+use tidemill_web::HEADERS;
+
+use super::support::{App, HELLO, report};
+
+pub(super) const BRANCHY: &str = r#"
+[dag]
+id = "branchy"
+description = "chooses a way"
+schedule = "@daily"
+
+[[task]]
+id = "choose"
+operator = "branch"
+branches = [{ when = "{{ params.way == 'left' }}", then = "left" }, { then = "right" }]
+
+[[task]]
+id = "left"
+command = "echo left"
+depends_on = ["choose"]
+
+[[task]]
+id = "right"
+operator = "noop"
+depends_on = ["choose"]
+
+[[task]]
+id = "join"
+operator = "noop"
+trigger_rule = "none_failed_min_one_success"
+depends_on = ["left", "right"]
+
+[params.way]
+type = "string"
+enum = ["left", "right"]
+default = "left"
+"#;
+
+#[tokio::test]
+async fn every_html_answer_carries_the_security_headers() {
+    let mut app = App::new(&[("hello.toml", HELLO)]).await;
+    app.work(|assignment| report(assignment, TryOutcome::Failed, b"boom\n"));
+    app.loaded("hello").await;
+    let run_id = app.trigger("hello", json!({})).await;
+    app.finished("hello", &run_id).await;
+    let mut count = 0;
+    for route in app.routes().iter().filter(|r| r.method == tidemill_web::Method::Get) {
+        let path = route
+            .path
+            .replace("{dag_id}", "hello")
+            .replace("{run_id}", &run_id)
+            .replace("{task_id}", "greet")
+            .replace("{try_number}", "1")
+            .replace("{name}", "x");
+        for path in [path.clone(), format!("{path}/nowhere")] {
+            let answer = app.page(&path).await;
+            for (name, value) in
+                HEADERS.iter().filter(|h| h.0 != "cache-control" && h.0 != "content-security-policy")
+            {
+                assert_eq!(answer.header(name), *value, "{path} {name}");
+            }
+            if answer.header("content-type").starts_with("text/html") {
+                assert_eq!(
+                    answer.header("content-security-policy"),
+                    tidemill_web::CONTENT_SECURITY_POLICY,
+                    "{path}"
+                );
+                assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+                let text = answer.text();
+                for word in [" style=", "<style", "hx-on", "js:", "javascript:", " onclick", "unsafe-"] {
+                    assert!(!text.contains(word), "{path} {word}");
+                }
+                assert_eq!(
+                    text.matches("<script").count(),
+                    text.matches("<script src=\"/static/").count(),
+                    "{path}"
+                );
+                count += 1;
+            }
+        }
+    }
+    println!("{count} HTML answers with all headers");
+    assert!(count > 30);
+}
+
+#[tokio::test]
+async fn a_failed_run_shows_its_first_failure_and_how_to_go_on() {
+    let mut app = App::new(&[("hello.toml", HELLO)]).await;
+    let log: String = (1..=60).map(|n| format!("line {n}\n")).collect();
+    app.work(move |assignment| report(assignment, TryOutcome::Failed, log.as_bytes()));
+    app.loaded("hello").await;
+    let run_id = app.trigger("hello", json!({})).await;
+    assert_eq!(app.finished("hello", &run_id).await["state"], "failed");
+    let page = app.page(&format!("/dags/hello/runs/{run_id}")).await.text();
+    for words in
+        ["task greet failed (exit code 1)", "line 60", "line 21", "Retry from failure", "upstream_failed"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(!page.contains("line 20<"));
+    // The question lists what the answer will do, and asking changes nothing.
+    let confirm =
+        app.page(&format!("/dags/hello/runs/{run_id}/confirm?action=clear&only_failed=true")).await.text();
+    assert!(confirm.contains("2 task instances would change"), "{confirm}");
+    assert_eq!(app.get(&format!("/api/v1/dags/hello/runs/{run_id}")).await.json()["state"], "failed");
+    let done = app.form(&format!("/dags/hello/runs/{run_id}/actions"), "action=clear&only_failed=true").await;
+    assert_eq!(done.status, 303);
+    app.until("the second try has failed", async || {
+        app.get(&format!("/api/v1/dags/hello/runs/{run_id}/tasks/greet")).await.json()["try_number"] == 2
+    })
+    .await;
+    assert!(app.page("/audit").await.text().contains("run.clear"));
+}
+
+#[tokio::test]
+async fn the_branch_that_was_taken_looks_different_from_the_other() {
+    let mut app = App::new(&[("branchy.toml", BRANCHY)]).await;
+    app.work(|assignment| {
+        let mut done = report(assignment, TryOutcome::Success, b"");
+        if let Work::Branch { chosen, because, .. } = &assignment.work {
+            done.report = Some(Report::Branch { chosen: chosen.clone(), because: because.clone() });
+        }
+        done
+    });
+    app.loaded("branchy").await;
+    let run_id = app.trigger("branchy", json!({ "conf": { "way": "left" } })).await;
+    assert_eq!(app.finished("branchy", &run_id).await["state"], "success");
+    let page = app.page(&format!("/dags/branchy/graph?run_id={run_id}")).await.text();
+    assert_eq!(page.matches("class=\"edge taken\"").count(), 1);
+    assert_eq!(page.matches("class=\"edge not-taken\"").count(), 1);
+    assert!(page.contains("node s-skipped") && page.contains("none_failed_min_one_success"));
+    let task = app.page(&format!("/dags/branchy/runs/{run_id}/tasks/choose")).await.text();
+    assert!(task.contains("Branch: left"));
+    let grid = app.page("/dags/branchy").await.text();
+    assert!(grid.contains("c s-skipped") && grid.contains("c s-success"));
+}
+
+#[tokio::test]
+async fn the_trigger_form_is_made_from_params_and_shows_errors_beside_fields() {
+    let app = App::new(&[("hello.toml", HELLO)]).await;
+    app.loaded("hello").await;
+    let form = app.page("/dags/hello/trigger").await.text();
+    assert!(form.contains("name=\"param.count\" type=\"number\" value=\"1\" min=\"1\" max=\"5\""), "{form}");
+    let wrong = app.form("/dags/hello/trigger", "param.name=bob&param.count=9").await;
+    assert_eq!(wrong.status, 422);
+    let text = wrong.text();
+    let field = text.split("<div class=\"field").find(|f| f.contains("param.count")).unwrap();
+    assert!(
+        field.starts_with(" wrong") && field.contains("class=\"error\"") && field.contains("value=\"9\""),
+        "{field}"
+    );
+    let right = app.form("/dags/hello/trigger", "param.name=bob&param.count=1&logical_date=2026-11-05").await;
+    assert_eq!(right.status, 303, "{}", right.text());
+    let run = app.get(&format!("/api/v1{}", right.header("location"))).await.json();
+    assert_eq!(
+        (run["conf"].clone(), run["logical_date"].clone()),
+        (json!({ "name": "bob" }), json!("2026-11-05T00:00:00Z"))
+    );
+}
+
+#[tokio::test]
+async fn pausing_is_a_button_and_an_error_is_a_page() {
+    let app =
+        App::new(&[("hello.toml", HELLO), ("broken.toml", "[dag]\nid = \"broken\"\nshedule = \"@daily\"\n")])
+            .await;
+    app.loaded("hello").await;
+    let answer = app.form("/dags/hello/pause", "is_paused=true&next=%2Fdags").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/dags"));
+    assert_eq!(app.get("/api/v1/dags/hello").await.json()["is_paused"], true);
+    let missing = app.page("/dags/nothing").await;
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("WEB0201") && missing.text().contains("<title>Not found"));
+    app.until("the import error is stored", async || {
+        app.get("/api/v1/import_errors").await.json()["items"][0]["path"] == "broken.toml"
+    })
+    .await;
+    let page = app.page("/dags").await.text();
+    assert!(
+        page.contains("broken.toml does not load")
+            && page.contains("</span>^^^^^^^</span>")
+            && page.contains("shedule"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn an_empty_server_says_what_fills_its_pages() {
+    let app = App::new(&[]).await;
+    let expected = BTreeMap::from([
+        ("/dags", "tidemill dags check"),
+        ("/runs", "tidemill dags trigger"),
+        ("/workers", "tidemill worker"),
+        ("/audit", "No entry"),
+        ("/", "tidemill dags unpause"),
+    ]);
+    for (path, words) in expected {
+        assert!(app.page(path).await.text().contains(words), "{path}");
+    }
+}
