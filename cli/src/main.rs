@@ -17,6 +17,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let args = args::Cli::parse();
     args.global.color.apply(config::process_env("NO_COLOR").is_some_and(|value| !value.is_empty()));
+    #[cfg(feature = "failpoints")]
+    config::arm_failpoint();
     match commands::run(args) {
         Ok(code) => code,
         Err(error) => {
