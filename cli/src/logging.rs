@@ -15,7 +15,14 @@ use crate::{
 /// CFG0005 when the level cannot be read.
 pub(crate) fn start(config: &Config) -> Result {
     let level = config.text("log.level").unwrap_or("info");
-    let filter = EnvFilter::try_new(level)
+    // A plain level is meant for Tidemill; what its libraries say interests when it warns.
+    let is_plain = !level.contains(['=', ',']);
+    let directives = match level {
+        "off" | "error" => level.to_owned(),
+        _ if is_plain => format!("warn,tidemill={level}"),
+        _ => level.to_owned(),
+    };
+    let filter = EnvFilter::try_new(directives)
         .map_err(|error| CliError::BadSetting { name: "log.level".to_owned(), why: error.to_string() })?;
     let is_colored = crate::report::is_colored() && std::io::stderr().is_terminal();
     let text = fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);

@@ -20,6 +20,7 @@ use tidemill_store::{
     Database, Migrate, Store,
     batch::{AccessChange, ApiToken, LoginLink, Role, WorkerKey},
     open,
+    open::{backup, schema_status},
 };
 use tidemill_web::{WebState, router};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -47,7 +48,7 @@ pub(crate) fn database(config: &Config) -> Result<Database> {
 /// Opens the database and brings an empty one up to date. An older schema is migrated, after a backup, only
 /// where `may_migrate` says so.
 pub(crate) async fn open_store(database: &Database, may_migrate: bool, data_dir: &Path) -> Result<Store> {
-    let status = open::schema_status(database).await?;
+    let status = schema_status(database).await?;
     let is_empty = status.found.is_none();
     if let (Some(found), true, Database::Sqlite(_)) =
         (&status.found, may_migrate && !status.pending.is_empty(), database)
@@ -56,11 +57,11 @@ pub(crate) async fn open_store(database: &Database, may_migrate: bool, data_dir:
         let unusable = |source| CliError::DataDir { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(unusable)?;
         let name = format!("before-{found}-{}.sqlite", Utc::now().format("%Y%m%dT%H%M%S"));
-        open::backup(database, &folder.join(&name)).await?;
+        backup(database, &folder.join(&name)).await?;
         say(format!("the database is migrated; a copy is in {}", folder.join(name).display()));
     }
     let migrate = if may_migrate || is_empty { Migrate::Apply } else { Migrate::Refuse };
-    Ok(tidemill_store::open(database, migrate).await?)
+    Ok(open(database, migrate).await?)
 }
 
 /// A bound port.

@@ -184,8 +184,8 @@ mod tests {
         let values = read(text, Path::new("/etc"), true).unwrap();
         assert_eq!(values["dags_dir"].text(), "/etc/dags");
         assert_eq!(values["worker.slots"], Value::Integer(3));
-        assert_eq!(values["worker.grace"].show(), "\"5s\"");
-        assert_eq!(values["worker.env"].show(), "{ A = \"1\" }");
+        assert_eq!(values["worker.grace"].json(), "5s");
+        assert_eq!(values["worker.env"].json(), serde_json::json!({ "A": "1" }));
         assert_eq!(values["retention.runs"], Value::Duration(None));
     }
 

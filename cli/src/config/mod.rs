@@ -80,6 +80,19 @@ pub(crate) fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Arms the place where a kill test stops this process: `TIDEMILL_FAILPOINT=point:visits`. Only the libraries of a
+/// test build (their feature `failpoints`) have such places; in any other this does nothing.
+pub(crate) fn arm_failpoint() {
+    let Some(text) = process_env("TIDEMILL_FAILPOINT") else { return };
+    let (point, visits) = text.split_once(':').unwrap_or((&text, "1"));
+    let visits = visits.parse().unwrap_or(1);
+    if tidemill_worker::failpoint::POINTS.contains(&point) {
+        tidemill_worker::failpoint::arm(point, visits);
+    } else {
+        tidemill_scheduler::arm_failpoint(point, visits);
+    }
+}
+
 impl Config {
     /// Reads the configuration.
     ///

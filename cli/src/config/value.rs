@@ -82,21 +82,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Value {
-    /// Returns the value as it would be written in the file.
-    pub(crate) fn show(&self) -> String {
-        match self {
-            Self::Text(text) => format!("{text:?}"),
-            Self::Duration(None) => "\"forever\"".to_owned(),
-            Self::Duration(Some(length)) => format!("{:?}", show_seconds(length.as_secs())),
-            Self::Integer(number) => number.to_string(),
-            Self::Words(words) => format!("{words:?}"),
-            Self::Map(map) => {
-                let pairs: Vec<_> = map.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
-                format!("{{ {} }}", pairs.join(", "))
-            }
-        }
-    }
-
     /// Returns the value as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         match self {

@@ -211,11 +211,9 @@ fn operate(world: &mut World, happening: Happening) {
 
 /// Lets everything end well: whatever happened, every run ends when workers work and time passes.
 fn heal(world: &mut World) {
-    for (name, slots) in [("small", 9)] {
-        let request = world.request();
-        let name = PoolName::new(name).unwrap();
-        world.step(Event::PoolChanged { request, pool: PoolRow { name, slots, description: String::new() } });
-    }
+    let request = world.request();
+    let name = PoolName::new("small").unwrap();
+    world.step(Event::PoolChanged { request, pool: PoolRow { name, slots: 9, description: String::new() } });
     for dag in ["x", "y"] {
         let request = world.request();
         world.step(Event::DagPaused { request, dag_id: dag_id(dag), is_paused: true });
