@@ -220,7 +220,7 @@ pub(crate) async fn outputs_are_replaced_and_cleared(bed: &Bed) {
         bed.store.writer.commit(&batch).await.expect("stored");
         assert_eq!(bed.store.reader.outputs(&key).await.expect("reads")["k"], value);
     }
-    let all = bed.store.reader.run_outputs(RunKey(1), &[key.task.clone()]).await.expect("reads");
+    let all = bed.store.reader.run_outputs(RunKey(1), std::slice::from_ref(&key.task)).await.expect("reads");
     assert_eq!(all[&key.task]["k"], json!("second"));
     let reports = bed.store.reader.reports(&key).await.expect("reads");
     assert_eq!(reports.iter().map(|r| r.attempt.try_number).collect::<Vec<_>>(), [2, 1]);

@@ -1,26 +1,39 @@
 //! One conformance suite over memory, SQLite and PostgreSQL, and what is particular to each.
 
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
 mod history;
+#[cfg(test)]
 mod leadership;
+#[cfg(test)]
 mod lists;
+#[cfg(test)]
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
 mod rows;
+#[cfg(test)]
 mod schema;
+#[cfg(test)]
 mod sqlite;
+#[cfg(test)]
 mod support;
 
 /// Runs every named check over the three implementations.
 macro_rules! over_all {
     ($($check:path as $name:ident,)+) => {
+        #[cfg(test)]
         mod memory {
             $(#[tokio::test] async fn $name() { $check(&crate::support::Bed::memory()).await; })+
         }
+        #[cfg(test)]
         mod sqlite_file {
             $(#[tokio::test] async fn $name() { $check(&crate::support::Bed::sqlite().await).await; })+
         }
+        #[cfg(test)]
         mod postgresql {
             $(#[tokio::test] async fn $name() { $check(&crate::support::Bed::postgres().await).await; })+
         }

@@ -66,8 +66,7 @@ pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) ->
             first_insert.get_or_insert(change.row.key);
             inserted += 1;
         } else {
-            let [values @ ..] = run_values(&change.row, text_option(change.from.as_ref()));
-            let mut row = values.to_vec();
+            let mut row = run_values(&change.row, text_option(change.from.as_ref())).to_vec();
             row.push(text_option(change.from.as_ref()));
             if let Ok(row) = <[Value; 20]>::try_from(row) {
                 updates.push(row);

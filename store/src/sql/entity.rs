@@ -235,3 +235,45 @@ table!(setting, "setting",
     #[sea_orm(primary_key, auto_increment = false)] name: String,
     value: String,
 );
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ColumnTrait, IdenStatic};
+    use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, Iterable, Statement};
+
+    use crate::{Database, Migrate, open, sql::connect_maintenance};
+
+    /// Compares the columns of an entity with those of its table: names, order, and which may be null.
+    async fn compare<E: EntityTrait>(db: &DatabaseConnection, entity: E) {
+        let sql = format!("SELECT name, \"notnull\" FROM pragma_table_info('{}')", entity.table_name());
+        let found = db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.expect("reads");
+        let column = |row: &sea_orm::QueryResult| -> (String, bool) {
+            let is_null = row.try_get_by_index::<i64>(1).expect("a flag") == 0;
+            (row.try_get_by_index(0).expect("a name"), is_null)
+        };
+        let table: Vec<_> = found.iter().map(column).collect();
+        let columns = E::Column::iter().map(|c| (IdenStatic::as_str(&c).to_owned(), c.def().is_null()));
+        let columns: Vec<_> = columns.collect();
+        // SQLite reports a row id as nullable, which it cannot be.
+        let keys = ["id", "run_key", "seq"];
+        let is_same = |(a, b): (&(String, bool), &(String, bool))| {
+            a.0 == b.0 && (a.1 == b.1 || keys.contains(&a.0.as_str()))
+        };
+        assert_eq!(table.len(), columns.len(), "{}: {table:?}", entity.table_name());
+        assert!(table.iter().zip(&columns).all(is_same), "{table:?}\n{columns:?}");
+    }
+
+    #[tokio::test]
+    async fn entities_are_the_tables_of_the_migrations() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::Sqlite(folder.path().join("db.sqlite"));
+        let _store = open(&database, Migrate::Apply).await.expect("opens");
+        let db = connect_maintenance(&database).await.expect("connects").0;
+        macro_rules! compare_all {
+            ($($module:ident)+) => { $(compare(&db, super::$module::Entity).await;)+ };
+        }
+        compare_all!(leader dag_version dag passed_over dag_run task_instance task_try task_output task_report
+            pool outbox import_error audit api_token session login_link worker_key join_token idempotency_key
+            setting);
+    }
+}

@@ -48,6 +48,9 @@ use crate::{
 /// How many definitions stay parsed. One is some kilobytes per task; runs of old versions are rare.
 const DEFINITION_CACHE: usize = 512;
 
+/// Parsed definitions by DAG and version.
+type Definitions = HashMap<(DagId, VersionHash), Arc<Dag>>;
+
 /// A database on disk or on the network, for writing and reading.
 pub(crate) struct SqlStore {
     database: Database,
@@ -63,7 +66,7 @@ pub(crate) struct SqlStore {
 pub(crate) struct SqlReader {
     pub(crate) db: DatabaseConnection,
     database: Database,
-    definitions: Arc<Mutex<HashMap<(DagId, VersionHash), Arc<Dag>>>>,
+    definitions: Arc<Mutex<Definitions>>,
 }
 
 impl SqlReader {
@@ -241,4 +244,47 @@ fn now_sql(backend: DbBackend) -> &'static str {
 /// By the database's clock, the end of a lease that begins now.
 fn expiry(backend: DbBackend) -> String {
     format!("{} + {}", now_sql(backend), LEADER_LEASE.as_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait;
+
+    use super::{Database, SqlStore};
+    use crate::{Batch, BatchId, CommitError, Migrate, Reader, Writer, open};
+
+    fn batch(number: i64, bytes: usize) -> Batch {
+        let mut batch = Batch::new(1, BatchId(number), chrono::DateTime::UNIX_EPOCH);
+        batch.settings.push((format!("s{number}"), "x".repeat(bytes)));
+        batch
+    }
+
+    /// The disk fills up and is emptied again: nothing is half written, and no restart is needed.
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_survived() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::Sqlite(folder.path().join("db.sqlite"));
+        drop(open(&database, Migrate::Apply).await.expect("migrates"));
+        let store = SqlStore::open(&database, None).await.expect("opens");
+        store.take_leadership("test", "http://test").await.expect("leads");
+        store.commit(&batch(1, 10)).await.expect("there is space");
+        let limit = async |pages: u32| {
+            let db = store.writer.read().await.clone();
+            // SQLite reports a full disk and a full quota of pages alike.
+            db.execute_unprepared(&format!("PRAGMA max_page_count = {pages}")).await.expect("is set");
+        };
+        limit(1).await;
+        for _ in 0..3 {
+            let error = store.commit(&batch(2, 400_000)).await.expect_err("the disk is full");
+            assert_eq!(error.code(), "STO0206", "{error:?}");
+            assert!(matches!(error, CommitError::Unavailable { .. }), "definitely not written");
+            assert!(!store.was_committed(1, BatchId(2)).await.expect("reads go on"));
+            assert_eq!(store.reader().setting("s2").await.expect("reads go on"), None);
+            limit(1).await;
+        }
+        limit(1_000_000).await;
+        store.commit(&batch(2, 400_000)).await.expect("there is space again");
+        store.commit(&batch(3, 10)).await.expect("and it goes on");
+        assert!(store.reader().setting("s2").await.expect("reads").is_some());
+    }
 }
