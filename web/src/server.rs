@@ -33,7 +33,6 @@ pub fn routes(state: &WebState) -> Vec<Route> {
 }
 
 /// Builds the whole web server.
-#[must_use]
 pub fn router(state: WebState) -> Router {
     let (_, router) = table(&state).into_parts();
     // What is not in the table needs a viewer too: a stranger learns nothing about paths (no suffix is special).

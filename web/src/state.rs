@@ -58,13 +58,16 @@ pub struct WebState {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// Laid out graphs by version, the oldest first.
+type Layouts = Vec<((DagId, VersionHash), Arc<Layout>)>;
+
 pub(crate) struct Inner {
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) handle: Handle,
     pub(crate) options: Options,
     pub(crate) throttle: Throttle,
     worker_keys: Mutex<BTreeMap<String, (Instant, WorkerId)>>,
-    layouts: Mutex<Vec<((DagId, VersionHash), Arc<Layout>)>>,
+    layouts: Mutex<Layouts>,
     stop: watch::Sender<bool>,
 }
 

@@ -1,10 +1,13 @@
 //! The pages in a real Chromium: home → DAG → graph → run → task → log, trigger with params, pause, both themes.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::fs;
 
 use serde_json::json;
 
-use super::server::{Options, Server, repository};
+use super::{
+    python::python,
+    server::{Options, Server, repository},
+};
 
 const BRANCHING: &str = r#"
 [dag]
@@ -47,30 +50,6 @@ trigger_rule = "none_failed_min_one_success"
 "#;
 
 const BROKEN: &str = "[dag]\nid = \"broken\"\n\n[[task]]\nid = \"a\"\ncomand = \"true\"\n";
-
-/// Returns a python with the packages that the browser test needs, installed once a checkout.
-fn python() -> PathBuf {
-    let venv = repository().join("target/venv-browser");
-    let python = venv.join("bin/python");
-    let marker = venv.join("complete");
-    if !marker.is_file() {
-        let run = |command: &mut Command| {
-            let output = command.output().unwrap();
-            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-        run(Command::new(&python).args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "selenium==4.51.0",
-            "axe-core-python==0.1.0",
-        ]));
-        fs::write(marker, "").unwrap();
-    }
-    python
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_work_in_chromium_in_both_themes() {

@@ -4,5 +4,7 @@ mod browser;
 mod client;
 mod kills;
 mod logs;
+mod main_job;
+mod python;
 mod server;
 mod truth;

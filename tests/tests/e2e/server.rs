@@ -121,10 +121,6 @@ impl Server {
         Ok(Self { child, url, data_dir: options.data_dir.clone(), client, stderr })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Kills the server's process alone, as `kill -9 PID` does, and waits for its end.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

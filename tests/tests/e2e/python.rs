@@ -1,0 +1,30 @@
+//! The Python packages that tests need, installed once a checkout. Never skipped: what cannot be installed fails.
+
+use std::{fs, path::PathBuf, process::Command, sync::Mutex};
+
+use super::server::repository;
+
+const PACKAGES: [&str; 4] = ["selenium==4.51.0", "axe-core-python==0.1.0", "numpy", "scipy"];
+
+/// Returns the interpreter with the packages.
+pub(crate) fn python() -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let folder = repository().join("target/venv-e2e");
+    fs::create_dir_all(&folder).unwrap();
+    // Tests run as processes of their own: the lock of a file keeps two of them from installing at once.
+    let lock = fs::File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (venv, complete) = (folder.join("venv"), folder.join("complete"));
+    let python = venv.join("bin/python");
+    if !complete.is_file() {
+        let run = |command: &mut Command| {
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES));
+        fs::write(complete, "").unwrap();
+    }
+    python
+}
