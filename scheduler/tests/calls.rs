@@ -36,9 +36,7 @@ fn entry(action: &str) -> AuditEntry {
     }
 }
 
-#[tokio::test]
-async fn a_trigger_is_checked_before_anything_happens() {
-    let world = World::in_memory();
+async fn a_trigger_is_checked_before_anything_happens(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "typed", PARAMS).await;
@@ -66,9 +64,7 @@ async fn a_trigger_is_checked_before_anything_happens() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn an_idempotency_key_makes_one_run() {
-    let world = World::in_memory();
+async fn an_idempotency_key_makes_one_run(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "typed", PARAMS).await;
@@ -85,9 +81,7 @@ async fn an_idempotency_key_makes_one_run() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do() {
-    let world = World::in_memory();
+async fn clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", STRICT).await;
@@ -144,9 +138,7 @@ async fn clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do()
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn pools_and_pauses_are_written_with_their_audit() {
-    let world = World::in_memory();
+async fn pools_and_pauses_are_written_with_their_audit(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -167,9 +159,7 @@ async fn pools_and_pauses_are_written_with_their_audit() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_dag_is_deleted_only_when_its_file_is_gone_and_nothing_runs() {
-    let world = World::in_memory();
+async fn a_dag_is_deleted_only_when_its_file_is_gone_and_nothing_runs(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -201,9 +191,7 @@ async fn a_dag_is_deleted_only_when_its_file_is_gone_and_nothing_runs() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_login_link_opens_one_session() {
-    let world = World::in_memory();
+async fn a_login_link_opens_one_session(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     let now = at("2026-11-05T12:00:00Z");
@@ -231,3 +219,12 @@ async fn a_login_link_opens_one_session() {
     assert!(world.reader.session("s2").await.unwrap().is_none());
     scheduler.stop().await;
 }
+
+over_both_stores!(
+    a_trigger_is_checked_before_anything_happens,
+    an_idempotency_key_makes_one_run,
+    clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do,
+    pools_and_pauses_are_written_with_their_audit,
+    a_dag_is_deleted_only_when_its_file_is_gone_and_nothing_runs,
+    a_login_link_opens_one_session,
+);

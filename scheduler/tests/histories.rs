@@ -280,3 +280,8 @@ async fn check(make: impl AsyncFn() -> World, seeds: std::ops::Range<u64>, steps
 async fn a_rebuild_equals_the_engine_after_any_history_in_memory() {
     check(async || World::in_memory(), 1..13, 120).await;
 }
+
+#[tokio::test]
+async fn a_rebuild_equals_the_engine_after_any_history_in_sqlite() {
+    check(World::in_sqlite, 101..104, 80).await;
+}

@@ -1,5 +1,24 @@
 //! The scheduler as its callers see it: a handle, a folder of DAG files, a store and a clock driven by hand.
 
+/// Runs each test over the store in memory and over SQLite.
+macro_rules! over_both_stores {
+    ($($name:ident,)+) => {
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::world::World::in_memory()).await;
+            })+
+        }
+
+        mod in_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::world::World::in_sqlite().await).await;
+            })+
+        }
+    };
+}
+
 #[cfg(test)]
 mod calls;
 #[cfg(test)]

@@ -10,9 +10,7 @@ use tidemill_scheduler::{AdminWrite, CallError, InvalidRequest};
 
 use crate::world::{CHAIN, HandWorker, World, report, soon, success, task_id, trigger, wait_for_run};
 
-#[tokio::test]
-async fn a_result_and_the_next_assignment_share_one_reply() {
-    let world = World::in_memory();
+async fn a_result_and_the_next_assignment_share_one_reply(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -48,9 +46,7 @@ async fn a_result_and_the_next_assignment_share_one_reply() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_repeated_result_is_a_duplicate_and_a_late_one_is_fenced() {
-    let world = World::in_memory();
+async fn a_repeated_result_is_a_duplicate_and_a_late_one_is_fenced(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -84,9 +80,7 @@ async fn a_repeated_result_is_a_duplicate_and_a_late_one_is_fenced() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn an_exchange_is_held_until_there_is_something_to_say() {
-    let world = World::in_memory();
+async fn an_exchange_is_held_until_there_is_something_to_say(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -138,9 +132,7 @@ async fn connected(handle: &tidemill_scheduler::Handle) -> Vec<String> {
     .await
 }
 
-#[tokio::test]
-async fn an_assignment_that_was_not_received_is_delivered_again_unchanged() {
-    let world = World::in_memory();
+async fn an_assignment_that_was_not_received_is_delivered_again_unchanged(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -157,9 +149,7 @@ async fn an_assignment_that_was_not_received_is_delivered_again_unchanged() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_newer_start_of_a_worker_replaces_the_older_one() {
-    let world = World::in_memory();
+async fn a_newer_start_of_a_worker_replaces_the_older_one(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -182,9 +172,7 @@ async fn a_newer_start_of_a_worker_replaces_the_older_one() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn another_protocol_is_refused() {
-    let world = World::in_memory();
+async fn another_protocol_is_refused(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     let mut request = HandWorker::new(&handle, "w").request(Vec::new());
@@ -193,9 +181,7 @@ async fn another_protocol_is_refused() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_cancelled_run_tells_its_worker_once_and_ends_when_the_process_is_dead() {
-    let world = World::in_memory();
+async fn a_cancelled_run_tells_its_worker_once_and_ends_when_the_process_is_dead(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -220,9 +206,7 @@ async fn a_cancelled_run_tells_its_worker_once_and_ends_when_the_process_is_dead
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_start_is_noted_within_a_quarter_of_a_second() {
-    let world = World::in_memory();
+async fn a_start_is_noted_within_a_quarter_of_a_second(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -247,9 +231,7 @@ async fn a_start_is_noted_within_a_quarter_of_a_second() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_log_takes_bytes_for_its_own_token_only() {
-    let world = World::in_memory();
+async fn a_log_takes_bytes_for_its_own_token_only(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -283,3 +265,15 @@ async fn a_log_takes_bytes_for_its_own_token_only() {
     assert_eq!(stored, tidemill_scheduler::token_hash(&one.token), "only the hash is stored");
     scheduler.stop().await;
 }
+
+over_both_stores!(
+    a_result_and_the_next_assignment_share_one_reply,
+    a_repeated_result_is_a_duplicate_and_a_late_one_is_fenced,
+    an_exchange_is_held_until_there_is_something_to_say,
+    an_assignment_that_was_not_received_is_delivered_again_unchanged,
+    a_newer_start_of_a_worker_replaces_the_older_one,
+    another_protocol_is_refused,
+    a_cancelled_run_tells_its_worker_once_and_ends_when_the_process_is_dead,
+    a_start_is_noted_within_a_quarter_of_a_second,
+    a_log_takes_bytes_for_its_own_token_only,
+);

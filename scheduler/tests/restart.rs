@@ -7,9 +7,7 @@ use tidemill_protocol::worker::Verdict;
 
 use crate::world::{CHAIN, HandWorker, World, report, success, trigger, wait_for_run};
 
-#[tokio::test]
-async fn a_restart_keeps_attempts_and_delivers_the_same_token_again() {
-    let world = World::in_memory();
+async fn a_restart_keeps_attempts_and_delivers_the_same_token_again(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -49,9 +47,7 @@ async fn a_restart_keeps_attempts_and_delivers_the_same_token_again() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_retry_survives_a_restart_and_is_not_early() {
-    let world = World::in_memory();
+async fn a_retry_survives_a_restart_and_is_not_early(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -84,9 +80,7 @@ async fn a_retry_survives_a_restart_and_is_not_early() {
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn a_worker_that_never_comes_back_loses_its_attempt_after_a_whole_lease() {
-    let world = World::in_memory();
+async fn a_worker_that_never_comes_back_loses_its_attempt_after_a_whole_lease(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
     world.define(&handle, "chain", CHAIN).await;
@@ -109,9 +103,7 @@ async fn a_worker_that_never_comes_back_loses_its_attempt_after_a_whole_lease() 
     scheduler.stop().await;
 }
 
-#[tokio::test]
-async fn scheduled_dates_are_created_once_across_restarts_and_clock_jumps() {
-    let world = World::in_memory();
+async fn scheduled_dates_are_created_once_across_restarts_and_clock_jumps(world: World) {
     let mut scheduler = world.start().await;
     let handle = scheduler.handle();
     let text =
@@ -144,3 +136,42 @@ async fn scheduled_dates_are_created_once_across_restarts_and_clock_jumps() {
     world.check_rebuild(&scheduler.handle()).await;
     scheduler.stop().await;
 }
+
+#[tokio::test]
+async fn a_database_file_that_is_opened_again_holds_everything_that_was_acknowledged() {
+    let mut world = World::in_sqlite().await;
+    let scheduler = world.start().await;
+    let handle = scheduler.handle();
+    world.define(&handle, "chain", CHAIN).await;
+    let run = trigger(&handle, "chain").await;
+    let mut worker = HandWorker::new(&handle, "w");
+    let first = worker.next().await.remove(0);
+    let mut result = success(&first.attempt);
+    result.outputs.insert("path".into(), serde_json::json!("/data/x"));
+    let second = worker.exchange(vec![result]).await.assignments.remove(0);
+    let before = handle.durable().await.unwrap();
+    scheduler.kill().await;
+    drop(handle);
+    world.reopen().await;
+
+    let scheduler = world.start().await;
+    let handle = scheduler.handle();
+    assert_eq!(handle.durable().await.unwrap(), before);
+    worker.reconnect(&handle);
+    worker.held.clear();
+    let mut again = worker.next().await.remove(0);
+    again.lease_ms = second.lease_ms;
+    assert_eq!(again, second, "rendered anew from what is stored");
+    let mut changes = handle.subscribe();
+    worker.exchange(vec![success(&second.attempt)]).await;
+    wait_for_run(&mut changes, run.key, RunState::Success).await;
+    world.check_rebuild(&handle).await;
+    scheduler.stop().await;
+}
+
+over_both_stores!(
+    a_restart_keeps_attempts_and_delivers_the_same_token_again,
+    a_retry_survives_a_restart_and_is_not_early,
+    a_worker_that_never_comes_back_loses_its_attempt_after_a_whole_lease,
+    scheduled_dates_are_created_once_across_restarts_and_clock_jumps,
+);

@@ -15,7 +15,7 @@ use tidemill_protocol::worker::{
 use tidemill_scheduler::{
     AdminWrite, CallError, Change, Handle, ManualClock, Options, Scheduler, TriggerRequest, Triggered,
 };
-use tidemill_store::{MemoryStore, Reader, Writer};
+use tidemill_store::{Database, MemoryStore, Migrate, Reader, Writer};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Nothing here takes longer unless it hangs.
@@ -65,7 +65,31 @@ impl World {
         .with_folders()
     }
 
-    pub(crate) fn with_folders(self) -> Self {
+    /// A world over a database file.
+    pub(crate) async fn in_sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("tidemill.sqlite"));
+        let store = tidemill_store::open(&database, Migrate::Apply).await.unwrap();
+        Self {
+            folder,
+            reader: store.reader,
+            writer: store.writer,
+            memory: None,
+            clock: ManualClock::new(at("2026-11-05T12:00:00Z")),
+        }
+        .with_folders()
+    }
+
+    /// Closes the database file and opens it again, as another process would.
+    pub(crate) async fn reopen(&mut self) {
+        let none = MemoryStore::new();
+        (self.reader, self.writer) = (Arc::new(none.clone()), Arc::new(none));
+        let database = Database::Sqlite(self.folder.path().join("tidemill.sqlite"));
+        let store = tidemill_store::open(&database, Migrate::Refuse).await.unwrap();
+        (self.reader, self.writer) = (store.reader, store.writer);
+    }
+
+    fn with_folders(self) -> Self {
         std::fs::create_dir_all(self.dags_dir()).unwrap();
         self
     }
