@@ -59,6 +59,8 @@ pub(crate) struct FolderSync {
     shared: Arc<Shared>,
     files: BTreeMap<String, FileState>,
     owners: BTreeMap<DagId, Owner>,
+    /// The same the other way round.
+    owned: BTreeMap<String, BTreeSet<DagId>>,
     /// Files that have recorded problems.
     reported: BTreeSet<String>,
     /// Files that vanished, and when that was noticed.
@@ -72,11 +74,15 @@ impl FolderSync {
     /// and a file that vanished meanwhile is noticed.
     pub(crate) fn new(options: Arc<Options>, shared: Arc<Shared>, snapshot: &EngineSnapshot) -> Self {
         let stored = snapshot.dags.iter().filter(|(row, _)| !row.is_missing);
-        let owners = stored
+        let owners: BTreeMap<DagId, Owner> = stored
             .map(|(row, _)| {
                 (row.dag_id.clone(), Owner { path: row.path.clone(), version: row.version.clone() })
             })
             .collect();
+        let mut owned: BTreeMap<String, BTreeSet<DagId>> = BTreeMap::new();
+        for (dag_id, owner) in &owners {
+            owned.entry(owner.path.clone()).or_default().insert(dag_id.clone());
+        }
         let reported = shared
             .import_errors
             .read()
@@ -89,6 +95,7 @@ impl FolderSync {
             shared,
             files: BTreeMap::new(),
             owners,
+            owned,
             reported,
             gone: BTreeMap::new(),
             last_full: Instant::now(),
@@ -263,14 +270,10 @@ impl FolderSync {
 
     /// A file does not define what it defined before, except `kept`.
     fn release(&mut self, path: &str, kept: Option<&DagId>, news: &mut Vec<FolderNews>) {
-        let gone: Vec<DagId> = self
-            .owners
-            .iter()
-            .filter(|(id, owner)| owner.path == path && Some(*id) != kept)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let owned = self.owned.get(path).cloned().unwrap_or_default();
+        let gone = owned.into_iter().filter(|id| Some(id) != kept);
         for dag_id in gone {
-            self.owners.remove(&dag_id);
+            self.disown(&dag_id);
             // A file that waited for this id is read again at the next look, and then defines it.
             for file in self.files.values_mut().filter(|file| file.blocked.as_ref() == Some(&dag_id)) {
                 file.stamp = None;
@@ -278,6 +281,21 @@ impl FolderSync {
             }
             news.push(FolderNews::Missing { dag_id });
         }
+    }
+
+    fn disown(&mut self, dag_id: &DagId) {
+        let Some(owner) = self.owners.remove(dag_id) else { return };
+        if let Some(owned) = self.owned.get_mut(&owner.path) {
+            owned.remove(dag_id);
+            if owned.is_empty() {
+                self.owned.remove(&owner.path);
+            }
+        }
+    }
+
+    /// Returns the DAG that a file defines at present.
+    fn owned_by(&self, path: &str) -> Option<DagId> {
+        self.owned.get(path)?.first().cloned()
     }
 
     fn take(
@@ -301,8 +319,7 @@ impl FolderSync {
             ReadFile::Broken { dag_id, problems, source, hash } => {
                 file.hash = Some(hash);
                 file.blocked = None;
-                let owned =
-                    self.owners.iter().find(|(_, owner)| owner.path == path).map(|(id, _)| id.clone());
+                let owned = self.owned_by(path);
                 self.report(path, owned.or(dag_id), problems, source, news);
             }
             ReadFile::Dag { dag, version, source, hash } => {
@@ -322,7 +339,9 @@ impl FolderSync {
                 self.release(path, Some(&dag.id), news);
                 self.clear_problems(path, news);
                 let owner = Owner { path: path.to_owned(), version: version.clone() };
+                self.disown(&dag.id);
                 self.owners.insert(dag.id.clone(), owner);
+                self.owned.entry(path.to_owned()).or_default().insert(dag.id.clone());
                 // At a start, what the store has already is no news.
                 if !is_known {
                     news.push(FolderNews::Loaded { dag, version, path: path.to_owned(), source });
@@ -342,7 +361,7 @@ impl FolderSync {
                 ("SCH0304", format!("the file cannot be read: {why}"), "let the server read the file")
             }
         };
-        let owned = self.owners.iter().find(|(_, owner)| owner.path == path).map(|(id, _)| id.clone());
+        let owned = self.owned_by(path);
         let is_reported = self
             .shared
             .import_errors

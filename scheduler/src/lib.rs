@@ -16,6 +16,7 @@ mod known;
 mod logs;
 mod options;
 mod outbox;
+mod quarantine;
 mod request;
 mod round;
 mod scan;
