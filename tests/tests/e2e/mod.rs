@@ -4,7 +4,7 @@ mod browser;
 mod client;
 mod kills;
 mod logs;
-mod main_job;
+mod unseen;
 mod python;
 mod server;
 mod truth;

@@ -55,7 +55,7 @@ async fn follow(app: &App, path: &str) -> Vec<u8> {
     let mut body = response.into_body();
     let mut text = String::new();
     while let Some(frame) = body.frame().await {
-        text.push_str(&String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap());
+        text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
     }
     assert!(text.contains("event: end"), "the stream ended by itself");
     let mut bytes = Vec::new();

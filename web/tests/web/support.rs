@@ -10,7 +10,7 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{TimeDelta, Utc};
 use http_body_util::BodyExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tidemill_engine::ids::DagId;
 use tidemill_protocol::worker::{
     Assignment, AttemptReport, ExchangeRequest, ExchangeResponse, PROTOCOL_VERSION, Token, TryOutcome, Work,
@@ -75,7 +75,7 @@ impl Drop for App {
             worker.abort();
         }
         if let Some(scheduler) = self.scheduler.take() {
-            scheduler.kill();
+            drop(scheduler.kill());
         }
     }
 }

@@ -1,7 +1,7 @@
-"""What the main-job test makes and expects, with numpy and scipy.
+"""What the test of unseen batches makes and expects, with numpy and scipy.
 
-usage: main_job.py make DAGS DATE SEED moved|quiet   writes a batch with its labels; prints the moved columns
-       main_job.py expect DAGS DATE                  prints the drifted set as scipy sees it
+usage: unseen.py make DAGS DATE SEED moved|quiet   writes a batch with its labels; prints the moved columns
+       unseen.py expect DAGS DATE                  prints the drifted set as scipy sees it
 """
 
 import csv
@@ -38,8 +38,9 @@ def make(dags, date, seed, kind):
         folder.mkdir(parents=True, exist_ok=True)
     with open(live / "part-0000.csv", "w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["row_id", *names])
-        out.writerows([f"{date}-{i}", *map(repr, map(float, row))] for i, row in enumerate(table))
+        out.writerow(["row_id", "sample_id", *names])
+        for i, row in enumerate(table):
+            out.writerow([f"{date}-{i}", picked[i]["sample_id"], *map(repr, map(float, row))])
     with open(labels / "labels.csv", "w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["row_id", "diagnosis"])

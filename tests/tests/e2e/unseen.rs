@@ -1,4 +1,4 @@
-//! The main job: the shipped continuous-training DAG on batches that it has never seen.
+//! The main flow: the shipped continuous-training DAG on batches that it has never seen.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -34,7 +34,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Runs the Python side and returns the JSON of its last line.
 fn helper(args: &[&str]) -> Value {
-    let script = repository().join("tests/tests/e2e/main_job.py");
+    let script = repository().join("tests/tests/e2e/unseen.py");
     let output = Command::new(python()).arg(script).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -154,7 +154,7 @@ async fn unseen_batches_take_the_branch_that_scipy_expects() {
     assert!(retrained.is_some());
     println!(
         "{}",
-        json!({ "id": "main_job", "batches": BATCHES.len(), "drifted_equal_to_scipy": drifted, "swapped": 2 })
+        json!({ "id": "unseen", "batches": BATCHES.len(), "drifted_equal_to_scipy": drifted, "swapped": 2 })
     );
 }
 
