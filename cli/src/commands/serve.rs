@@ -197,7 +197,11 @@ pub(crate) fn web_options(config: &Config, bound: &Bound) -> tidemill_web::Optio
     if !ip.is_unspecified() {
         hosts.push(ip.to_string());
     }
-    tidemill_web::Options { hosts, ..tidemill_web::Options::default() }
+    tidemill_web::Options {
+        hosts,
+        retention: config.duration("retention.runs"),
+        ..tidemill_web::Options::default()
+    }
 }
 
 /// Checks that the DAG folder is there: a misspelt one would look like an empty one.
