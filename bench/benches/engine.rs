@@ -29,7 +29,7 @@ fn now(seconds: i64) -> Now {
 /// A root with `width` tasks below it.
 fn dag_text(id: &str, width: usize) -> String {
     let mut text = format!(
-        "[dag]\nid = \"{id}\"\nmax_active_tasks = 100000\nmax_active_runs = 100000\n\n[[task]]\nid = \"root\"\ncommand = \"true\"\n"
+        "[dag]\nid = \"{id}\"\nmax_active_tasks = 10000\nmax_active_runs = 10000\n\n[[task]]\nid = \"root\"\ncommand = \"true\"\n"
     );
     for index in 0..width {
         text.push_str(&format!(

@@ -162,7 +162,7 @@ pub fn write_chain(folder: &Path, marker: &Path, marks: &Path, length: usize) ->
 /// Those of writing the file.
 pub fn write_fan_out(folder: &Path, id: &str, width: usize, body: &str) -> Result<(), Error> {
     let mut text = format!(
-        "[dag]\nid = \"{id}\"\nmax_active_tasks = 100000\n\n[[task]]\nid = \"first\"\noperator = \"noop\"\n"
+        "[dag]\nid = \"{id}\"\nmax_active_tasks = 10000\n\n[[task]]\nid = \"first\"\noperator = \"noop\"\n"
     );
     for index in 0..width {
         let _ = write!(text, "\n[[task]]\nid = \"t{index}\"\n{body}\ndepends_on = [\"first\"]\n");

@@ -43,7 +43,8 @@
     };
     const source = new EventSource(`/api/v1/events${live.dataset.events || ""}`);
     source.addEventListener("change", refresh);
-    source.addEventListener("open", () => { if (last) refresh(); last = last || 1; });
+    // What changed between the page and its stream, or while the stream was away, came with no event.
+    source.addEventListener("open", refresh);
     document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
     document.addEventListener("htmx:after:swap", tell);
     addEventListener("pagehide", () => source.close());
