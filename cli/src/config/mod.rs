@@ -273,7 +273,8 @@ mod tests {
             assert!(key.env.is_none_or(|name| line.contains(&format!("`{name}`"))), "{line}");
             assert!(line.contains(key.default), "{line}");
         }
-        let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+        let keys = text.split("\n## ").find(|section| section.starts_with("Keys")).unwrap();
+        let rows = keys.lines().filter(|line| line.starts_with("| `")).count();
         assert_eq!(rows, KEYS.len());
     }
 }
