@@ -35,6 +35,7 @@ fn an_answer_of_another_program_is_not_understood() {
 fn a_process_that_gets_no_resources_says_so() {
     let mill = Mill::new();
     let binary = env!("CARGO_BIN_EXE_tidemill");
+    // Three streams and one file: enough for the loader, too little for a runtime.
     let script = format!("ulimit -n 4; exec '{binary}' runs list --url http://127.0.0.1:1");
     let output = std::process::Command::new("/bin/sh")
         .args(["-c", &script])

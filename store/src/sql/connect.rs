@@ -68,7 +68,7 @@ async fn connect(
         .max_connections(connections)
         .min_connections(0)
         .connect_timeout(Duration::from_secs(5))
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(Duration::from_secs(5))
         .sqlx_logging(false);
     match database {
         Database::Sqlite(path) => {
