@@ -4,7 +4,7 @@ mod browser;
 mod client;
 mod kills;
 mod logs;
-mod unseen;
 mod python;
 mod server;
 mod truth;
+mod unseen;
