@@ -150,7 +150,8 @@ fn sigterm_stops_running_tasks_and_exits_with_0() {
 #[test]
 fn a_separate_worker_joins_with_a_token() {
     let mill = with_dags();
-    let server = mill.start(&["server", "--listen", "127.0.0.1:0", "--dags-dir", "dags"]);
+    let server =
+        mill.start(&["server", "--listen", "127.0.0.1:0", "--data-dir", "data", "--dags-dir", "dags"]);
     wait_for_dags(&mill);
     let token = json(&mill, &["tokens", "create", "--role", "worker"]);
     let token = token["token"].as_str().unwrap();
