@@ -12,7 +12,7 @@
 
 use super::{
     SqlStore,
-    commit_rows::{clean, int, key_values, text, waves, write_runs, write_tasks, write_tries},
+    commit_rows::{KEY, clean, int, key_values, text, waves, write_runs, write_tasks, write_tries},
     entity, fault,
     multi::{Rows, insert, upsert},
     rows::{
@@ -143,11 +143,7 @@ async fn write_outputs(db: &DatabaseTransaction, outputs: &[OutputsWrite]) -> Re
                 ]);
             }
         }
-        deletes
-            .execute(db, |values| {
-                format!("DELETE FROM task_output WHERE (run_key, task_id, map_index) IN (VALUES {values})")
-            })
-            .await?;
+        deletes.delete(db, "task_output", &KEY).await?;
         inserts
             .execute(db, |values| {
                 format!(

@@ -83,26 +83,26 @@ pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) ->
     if let Some(run) = first_insert.filter(|_| touched != inserted) {
         return Err(Stop::Guard(RowRef::Run(run)));
     }
-    let touched = updates
-        .execute(db, |values| {
-            format!(
-                "WITH v ({RUN_COLUMNS}, from_state) AS (VALUES {values})
-                 UPDATE dag_run AS r SET
-                    previous_state = CASE WHEN r.state <> v.state THEN r.state ELSE r.previous_state END,
-                    state = v.state, with_failures = v.with_failures, reason = v.reason,
-                    logical_date = v.logical_date, data_interval_start = v.data_interval_start,
-                    data_interval_end = v.data_interval_end, queued_at = v.queued_at,
-                    started_at = v.started_at, finished_at = v.finished_at, conf = v.conf,
-                    dag_version = v.dag_version, cancel_requested_at = v.cancel_requested_at,
-                    timed_out_at = v.timed_out_at, triggered_by = v.triggered_by
-                 FROM v WHERE r.run_key = v.run_key AND r.state = v.from_state"
-            )
-        })
-        .await?;
+    let touched = updates.execute(db, update_runs_sql).await?;
     match first_update.filter(|_| touched != updated) {
         Some(run) => Err(Stop::Guard(RowRef::Run(run))),
         None => Ok(()),
     }
+}
+
+fn update_runs_sql(values: &str) -> String {
+    format!(
+        "WITH v ({RUN_COLUMNS}, from_state) AS (VALUES {values})
+         UPDATE dag_run AS r SET
+            previous_state = CASE WHEN r.state <> v.state THEN r.state ELSE r.previous_state END,
+            state = v.state, with_failures = v.with_failures, reason = v.reason,
+            logical_date = v.logical_date, data_interval_start = v.data_interval_start,
+            data_interval_end = v.data_interval_end, queued_at = v.queued_at, started_at = v.started_at,
+            finished_at = v.finished_at, conf = v.conf, dag_version = v.dag_version,
+            cancel_requested_at = v.cancel_requested_at, timed_out_at = v.timed_out_at,
+            triggered_by = v.triggered_by
+         FROM v WHERE r.run_key = v.run_key AND r.state = v.from_state"
+    )
 }
 
 fn run_values(row: &RunRow, previous_state: Value) -> [Value; 19] {
@@ -128,6 +128,11 @@ fn run_values(row: &RunRow, previous_state: Value) -> [Value; 19] {
         text_option(row.triggered_by.as_ref()),
     ]
 }
+
+/// What names a task instance in every table.
+pub(super) const KEY: [&str; 3] = ["run_key", "task_id", "map_index"];
+/// What a stored task instance must be for a change to apply.
+const FENCE: [&str; 6] = ["run_key", "task_id", "map_index", "state", "try_number", "epoch"];
 
 const TASK_COLUMNS: &str = "run_key, task_id, map_index, previous_state, state, try_number, epoch, failures, \
     losses, scheduled_at, queued_at, started_at, finished_at, retry_at, worker, exit_code, reason, stop, follow";
@@ -173,20 +178,9 @@ pub(super) async fn write_tasks(db: &DatabaseTransaction, wave: &[&TaskChange]) 
             format!("INSERT INTO task_instance ({TASK_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING")
         })
         .await?;
-    let deleted = deletes
-        .execute(db, |values| {
-            format!(
-                "DELETE FROM task_instance
-                 WHERE (run_key, task_id, map_index, state, try_number, epoch) IN (VALUES {values})"
-            )
-        })
-        .await?;
+    let deleted = deletes.delete(db, "task_instance", &FENCE).await?;
     let updated = updates.execute(db, update_tasks_sql).await?;
-    cleared
-        .execute(db, |values| {
-            format!("DELETE FROM task_output WHERE (run_key, task_id, map_index) IN (VALUES {values})")
-        })
-        .await?;
+    cleared.delete(db, "task_output", &KEY).await?;
     match wave.first().filter(|_| [inserted, deleted, updated] != expected) {
         Some(change) => Err(Stop::Guard(RowRef::Task(change.row.key.clone()))),
         None => Ok(()),
@@ -263,25 +257,24 @@ pub(super) async fn write_tries(db: &DatabaseTransaction, tries: &[TryWrite]) ->
             expected += 1;
         }
     }
-    let touched = updates
-        .execute(db, |values| {
-            format!(
-                "WITH v ({TRY_COLUMNS}) AS (VALUES {values})
-                 UPDATE task_try AS t SET
-                    worker = v.worker, boot_id = v.boot_id, queued_at = v.queued_at,
-                    started_at = v.started_at, finished_at = v.finished_at, outcome = v.outcome,
-                    exit_code = v.exit_code, reason = v.reason
-                 FROM v
-                 WHERE t.run_key = v.run_key AND t.task_id = v.task_id AND t.map_index = v.map_index
-                    AND t.try_number = v.try_number AND t.epoch = v.epoch AND t.outcome IS NULL"
-            )
-        })
-        .await?;
+    let touched = updates.execute(db, update_tries_sql).await?;
     if let Some(attempt) = first.filter(|_| touched != expected) {
         return Err(Stop::Guard(RowRef::Try(attempt.clone())));
     }
     inserts.execute(db, |values| format!("INSERT INTO task_try ({TRY_COLUMNS}) VALUES {values}")).await?;
     Ok(())
+}
+
+fn update_tries_sql(values: &str) -> String {
+    format!(
+        "WITH v ({TRY_COLUMNS}) AS (VALUES {values})
+         UPDATE task_try AS t SET
+            worker = v.worker, boot_id = v.boot_id, queued_at = v.queued_at, started_at = v.started_at,
+            finished_at = v.finished_at, outcome = v.outcome, exit_code = v.exit_code, reason = v.reason
+         FROM v
+         WHERE t.run_key = v.run_key AND t.task_id = v.task_id AND t.map_index = v.map_index
+            AND t.try_number = v.try_number AND t.epoch = v.epoch AND t.outcome IS NULL"
+    )
 }
 
 fn try_values(write: &TryWrite) -> [Value; 15] {
@@ -304,4 +297,44 @@ fn try_values(write: &TryWrite) -> [Value; 15] {
         text_option(write.token_hash.as_ref()),
         text_option(write.rendered.as_ref().map(json).as_ref()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectionTrait, DbBackend, Statement};
+
+    use super::{FENCE, KEY, update_runs_sql, update_tasks_sql, update_tries_sql};
+    use crate::{
+        Database, Migrate, open,
+        sql::{
+            connect_maintenance,
+            multi::{delete_sql, placeholders},
+        },
+    };
+
+    /// What a commit pays must not grow with the tables: no statement of a batch walks one.
+    #[tokio::test]
+    async fn no_statement_of_a_batch_scans_a_table() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::Sqlite(folder.path().join("db.sqlite"));
+        let _store = open(&database, Migrate::Apply).await.expect("opens");
+        let db = connect_maintenance(&database).await.expect("connects").0;
+        let values = |width| placeholders(DbBackend::Sqlite, 4, width);
+        for sql in [
+            update_runs_sql(&values(20)),
+            update_tasks_sql(&values(23)),
+            update_tries_sql(&values(15)),
+            delete_sql(DbBackend::Sqlite, "task_instance", &FENCE, 4),
+            delete_sql(DbBackend::Sqlite, "task_output", &KEY, 4),
+        ] {
+            let plan = Statement::from_string(DbBackend::Sqlite, format!("EXPLAIN QUERY PLAN {sql}"));
+            let lines = db.query_all_raw(plan).await.expect("explains");
+            let lines: Vec<String> = lines.iter().map(|l| l.try_get("", "detail").expect("text")).collect();
+            let is_scan = |line: &&String| {
+                line.starts_with("SCAN") && !line.contains("CONSTANT") && line.as_str() != "SCAN v"
+            };
+            assert_eq!(lines.iter().find(is_scan), None, "{sql}\n{lines:#?}");
+            assert!(lines.iter().any(|line| line.starts_with("SEARCH")), "{lines:#?}");
+        }
+    }
 }

@@ -90,7 +90,23 @@ pub(super) fn at_commit(error: DbErr, batch: BatchId) -> CommitError {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Unavailable, postgres_kind, sqlite_kind};
+    use std::sync::Arc;
+
+    use sea_orm::{DbErr, RuntimeErr, sqlx};
+
+    use super::{Kind, Unavailable, at_commit, before_commit, postgres_kind, sqlite_kind};
+    use crate::{BatchId, CommitError};
+
+    #[test]
+    fn only_a_commit_without_an_answer_is_ambiguous() {
+        let torn = || {
+            let source = sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
+            DbErr::Query(RuntimeErr::SqlxError(Arc::new(source)))
+        };
+        assert!(matches!(at_commit(torn(), BatchId(7)), CommitError::Ambiguous { batch: BatchId(7), .. }));
+        let before = before_commit(torn());
+        assert!(matches!(before, CommitError::Unavailable { why: Unavailable::Connection, .. }), "{before}");
+    }
 
     #[test]
     fn codes_are_told_apart() {

@@ -11,6 +11,9 @@ use sea_orm::{DatabaseTransaction, DbBackend, DbErr, EntityTrait, Iterable, Stat
 /// The most rows of one statement. Larger ones gained nothing in the probe and cost more to parse once.
 const MAX_ROWS: usize = 256;
 
+/// The most rows of one deletion: a chain of `OR` costs planning for each link.
+const MAX_DELETES: usize = 32;
+
 /// Rows of values on their way into one kind of statement.
 pub(super) struct Rows {
     width: usize,
@@ -43,8 +46,30 @@ impl Rows {
         let mut values = self.values.into_iter();
         let mut touched = 0;
         while left > 0 {
-            let rows = chunk(left);
+            let rows = chunk(left, MAX_ROWS);
             let text = sql(&placeholders(backend, rows, self.width));
+            let chunk: Vec<Value> = values.by_ref().take(rows * self.width).collect();
+            touched +=
+                db.execute_raw(Statement::from_sql_and_values(backend, text, chunk)).await?.rows_affected();
+            left -= rows;
+        }
+        Ok(touched)
+    }
+
+    /// Deletes what equals the rows in the given columns and returns how many there were.
+    pub(super) async fn delete(
+        self,
+        db: &DatabaseTransaction,
+        table: &str,
+        columns: &[&str],
+    ) -> Result<u64, DbErr> {
+        let backend = db.get_database_backend();
+        let mut left = self.len();
+        let mut values = self.values.into_iter();
+        let mut touched = 0;
+        while left > 0 {
+            let rows = chunk(left, MAX_DELETES);
+            let text = delete_sql(backend, table, columns, rows);
             let chunk: Vec<Value> = values.by_ref().take(rows * self.width).collect();
             touched +=
                 db.execute_raw(Statement::from_sql_and_values(backend, text, chunk)).await?.rows_affected();
@@ -54,9 +79,30 @@ impl Rows {
     }
 }
 
+/// Writes a deletion of rows by some columns. Not `IN (VALUES …)`: values in a list have no type for SQLite, which
+/// then compares by other rules than the index and scans the whole table; each `OR` finds its rows by the index.
+pub(super) fn delete_sql(backend: DbBackend, table: &str, columns: &[&str], rows: usize) -> String {
+    let mut parameter = 0;
+    let mut row = || {
+        let equal: Vec<String> = columns
+            .iter()
+            .map(|column| {
+                parameter += 1;
+                match backend {
+                    DbBackend::Postgres => format!("{column} = ${parameter}"),
+                    _ => format!("{column} = ?"),
+                }
+            })
+            .collect();
+        format!("({})", equal.join(" AND "))
+    };
+    let rows: Vec<String> = (0..rows).map(|_| row()).collect();
+    format!("DELETE FROM {table} WHERE {}", rows.join(" OR "))
+}
+
 /// Returns the greatest power of two that is not above `left` and the limit.
-fn chunk(left: usize) -> usize {
-    let left = left.min(MAX_ROWS);
+fn chunk(left: usize, limit: usize) -> usize {
+    let left = left.min(limit);
     1 << (usize::BITS - 1 - left.leading_zeros())
 }
 
@@ -119,20 +165,27 @@ where
 mod tests {
     use sea_orm::DbBackend;
 
-    use super::{chunk, placeholders};
+    use super::{chunk, delete_sql, placeholders};
 
     #[test]
     fn chunks_are_powers_of_two_and_add_up() {
         for total in 1..2000 {
             let (mut left, mut statements) = (total, 0);
             while left > 0 {
-                let rows = chunk(left);
+                let rows = chunk(left, 256);
                 assert!(rows.is_power_of_two() && rows <= 256);
                 left -= rows;
                 statements += 1;
             }
             assert!(statements <= total / 256 + 8);
         }
+    }
+
+    #[test]
+    fn deletions_are_chains_of_keys() {
+        let sql = delete_sql(DbBackend::Postgres, "t", &["a", "b"], 2);
+        assert_eq!(sql, "DELETE FROM t WHERE (a = $1 AND b = $2) OR (a = $3 AND b = $4)");
+        assert_eq!(delete_sql(DbBackend::Sqlite, "t", &["a"], 1), "DELETE FROM t WHERE (a = ?)");
     }
 
     #[test]

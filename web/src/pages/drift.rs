@@ -148,7 +148,7 @@ fn feature(
         history: history.get(&report.name).map_or_else(Markup::default, |line| chart::spark(line, psi_limit)),
         rows: format!("{} → {}", report.rows_reference, report.rows_current),
         missing: format!("{} → {}", report.missing_reference, report.missing_current),
-        reasons: report.reasons.join("; "),
+        reasons: report.reasons.join(" "),
         effect: psi.or(ks).or(metrics.js.as_ref().map(|m| m.distance)).unwrap_or(-1.0),
     }
 }

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use tidemill_engine::{
-    definition::{Dag, Operator},
+    definition::Dag,
     ids::{DagId, RunId, TaskInstanceKey},
     rows::{RunRow, TaskRow},
     state::{TaskState, TriggerRule},
@@ -171,16 +171,9 @@ async fn verdicts(
         }
         for (from, to) in edges.iter().filter(|(from, _)| *from == index) {
             let is_taken = follow.contains(&dag.tasks[*to].id);
-            let label = if is_taken { word.clone() } else { other_word(&task.operator, &word).to_owned() };
+            let label = if is_taken { word.clone() } else { "not taken".to_owned() };
             verdicts.insert((*from, *to), Verdict { is_taken, label });
         }
     }
     Ok(verdicts)
-}
-
-const fn other_word(operator: &Operator, _word: &str) -> &'static str {
-    match operator {
-        Operator::Drift { .. } => "not this way",
-        _ => "not chosen",
-    }
 }

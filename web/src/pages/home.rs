@@ -39,6 +39,16 @@ struct Health {
     text: String,
 }
 
+impl Health {
+    fn word(&self) -> &'static str {
+        match self.state {
+            "success" => "ok",
+            "paused" => "waiting",
+            _ => "not ok",
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "home.html")]
 struct HomePage {

@@ -14,7 +14,7 @@ use super::Markup;
 
 const BOX_HEIGHT: f64 = 44.0;
 const ROW: f64 = 68.0;
-const RANK_GAP: f64 = 84.0;
+const RANK_GAP: f64 = 96.0;
 const MARGIN: f64 = 16.0;
 const SHOWN_CHARACTERS: usize = 30;
 /// Above this many tasks neither transposition nor bends pay: both cost more than quadratic time.
