@@ -90,7 +90,7 @@ pub(crate) async fn show(
     page(&DagsPage {
         is_filtered: !(q.is_empty() && word.is_empty() && tag.is_empty()),
         c,
-        errors: errors.iter().map(file_error).collect(),
+        errors: errors.iter().map(|error| file_error(&state, error)).collect(),
         q,
         state: word,
         tag,
@@ -159,11 +159,12 @@ fn row(state: &WebState, summary: DagSummary, now: DateTime<Utc>) -> Row {
     }
 }
 
-fn file_error(error: &ImportError) -> FileError {
+fn file_error(state: &WebState, error: &ImportError) -> FileError {
     let list = error.problems.as_array().or_else(|| error.problems.get("problems").and_then(Value::as_array));
     FileError {
         path: error.path.clone(),
-        dag_id: error.dag_id.as_ref().map(ToString::to_string),
+        // A file that never loaded has no last good version.
+        dag_id: error.dag_id.as_ref().filter(|id| state.handle().dag(id).is_some()).map(ToString::to_string),
         problems: list.into_iter().flatten().take(20).map(|p| shown_problem(p, &error.source)).collect(),
     }
 }
