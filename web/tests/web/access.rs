@@ -236,3 +236,41 @@ async fn a_cookie_does_not_help_a_bad_bearer() {
         .header("cookie", format!("tidemill_session={SESSION}"));
     assert_eq!(app.send(message.body(Body::empty()).unwrap()).await.status, 401);
 }
+
+#[tokio::test]
+async fn refusals_carry_their_codes() {
+    let app = App::new(&[("hello.toml", HELLO)]).await;
+    app.loaded("hello").await;
+    let code = |answer: super::support::Answer| answer.json()["code"].as_str().unwrap_or_default().to_owned();
+    let ask = |path: &str, token| request("GET", path, token).body(Body::empty()).unwrap();
+    assert_eq!(code(app.send(ask("/api/v1/dags", None)).await), "WEB0101");
+    assert_eq!(code(app.post("/api/v1/dags/hello/runs", VIEWER, json!({})).await), "WEB0102");
+    let foreign = Request::get("/").header("host", "evil.example").body(Body::empty()).unwrap();
+    assert_eq!(code(app.send(foreign).await), "WEB0104");
+    let guess = |n: u32| {
+        let body = Body::from(format!("token=guess-number-{n:020}"));
+        let message = Request::post("/login").header("host", "localhost");
+        message.header("content-type", "application/x-www-form-urlencoded").body(body).unwrap()
+    };
+    for n in 0..10 {
+        assert_eq!(code(app.send(guess(n)).await), "WEB0106");
+    }
+    assert_eq!(code(app.send(guess(10)).await), "WEB0105");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_given_up() {
+    let app = App::new(&[]).await;
+    let options = tidemill_web::Options {
+        request_timeout: std::time::Duration::from_millis(20),
+        ..tidemill_web::Options::default()
+    };
+    let state = tidemill_web::WebState::new(app.reader.clone(), app.handle.clone(), options);
+    // With nothing to say an exchange is held for 20 s.
+    let body = serde_json::to_vec(&exchange_request(1, Vec::new())).unwrap();
+    let message =
+        request("POST", "/worker/v1/exchange", Some(WORKER)).header("content-type", "application/json");
+    let answer = app.send_to(&tidemill_web::router(state), message.body(Body::from(body)).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["code"].as_str().unwrap()), (503, "WEB0207"));
+    assert_eq!(answer.header("retry-after"), "5");
+}

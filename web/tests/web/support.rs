@@ -42,6 +42,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct App {
     pub(crate) router: Router,
     pub(crate) handle: Handle,
+    pub(crate) reader: Arc<MemoryStore>,
     pub(crate) state: WebState,
     scheduler: Option<Scheduler>,
     _folder: tempfile::TempDir,
@@ -134,10 +135,11 @@ impl App {
                 .await
                 .unwrap();
         let handle = scheduler.handle();
-        let state = WebState::new(reader, handle.clone(), tidemill_web::Options::default());
+        let state = WebState::new(reader.clone(), handle.clone(), tidemill_web::Options::default());
         Self {
             router: router(state.clone()),
             handle,
+            reader,
             state,
             scheduler: Some(scheduler),
             _folder: folder,
@@ -229,7 +231,11 @@ impl App {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        self.send_to(&self.router, request).await
+    }
+
+    pub(crate) async fn send_to(&self, router: &Router, request: Request<Body>) -> Answer {
+        let response = router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         // A stream has no end: only its head counts here.
         let is_stream =
