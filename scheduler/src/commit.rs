@@ -37,13 +37,13 @@ impl Core {
     /// rebuilt.
     pub(crate) async fn commit(&mut self) -> Result<bool, Exit> {
         let tails = std::mem::take(&mut self.round.tails);
-        let tails = (!tails.is_empty()).then(|| self.write_tails(tails));
+        // Whoever sees that a try has ended may read its log, so its last bytes go first. A tail is placed by
+        // its offset: one whose result is then not committed does no harm.
+        let has_tails = tails.is_empty() || matches!(self.write_tails(tails).await, Ok(true));
         if !self.round.batch.is_empty() && !self.write_batch().await? {
             return Ok(false);
         }
-        if let Some(tails) = tails
-            && !matches!(tails.await, Ok(true))
-        {
+        if !has_tails {
             // The results are stored, their last bytes are not. Without an answer the worker brings both again,
             // and the verdict is then `duplicate`.
             for exchange in self.round.exchanges.drain(..) {

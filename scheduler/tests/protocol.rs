@@ -266,6 +266,41 @@ async fn a_log_takes_bytes_for_its_own_token_only(world: World) {
     scheduler.stop().await;
 }
 
+/// Bytes that ride with a result can be read by whoever sees that the try has ended.
+#[tokio::test]
+async fn the_end_of_a_log_is_there_before_the_end_of_its_try() {
+    let world = World::in_memory();
+    let scheduler = world.start().await;
+    let handle = scheduler.handle();
+    world.define(&handle, "chain", CHAIN).await;
+    let run = trigger(&handle, "chain").await;
+    let mut worker = HandWorker::new(&handle, "w");
+    let first = worker.next().await.remove(0);
+    // A pipe without a reader holds up whoever opens it for writing.
+    let folder = world.folder.path().join(format!("logs/chain/{}/first/-1", run.key));
+    let pipe = folder.join("1.1.log");
+    std::fs::create_dir_all(&folder).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut result = success(&first.attempt);
+    result.log_tail = base64::prelude::BASE64_STANDARD.encode(b"the end\n");
+    let request = worker.request(vec![result]);
+    let exchange = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.exchange(request).await }
+    });
+    // The loop has one thread with this test and waits for nothing else, so it gets as far as it can.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.tasks(run.key).await["first"].state, TaskState::Queued, "the log is not written yet");
+    let bytes = tokio::task::spawn_blocking(move || std::fs::read(&pipe).unwrap());
+    assert_eq!(soon("the log", bytes).await.unwrap(), b"the end\n");
+    let answer = soon("the verdict", exchange).await.unwrap().unwrap();
+    assert_eq!(answer.verdicts[0].verdict, Verdict::Accepted);
+    assert_eq!(world.tasks(run.key).await["first"].state, TaskState::Success);
+    scheduler.stop().await;
+}
+
 over_both_stores!(
     a_result_and_the_next_assignment_share_one_reply,
     a_repeated_result_is_a_duplicate_and_a_late_one_is_fenced,
