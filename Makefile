@@ -46,7 +46,7 @@ bench: ## Measure the budgets, each beside its floor.
 	cargo run --release --package tidemill-bench
 
 .PHONY: kills
-kills: ## The long form of the kill tests: 200 kills of the server, 20 of a writing task.
+kills: ## The long form of the kill tests: 200 kills of standalone, 200 of server, 20 of a writing task.
 	TIDEMILL_KILLS=200 cargo nextest run --workspace --no-capture -E 'package(tidemill-tests) & (test(kills::) | test(logs::))'
 
 .PHONY: sim

@@ -81,8 +81,12 @@ pub(crate) fn process_env(name: &str) -> Option<String> {
 }
 
 /// Arms the place where a kill test stops this process: `TIDEMILL_FAILPOINT=point:visits`. Only the libraries of a
-/// test build (their feature `failpoints`) have such places; in any other this does nothing.
+/// test build (their feature `failpoints`) have such places; in any other this does nothing. A worker that lives on
+/// gets its orders from the file `TIDEMILL_FAILPOINT_ORDERS`.
 pub(crate) fn arm_failpoint() {
+    if let Some(orders) = process_env("TIDEMILL_FAILPOINT_ORDERS") {
+        tidemill_worker::failpoint::obey(Path::new(&orders));
+    }
     let Some(text) = process_env("TIDEMILL_FAILPOINT") else { return };
     let (point, visits) = text.split_once(':').unwrap_or((&text, "1"));
     let visits = visits.parse().unwrap_or(1);

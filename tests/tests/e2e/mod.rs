@@ -8,3 +8,4 @@ mod python;
 mod server;
 mod truth;
 mod unseen;
+mod worker;

@@ -33,6 +33,9 @@ pub(crate) fn repository() -> PathBuf {
 /// What a server is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    /// `standalone`, or `server` for one whose workers are processes of their own.
+    pub(crate) command: &'static str,
+    pub(crate) listen: String,
     pub(crate) dags_dir: PathBuf,
     pub(crate) data_dir: PathBuf,
     pub(crate) slots: u32,
@@ -43,6 +46,8 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn new(dags_dir: &Path, data_dir: &Path) -> Self {
         Self {
+            command: "standalone",
+            listen: "127.0.0.1:0".to_owned(),
             dags_dir: dags_dir.to_owned(),
             data_dir: data_dir.to_owned(),
             slots: 8,
@@ -52,7 +57,7 @@ impl Options {
     }
 }
 
-/// A running `tidemill standalone`.
+/// A running `tidemill standalone` or `tidemill server`.
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
@@ -72,13 +77,18 @@ impl Server {
         fs::create_dir_all(&options.data_dir).unwrap();
         let stderr = options.data_dir.with_extension("stderr");
         let log = fs::File::options().create(true).append(true).open(&stderr).unwrap();
-        let mut child = Command::new(binary())
-            .arg("standalone")
+        let mut command = Command::new(binary());
+        command
+            .arg(options.command)
             .arg("--dags-dir")
             .arg(&options.dags_dir)
             .arg("--data-dir")
             .arg(&options.data_dir)
-            .args(["--listen", "127.0.0.1:0", "--slots", &options.slots.to_string()])
+            .args(["--listen", &options.listen]);
+        if options.command == "standalone" {
+            command.args(["--slots", &options.slots.to_string()]);
+        }
+        let mut child = command
             .args(&options.args)
             .envs(&options.env)
             .stdin(Stdio::null())
@@ -121,6 +131,10 @@ impl Server {
         Ok(Self { child, url, data_dir: options.data_dir.clone(), client, stderr })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the server's process alone, as `kill -9 PID` does, and waits for its end.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -134,9 +148,14 @@ impl Server {
 
     /// Asks it to stop and waits for its end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        self.signal(rustix::process::Signal::TERM);
         self.wait()
+    }
+
+    /// Sends it a signal, as a terminal or a service manager does.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {

@@ -1,0 +1,147 @@
+//! `kill -9` of the server at any moment and at chosen points, under at least twenty tasks a second.
+//!
+//! Two forms: `standalone`, whose tasks die with it, and a `server` whose worker lives on and goes on with its tasks.
+//! Truth is what the tasks write themselves. Asserted: no missed and no duplicate logical date, no lost retry,
+//! every run ends, no two overlapping executions of one instance, and every second execution has a higher fence
+//! and a recorded reason.
+
+mod check;
+mod load;
+mod server;
+mod standalone;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use self::check::Achieved;
+use super::{
+    server::{PATIENCE, Server},
+    truth::{Execution, TruthFolder},
+};
+
+/// The least number of executions a second that counts as load.
+const LOAD_PER_SECOND: f64 = 20.0;
+
+/// How many kills; CI takes the short form, `make kills` the long one.
+fn rounds() -> usize {
+    std::env::var("TIDEMILL_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(21)
+}
+
+/// Where the server dies; `None` is a kill from outside at a random moment.
+const POINTS: [Option<&str>; 7] = [
+    None,
+    Some("before_commit"),
+    Some("after_commit"),
+    None,
+    Some("before_spawn"),
+    Some("before_result"),
+    Some("before_release"),
+];
+
+/// A small generator, so that a failure can be repeated by its seed.
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// What the kills hit.
+struct Counts {
+    began: Instant,
+    kills: u64,
+    with_task_running: u64,
+    in_retry_wait: u64,
+    at: BTreeMap<&'static str, u64>,
+    /// Executions that were under way at a kill.
+    hit: BTreeSet<Execution>,
+    /// Executions per second while the kills went on.
+    rate: f64,
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            kills: 0,
+            with_task_running: 0,
+            in_retry_wait: 0,
+            at: BTreeMap::new(),
+            hit: BTreeSet::new(),
+            rate: 0.0,
+        }
+    }
+
+    /// Waits until the server is dead: by its failpoint, or killed from outside after `wait`.
+    fn kill(
+        &mut self,
+        server: &mut Server,
+        point: Option<&'static str>,
+        wait: Duration,
+        truth: &TruthFolder,
+        seen_at_start: usize,
+    ) {
+        let until = Instant::now() + if point.is_some() { PATIENCE } else { wait };
+        while server.has_ended().is_none() {
+            if Instant::now() > until {
+                assert!(point.is_none(), "{point:?} was never reached; the server said:\n{}", server.said());
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        server.kill();
+        let seen = truth.read();
+        // What an earlier kill ended never records its own end, so only what began since then counts.
+        let open: Vec<Execution> =
+            seen.starts[seen_at_start..].iter().filter(|start| seen.is_open(start)).cloned().collect();
+        *self.at.entry(point.unwrap_or("at_random")).or_default() += 1;
+        self.kills += 1;
+        self.with_task_running += u64::from(!open.is_empty());
+        self.in_retry_wait += u64::from(seen.has_retry_wait("flaky"));
+        self.hit.extend(open);
+        self.rate = seen.starts.len() as f64 / self.began.elapsed().as_secs_f64();
+    }
+
+    /// The five moments that the kills must have hit.
+    fn moments(&self) -> [(&'static str, u64); 5] {
+        let at = |point: &str| self.at.get(point).copied().unwrap_or(0);
+        [
+            ("before_commit", at("before_commit")),
+            ("commit_before_reply", at("after_commit") + at("before_release")),
+            ("assigned_before_spawn", at("before_spawn")),
+            ("retry_wait", self.in_retry_wait),
+            ("result_not_sent", at("before_result")),
+        ]
+    }
+
+    fn report(&self, id: &str, achieved: &Achieved) -> Value {
+        let moments: BTreeMap<_, _> = self.moments().into_iter().collect();
+        json!({
+            "id": id, "kills": self.kills, "with_task_running": self.with_task_running, "moments": moments,
+            "at": self.at, "tasks_per_second": (self.rate * 10.0).round() / 10.0,
+            "executions_hit": self.hit.len(), "dates": achieved.dates, "executions": achieved.executions,
+            "failed_by_design": achieved.failed_by_design, "instances_by_executions": achieved.by_executions,
+            "repeated": achieved.repeated, "overlaps": 0, "missed": 0, "duplicates": 0, "lost_retries": 0,
+        })
+    }
+
+    /// Of 200 kills at least 150 hit a running task and at least 10 each of the five moments; fewer in proportion.
+    fn assert_shares(&self) {
+        assert_eq!(self.kills, rounds() as u64);
+        assert!(
+            self.with_task_running * 4 >= self.kills * 3,
+            "{} with a task running",
+            self.with_task_running
+        );
+        for (moment, count) in self.moments() {
+            assert!(count * 20 >= self.kills, "{moment} was hit {count} times in {} kills", self.kills);
+        }
+        assert!(self.rate >= LOAD_PER_SECOND, "the load was {} tasks a second", self.rate);
+    }
+}

@@ -1,0 +1,64 @@
+//! A `tidemill worker` beside a `tidemill server`.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use super::server::{Server, binary, cli};
+
+/// A running worker.
+pub(crate) struct Worker {
+    child: Child,
+    stderr: PathBuf,
+}
+
+impl Worker {
+    /// Starts a worker that joins `server` with a token made for it.
+    pub(crate) fn start(
+        server: &Server,
+        dags: &Path,
+        work: &Path,
+        slots: u32,
+        env: &[(&str, &Path)],
+    ) -> Self {
+        let (code, out, err) = cli(server, &["tokens", "create", "--role", "worker", "--format", "json"]);
+        assert_eq!(code, 0, "{err}");
+        let token: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let stderr = work.with_extension("stderr");
+        let log = fs::File::options().create(true).append(true).open(&stderr).unwrap();
+        let child = Command::new(binary())
+            .args(["worker", "--name", "lasting", "--url", &server.url, "--slots", &slots.to_string()])
+            .arg("--dags-dir")
+            .arg(dags)
+            .arg("--work-dir")
+            .arg(work)
+            .env("TIDEMILL_JOIN_TOKEN", token["token"].as_str().unwrap())
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Self { child, stderr }
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
