@@ -183,7 +183,7 @@ pub enum Refusal {
     UnknownDag,
     /// Its file is missing, so there is no definition to run.
     MissingDag,
-    /// There is no such run, or it is not active where it must be.
+    /// There is no such run.
     UnknownRun,
     /// There is no such task in the run's version.
     UnknownTask(String),

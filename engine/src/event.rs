@@ -185,6 +185,8 @@ pub enum Event {
         request: RequestId,
         /// The run.
         run: RunKey,
+        /// How the stored run ended, when it is not active (loaded just before).
+        ended: Option<RunState>,
     },
     /// A pool was made or resized.
     PoolChanged {

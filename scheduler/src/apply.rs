@@ -39,6 +39,7 @@ impl Input {
                 Event::Clear { .. }
                     | Event::MarkTask { .. }
                     | Event::MarkRun { .. }
+                    | Event::Cancel { .. }
                     | Event::DagDeleted { .. }
             ),
             Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
@@ -138,6 +139,17 @@ impl Core {
         {
             match self.load_finished(*run).await {
                 Ok(loaded) => *finished = loaded,
+                Err(error) => {
+                    let _ = reply.send(Err(unavailable(&error)));
+                    return;
+                }
+            }
+        }
+        if let Event::Cancel { run, ended, .. } = &mut event
+            && !self.known.runs.contains_key(run)
+        {
+            match self.shared.reader.run_by_key(*run).await {
+                Ok(row) => *ended = row.map(|row| row.state).filter(|state| state.is_terminal()),
                 Err(error) => {
                     let _ = reply.send(Err(unavailable(&error)));
                     return;

@@ -22,6 +22,7 @@ use tidemill_store::{ReadError, batch::OutboxChange};
 use crate::{
     core::{Core, Exit},
     handle::chain,
+    known::Known,
     tokens::token_hash,
 };
 
@@ -102,6 +103,7 @@ fn approximate_size(value: &serde_json::Value) -> usize {
 }
 
 /// Why an assignment was not made.
+#[derive(Debug)]
 enum NotAssigned {
     /// It cannot be rendered: the attempt fails with this reason.
     Failed(String),
@@ -219,17 +221,8 @@ impl Core {
     }
 
     async fn prepare(&mut self, attempt: &AttemptKey) -> Result<Assignment, NotAssigned> {
-        let key = &attempt.instance;
-        let inconsistent = |what: &str| NotAssigned::Failed(format!("SCH0301: {what}; please report this"));
-        let Some(run) = self.known.runs.get(&key.run).cloned() else {
-            return Err(inconsistent("the run of an assignment is unknown"));
-        };
-        let Some(dag) = self.known.definition(&run).map(Arc::clone) else {
-            return Err(inconsistent("the definition of an assignment is unknown"));
-        };
-        let Some(task) = dag.tasks.iter().find(|task| task.id == key.task) else {
-            return Err(inconsistent("the task of an assignment is not in its version"));
-        };
+        let (run, dag, place) = subject(&self.known, attempt)?;
+        let task = &dag.tasks[place];
         let (context, inputs) = self.context(&dag, &run, task, attempt).await.map_err(NotAssigned::Read)?;
         let rendered =
             render_task(&dag, task, &context).map_err(|error| NotAssigned::Failed(error.to_string()))?;
@@ -313,6 +306,26 @@ impl Core {
     }
 }
 
+/// The scheduler contradicts itself; the try fails, so that nothing waits for ever.
+fn inconsistent(what: &str) -> NotAssigned {
+    NotAssigned::Failed(format!("SCH0301: {what}; please report this"))
+}
+
+/// Returns the run of an attempt, the definition that it is pinned to, and the place of the task in it.
+fn subject(known: &Known, attempt: &AttemptKey) -> Result<(RunRow, Arc<Dag>, usize), NotAssigned> {
+    let key = &attempt.instance;
+    let Some(run) = known.runs.get(&key.run).cloned() else {
+        return Err(inconsistent("the run of an assignment is unknown"));
+    };
+    let Some(dag) = known.definition(&run).map(Arc::clone) else {
+        return Err(inconsistent("the definition of an assignment is unknown"));
+    };
+    let Some(place) = dag.tasks.iter().position(|task| task.id == key.task) else {
+        return Err(inconsistent("the task of an assignment is not in its version"));
+    };
+    Ok((run, dag, place))
+}
+
 /// Returns everything above a task.
 fn upstreams(dag: &Dag, task: &TaskId) -> BTreeSet<TaskId> {
     let direct: BTreeMap<&TaskId, &[TaskId]> =
@@ -342,5 +355,63 @@ fn work_of(work: RenderedWork, dag: &Dag, task: &Task) -> Work {
             Work::Drift { spec, on_drift, on_stable, on_insufficient_data }
         }
         RenderedWork::Notify { webhook, body } => Work::Notify { webhook, body },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_engine::{
+        definition::load,
+        ids::{DagId, RunId},
+        rows::VersionHash,
+        state::{RunState, RunType},
+    };
+
+    use super::*;
+
+    fn why(known: &Known, attempt: &AttemptKey) -> String {
+        match subject(known, attempt) {
+            Err(NotAssigned::Failed(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_assignment_that_nothing_explains_fails_with_a_code_of_its_own() {
+        let dag = load(b"[dag]\nid = \"one\"\n[[task]]\nid = \"a\"\ncommand = \"x\"\n", "one.toml");
+        let dag = Arc::new(dag.dag.unwrap());
+        let at = "2026-11-05T12:00:00Z".parse().unwrap();
+        let run = RunRow {
+            key: RunKey(1),
+            dag_id: DagId::new("one").unwrap(),
+            run_id: RunId::new("mine").unwrap(),
+            run_type: RunType::Manual,
+            state: RunState::Running,
+            with_failures: false,
+            reason: None,
+            logical_date: at,
+            data_interval_start: at,
+            data_interval_end: at,
+            queued_at: at,
+            started_at: Some(at),
+            finished_at: None,
+            conf: Arc::default(),
+            dag_version: VersionHash("v".into()),
+            cancel_requested_at: None,
+            timed_out_at: None,
+            triggered_by: None,
+        };
+        let attempt = |task: &str| AttemptKey {
+            instance: TaskInstanceKey { run: RunKey(1), task: TaskId::new(task).unwrap(), map_index: -1 },
+            try_number: 1,
+            epoch: 1,
+        };
+        let mut known = Known::default();
+        assert!(why(&known, &attempt("a")).starts_with("SCH0301: the run "));
+        known.runs.insert(run.key, run.clone());
+        assert!(why(&known, &attempt("a")).starts_with("SCH0301: the definition "));
+        known.versions.insert((run.dag_id.clone(), run.dag_version.clone()), dag);
+        assert!(why(&known, &attempt("b")).starts_with("SCH0301: the task "));
+        assert_eq!(subject(&known, &attempt("a")).unwrap().2, 0);
     }
 }

@@ -165,7 +165,7 @@ pub fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
         Refusal::UnknownDag => "there is no such DAG".into(),
         Refusal::MissingDag => "the file of the DAG is missing, so there is no definition to run".into(),
-        Refusal::UnknownRun => "there is no such dag run, or it is not active".into(),
+        Refusal::UnknownRun => "there is no such dag run".into(),
         Refusal::UnknownTask(task) => format!("the run's version of the DAG has no task {task}"),
         Refusal::RunIdTaken(run_id) => format!("a dag run with the id {run_id} exists"),
         Refusal::RunEnded(state) => format!("the dag run has ended as {state}"),

@@ -200,7 +200,7 @@ impl Handle {
     /// # Errors
     /// [`CallError`]: SCH0203, SCH0206 or unavailable.
     pub async fn cancel(&self, run: RunKey, side: AdminWrite) -> Result<Vec<Changed>, CallError> {
-        self.request(side, |request| Event::Cancel { request, run }).await.map(changed)
+        self.request(side, |request| Event::Cancel { request, run, ended: None }).await.map(changed)
     }
 
     /// Makes or resizes a pool.
@@ -402,7 +402,8 @@ impl Handle {
 
     fn gone(&self) -> Unavailable {
         let status = self.shared.status();
-        if status.is_leader {
+        // A stand-by reads its inbox too; only a server that has stopped has closed it.
+        if status.is_leader || self.shared.inbox.is_closed() {
             Unavailable::Stopping
         } else {
             Unavailable::NotLeader { leader: status.leader_url }

@@ -132,7 +132,7 @@ async fn a_store_that_disagrees_makes_the_scheduler_believe_the_store() {
     assert_eq!(refused.unwrap_err().code(), "SCH0102");
     // After the rebuild the engine knows better, and everything else goes on.
     let refused = soon("the second", handle.cancel(run.key, AdminWrite::default())).await;
-    assert_eq!(refused.unwrap_err().code(), "SCH0203");
+    assert_eq!(refused.unwrap_err().code(), "SCH0206");
     let answer = worker.exchange(vec![success(&held.attempt)]).await;
     assert_ne!(answer.verdicts[0].verdict, Verdict::Accepted);
     let mut changes = handle.subscribe();

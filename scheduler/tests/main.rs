@@ -32,6 +32,8 @@ mod outside;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod world;

@@ -4,4 +4,7 @@
 #[cfg(test)]
 mod e2e;
 #[cfg(test)]
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[cfg(test)]
 mod tidy;

@@ -84,9 +84,10 @@ impl Context {
         }
     }
 
-    /// Returns a name for a leaf cgroup that no other try of this incarnation has.
+    /// Returns a name for a leaf cgroup that no other try has, of this incarnation or of another: the guardian of a
+    /// worker that was killed may still be killing by name when the next incarnation has its first tries.
     pub(crate) fn next_leaf(&self) -> String {
-        self.leaves.fetch_add(1, Ordering::Relaxed).to_string()
+        format!("{}-{}", self.boot_id, self.leaves.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A process of the try is about to be made.

@@ -208,7 +208,7 @@ impl Engine {
             Event::MarkRun { request, run, state, finished } => {
                 self.mark_run(request, run, state, finished, out);
             }
-            Event::Cancel { request, run } => self.cancel(request, run, out),
+            Event::Cancel { request, run, ended } => self.cancel(request, run, ended, out),
             Event::PoolChanged { request, pool } => self.pool_changed(request, pool, out),
             Event::PoolDeleted { request, name } => self.pool_deleted(request, &name, out),
         }

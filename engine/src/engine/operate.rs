@@ -224,8 +224,10 @@ impl Engine {
     }
 
     /// Cancels a run.
-    pub(super) fn cancel(&mut self, request: RequestId, key: RunKey, out: &mut Out) {
-        let Some(run) = self.runs.get_mut(&key) else { return out.refuse(request, Refusal::UnknownRun) };
+    pub(super) fn cancel(&mut self, request: RequestId, key: RunKey, ended: Option<RunState>, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else {
+            return out.refuse(request, ended.map_or(Refusal::UnknownRun, Refusal::RunEnded));
+        };
         if run.is_ending() {
             return out.answer(request, Reply::Changed(Vec::new()));
         }

@@ -2,10 +2,13 @@
 
 mod browser;
 mod client;
+mod damage;
+mod entropy;
 mod kills;
 mod logs;
 mod python;
 mod server;
+mod standby;
 mod truth;
 mod unseen;
 mod worker;

@@ -19,6 +19,7 @@ impl Worker {
     /// Starts a worker that joins `server` with a token made for it.
     pub(crate) fn start(
         server: &Server,
+        name: &str,
         dags: &Path,
         work: &Path,
         slots: u32,
@@ -30,7 +31,7 @@ impl Worker {
         let stderr = work.with_extension("stderr");
         let log = fs::File::options().create(true).append(true).open(&stderr).unwrap();
         let child = Command::new(binary())
-            .args(["worker", "--name", "lasting", "--url", &server.url, "--slots", &slots.to_string()])
+            .args(["worker", "--name", name, "--url", &server.url, "--slots", &slots.to_string()])
             .arg("--dags-dir")
             .arg(dags)
             .arg("--work-dir")
@@ -49,6 +50,12 @@ impl Worker {
     /// Whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
+    }
+
+    /// Sends a signal to the worker's process alone.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     pub(crate) fn said(&self) -> String {

@@ -190,7 +190,7 @@ fn operate(world: &mut World, happening: Happening) {
         Happening::Cancel(which) => {
             let Some(run) = some_run(world, which) else { return };
             let request = world.request();
-            world.step(Event::Cancel { request, run });
+            world.step(Event::Cancel { request, run, ended: None });
         }
         Happening::Pause(is_paused) => {
             let request = world.request();

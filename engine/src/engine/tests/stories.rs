@@ -362,7 +362,7 @@ fn cancel_stops_what_runs_and_skips_the_rest() {
     world.exchange("w", "b1", 4);
     let run = world.trigger("d");
     let request = world.request();
-    world.step(Event::Cancel { request, run });
+    world.step(Event::Cancel { request, run, ended: None });
     assert_eq!(world.line(run), "running | a=queued b=skipped c=skipped e=skipped");
     world.restart();
     world.end(run, "a", TryOutcome::Stopped);
@@ -380,7 +380,7 @@ fn cancelling_a_queued_run_ends_it_at_once() {
     let reasons = world.engine.explain(&World::key(second, "a"), world.now);
     assert_eq!(reasons, [WaitReason::RunQueued { active: 1, limit: 1 }]);
     let request = world.request();
-    world.step(Event::Cancel { request, run: second });
+    world.step(Event::Cancel { request, run: second, ended: None });
     assert_eq!(world.runs[&second].state, RunState::Cancelled);
 }
 

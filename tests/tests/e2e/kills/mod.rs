@@ -6,7 +6,9 @@
 //! and a recorded reason.
 
 mod check;
+mod guardian;
 mod load;
+mod paused;
 mod server;
 mod standalone;
 

@@ -47,7 +47,7 @@ async fn killing_the_server_costs_its_worker_nothing() {
     let orders = folder.path().join("orders");
     let mut server = Server::start(&options);
     let env = [("TIDEMILL_FAILPOINT_ORDERS", orders.as_path())];
-    let mut worker = Worker::start(&server, &dags, &folder.path().join("work"), 8, &env);
+    let mut worker = Worker::start(&server, "lasting", &dags, &folder.path().join("work"), 8, &env);
     let mut seeded = Seeded(0x6d69_6c6c);
     let mut counts = Counts::new();
     for round in 0..rounds() {
