@@ -25,6 +25,9 @@ pub(crate) struct Truth {
     pub(crate) ends: BTreeSet<Execution>,
     pub(crate) fails: BTreeSet<Execution>,
     pub(crate) overlaps: Vec<String>,
+    /// The line of the first start, and that of the first good end, by (date, task).
+    first_start: BTreeMap<(String, String), usize>,
+    first_end: BTreeMap<(String, String), usize>,
 }
 
 /// The folder of a truth file.
@@ -57,7 +60,7 @@ exit $code
     pub(crate) fn read(&self) -> Truth {
         let text = fs::read_to_string(self.0.join("truth")).unwrap_or_default();
         let mut truth = Truth::default();
-        for line in text.lines() {
+        for (number, line) in text.lines().enumerate() {
             let words: Vec<&str> = line.split(' ').collect();
             let [what, date, task, try_number, fence] = words[..] else { continue };
             let execution = Execution {
@@ -66,9 +69,16 @@ exit $code
                 try_number: try_number.parse().unwrap(),
                 fence: fence.parse().unwrap(),
             };
+            let instance = (execution.date.clone(), execution.task.clone());
             match what {
-                "start" => truth.starts.push(execution),
-                "end" => drop(truth.ends.insert(execution)),
+                "start" => {
+                    truth.first_start.entry(instance).or_insert(number);
+                    truth.starts.push(execution);
+                }
+                "end" => {
+                    truth.first_end.entry(instance).or_insert(number);
+                    truth.ends.insert(execution);
+                }
                 "fail" => drop(truth.fails.insert(execution)),
                 _ => truth.overlaps.push(line.to_owned()),
             }
@@ -90,6 +100,14 @@ impl Truth {
     /// Whether an execution has not recorded an end.
     pub(crate) fn is_open(&self, execution: &Execution) -> bool {
         !self.ends.contains(execution) && !self.fails.contains(execution)
+    }
+
+    /// Whether a task began before another of the same date had ended well.
+    pub(crate) fn is_early(&self, date: &str, task: &str, upstream: &str) -> bool {
+        let at = |map: &BTreeMap<(String, String), usize>, task: &str| {
+            map.get(&(date.to_owned(), task.to_owned())).copied()
+        };
+        at(&self.first_start, task) < at(&self.first_end, upstream)
     }
 
     /// Whether some instance's newest execution failed and its next one has not started.

@@ -1,13 +1,14 @@
 //! What must hold after the kills: what the tasks recorded against what the product says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::load::{LAST, upstreams_of_last};
 use crate::e2e::{
     server::{PATIENCE, Server},
     truth::{Execution, Truth, TruthFolder},
@@ -62,6 +63,12 @@ pub(super) async fn check_everything(server: &Server, truth: &TruthFolder, start
         }
     }
     assert!(by_instance.is_empty(), "executed and in no run: {:?}", by_instance.keys());
+    let dates: BTreeSet<&String> = seen.starts.iter().map(|start| &start.date).collect();
+    for (date, upstream) in
+        dates.iter().flat_map(|date| upstreams_of_last().into_iter().map(move |up| (date, up)))
+    {
+        assert!(!seen.is_early(date, LAST, &upstream), "{date}: {LAST} began before the end of {upstream}");
+    }
     achieved
 }
 
@@ -69,13 +76,14 @@ pub(super) async fn check_everything(server: &Server, truth: &TruthFolder, start
 async fn all_ended(server: &Server) -> Vec<Value> {
     let client = &server.client;
     let caught_up = Utc::now();
-    let until = Instant::now() + 4 * PATIENCE;
+    let mut progress = Progress::new();
     loop {
         let newest = client.get("/dags/kill/runs?limit=1").await;
-        if newest["items"].get(0).is_some_and(|run| instant(&run["logical_date"]) >= caught_up) {
+        let date = newest["items"].get(0).map(|run| instant(&run["logical_date"]));
+        if date.is_some_and(|date| date >= caught_up) {
             break;
         }
-        assert!(Instant::now() < until, "no run after the last kill; the server said:\n{}", server.said());
+        progress.check(server, "the schedule does not catch up", date.map_or(0, |date| date.timestamp()));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let url = format!("{}/api/v1/dags/kill", client.base);
@@ -83,11 +91,33 @@ async fn all_ended(server: &Server) -> Vec<Value> {
     assert!(paused.send().await.unwrap().status().is_success());
     loop {
         let runs = client.all("/dags/kill/runs?limit=100").await;
-        if runs.iter().all(|run| matches!(run["state"].as_str(), Some("success" | "failed" | "cancelled"))) {
+        let is_over =
+            |run: &&Value| matches!(run["state"].as_str(), Some("success" | "failed" | "cancelled"));
+        let over = runs.iter().filter(is_over).count();
+        if over == runs.len() {
             return runs;
         }
-        assert!(Instant::now() < until, "runs do not end; the server said:\n{}", server.said());
+        progress.check(server, "runs do not end", over as i64);
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Fails when a number has not moved for a while.
+struct Progress {
+    seen: i64,
+    since: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { seen: -1, since: Instant::now() }
+    }
+
+    fn check(&mut self, server: &Server, what: &str, now: i64) {
+        if now != self.seen {
+            (self.seen, self.since) = (now, Instant::now());
+        }
+        assert!(self.since.elapsed() < PATIENCE, "{what}; the server said:\n{}", server.said());
     }
 }
 

@@ -12,6 +12,14 @@ const QUICK: usize = 30;
 /// Long tasks per run, so that nearly every kill finds one.
 const SLOW: usize = 2;
 
+/// The task at the end of every run.
+pub(super) const LAST: &str = "last";
+
+/// What it waits for.
+pub(super) fn upstreams_of_last() -> Vec<String> {
+    (0..SLOW).map(|index| format!("slow{index}")).chain(["flaky".to_owned()]).collect()
+}
+
 /// Writes the DAG file and its scripts. Every run has tasks that take a while, one whose first try fails, one
 /// below all these, and many short ones.
 pub(super) fn write_dag(folder: &Path, truth: &TruthFolder, start: DateTime<Utc>) {
@@ -42,12 +50,12 @@ retries = 3
 retry_delay = "1s"
 
 [[task]]
-id = "last"
+id = "{LAST}"
 command = ["/bin/sh", "./quick.sh"]
-depends_on = ["flaky", {}]
+depends_on = {:?}
 "#,
         start.to_rfc3339_opts(SecondsFormat::Secs, true),
-        (0..SLOW).map(|index| format!("\"slow{index}\"")).collect::<Vec<_>>().join(", ")
+        upstreams_of_last()
     );
     let mut add = |id: String, script: &str| {
         text.push_str(&format!("\n[[task]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"./{script}\"]\n"));
