@@ -135,7 +135,12 @@ impl Scheduler {
         let service = Service { options: Arc::new(options), shared, writer, stop: stopped };
         let handle = Handle { shared: Arc::clone(&service.shared) };
         let first = match service.take_leadership().await {
-            Ok(leadership) => Some(service.prepare(leadership).await?),
+            Ok(leadership) => {
+                let prepared = service.prepare(leadership).await?;
+                // Who started this asks at once whether it leads, before the supervisor has its first turn.
+                service.declare_leader(&prepared);
+                Some(prepared)
+            }
             Err(LeadershipError::Held { url, expires_in: Some(_), .. }) => {
                 service.shared.update_status(|status| status.leader_url = Some(url));
                 None
@@ -272,17 +277,21 @@ impl Service {
         }
     }
 
-    /// Leads until it is stopped or another server leads.
-    async fn lead(&self, prepared: Prepared, inbox: mpsc::Receiver<Input>) -> (Exit, mpsc::Receiver<Input>) {
-        let Prepared { leadership, taken_at, loaded, next_batch } = prepared;
-        let shared = &self.shared;
-        shared.update_status(|status| {
+    fn declare_leader(&self, prepared: &Prepared) {
+        self.shared.update_status(|status| {
             status.is_leader = true;
             status.leader_url = Some(self.options.url.clone());
-            status.term = leadership.term;
+            status.term = prepared.leadership.term;
             status.store = StoreState::Ok;
-            status.quarantined_runs = loaded.unreadable.len();
+            status.quarantined_runs = prepared.loaded.unreadable.len();
         });
+    }
+
+    /// Leads until it is stopped or another server leads.
+    async fn lead(&self, prepared: Prepared, inbox: mpsc::Receiver<Input>) -> (Exit, mpsc::Receiver<Input>) {
+        self.declare_leader(&prepared);
+        let Prepared { leadership, taken_at, loaded, next_batch } = prepared;
+        let shared = &self.shared;
         let trust = Arc::new(leadership.lease.map_or_else(Trust::for_ever, |lease| {
             Trust::until((taken_at + lease).saturating_sub(STEP_DOWN_MARGIN))
         }));

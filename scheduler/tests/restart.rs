@@ -1,6 +1,6 @@
 //! Everything is dropped and rebuilt in the middle of work: nothing is lost and nothing happens twice.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tidemill_engine::state::{RunState, TaskState, TryOutcome};
 use tidemill_protocol::worker::Verdict;
@@ -166,6 +166,20 @@ async fn a_database_file_that_is_opened_again_holds_everything_that_was_acknowle
     worker.exchange(vec![success(&second.attempt)]).await;
     wait_for_run(&mut changes, run.key, RunState::Success).await;
     world.check_rebuild(&handle).await;
+    scheduler.stop().await;
+}
+
+/// One thread: nothing else has had a turn between the start and the question.
+#[tokio::test]
+async fn a_start_that_leads_says_so_at_once() {
+    let world = World::in_memory();
+    let (reader, writer) = (Arc::clone(&world.reader), Arc::clone(&world.writer));
+    let scheduler =
+        tidemill_scheduler::Scheduler::start(world.options(), reader, writer, Arc::new(world.clock.clone()))
+            .await
+            .unwrap();
+    let health = scheduler.handle().health();
+    assert!(health.is_leader && health.term > 0, "{health:?}");
     scheduler.stop().await;
 }
 

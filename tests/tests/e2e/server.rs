@@ -30,6 +30,15 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// Returns a port that is free now and that nobody gets by chance later: it lies below the ports that the kernel
+/// gives to outgoing connections. A worker that lives on must find every start of its server at the same place.
+pub(crate) fn lasting_port() -> u16 {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    (first..32_000)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("no port is free")
+}
+
 /// What a server is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {

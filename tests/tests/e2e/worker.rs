@@ -5,9 +5,10 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Instant,
 };
 
-use super::server::{Server, binary, cli};
+use super::server::{PATIENCE, Server, binary, cli};
 
 /// A running worker.
 pub(crate) struct Worker {
@@ -56,6 +57,18 @@ impl Worker {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.has_ended() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the worker did not stop; it said:\n{}", self.said());
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn said(&self) -> String {

@@ -9,22 +9,13 @@ use std::{
 
 use super::{Counts, POINTS, Seeded, check::check_everything, load::write_dag, rounds};
 use crate::e2e::{
-    server::{Options, Server},
+    server::{Options, Server, lasting_port},
     truth::TruthFolder,
     worker::Worker,
 };
 
 /// Points that the worker passes; it kills the server there and goes on.
 const OF_WORKER: [&str; 2] = ["before_spawn", "before_result"];
-
-/// Returns a port that is free now and that nobody gets by chance later: it lies below the ports that the kernel
-/// gives to outgoing connections. The worker must find every start of the server at the same place.
-fn lasting_port() -> u16 {
-    let first = 20_000 + (std::process::id() % 10_000) as u16;
-    (first..32_000)
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("no port is free")
-}
 
 /// Tells the worker to kill the server at a point.
 fn order(orders: &Path, point: &str, server: &Server) {
