@@ -22,6 +22,7 @@ use crate::{
     failpoint::failpoint,
     handle::chain,
     input::{FolderNews, Input},
+    meter,
     request::Triggered,
     round::{LogTail, Round, Waiter},
     view::StoreState,
@@ -58,7 +59,11 @@ impl Core {
         loop {
             failpoint("before_commit");
             let started = self.shared.clock.now().mono;
-            match self.writer.commit(&self.round.batch).await {
+            let result = self.writer.commit(&self.round.batch).await;
+            if let Err(error) = &result {
+                meter::commit_failed(error.code());
+            }
+            match result {
                 Ok(()) => {
                     failpoint("after_commit");
                     self.committed(started);
@@ -85,6 +90,8 @@ impl Core {
     }
 
     fn committed(&mut self, started: Duration) {
+        let took = self.shared.clock.now().mono.saturating_sub(started);
+        meter::committed(&self.round.batch, took);
         self.next_batch += 1;
         if let Some(lease) = self.lease {
             self.trust.extend((started + lease).saturating_sub(STEP_DOWN_MARGIN));

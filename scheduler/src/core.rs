@@ -38,6 +38,7 @@ use crate::{
     handle::Shared,
     input::{FolderNews, Input},
     known::Known,
+    meter,
     round::Round,
     sessions::Sessions,
     view::StoreState,
@@ -151,7 +152,9 @@ impl Core {
         self.wait().await?;
         let now = self.shared.clock.now();
         self.renew_after_outage(now);
+        let before = self.round.events;
         self.drain(now).await?;
+        let events = self.round.events.saturating_sub(before);
         self.tick(now).await?;
         let is_due = self.round.notes_due.is_some_and(|due| due <= now.mono);
         let has_work = self.round.is_urgent || is_due || self.must_commit_first();
@@ -166,7 +169,9 @@ impl Core {
         } else {
             self.release_unwritten();
         }
+        let began = now.mono;
         let now = self.shared.clock.now();
+        meter::round(events, now.mono.saturating_sub(began));
         self.sessions.answer_due(now.mono);
         self.let_silent_go(now);
         self.shared.update_status(|status| status.last_tick = now.mono);

@@ -18,6 +18,7 @@ use crate::{
     core::{Core, Exit},
     error::Unavailable,
     handle::chain,
+    meter,
 };
 
 impl Core {
@@ -84,8 +85,10 @@ impl Core {
         // stays out of the engine for as long as this leader lives.
         for has_leases in [true, false] {
             let batch = self.end_batch(&loaded.snapshot, reason, has_leases);
+            let started = self.shared.clock.now().mono;
             match self.writer.commit(&batch).await {
                 Ok(()) => {
+                    meter::committed(&batch, self.shared.clock.now().mono.saturating_sub(started));
                     self.next_batch += 1;
                     break;
                 }

@@ -200,8 +200,16 @@ pub(crate) fn web_options(config: &Config, bound: &Bound) -> tidemill_web::Optio
     tidemill_web::Options {
         hosts,
         retention: config.duration("retention.runs"),
+        metrics: record_metrics(),
         ..tidemill_web::Options::default()
     }
+}
+
+/// A server without metrics is better than none.
+fn record_metrics() -> Option<tidemill_web::MetricsHandle> {
+    tidemill_web::install_metrics()
+        .inspect_err(|error| tracing::warn!(%error, "metrics are not recorded"))
+        .ok()
 }
 
 /// Checks that the DAG folder is there: a misspelt one would look like an empty one.

@@ -12,7 +12,10 @@ use std::{
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::server::{Options, PATIENCE, Server};
+use super::{
+    follow::{Place, follow},
+    server::{Options, PATIENCE, Server},
+};
 
 /// The writer: a stream that depends on nothing but its length, flushed in pieces, its progress recorded after
 /// each flush.
@@ -69,6 +72,8 @@ async fn a_million_lines_arrive_byte_for_byte() {
     write_dag(&dags, &record, lines);
     let server = Server::start(&Options::new(&dags, &folder.path().join("data")));
     let run = server.client.trigger("logs", None).await;
+    // Followed from the first byte on, over streams that are dropped again and again.
+    let followed = tokio::spawn(follow(Place::of(&server), of_try(&run, 1), 3_000_000));
     let run_row = server.client.wait("logs", &run).await;
     assert_eq!(run_row["state"], "success", "{run_row}");
     let log = server.client.log("logs", &run, "write", 1).await;
@@ -76,7 +81,17 @@ async fn a_million_lines_arrive_byte_for_byte() {
     assert_eq!(log.len(), expected.len());
     let (got, wanted) = (hex::encode(Sha256::digest(&log)), hex::encode(Sha256::digest(&expected)));
     assert_eq!(got, wanted);
-    println!("{}", json!({ "id": "logs_whole", "lines": lines, "bytes": log.len(), "sha256": got }));
+    let followed = followed.await.unwrap();
+    assert_eq!(hex::encode(Sha256::digest(&followed.bytes)), wanted, "the event stream differs");
+    assert!(followed.streams > 5, "only {} streams", followed.streams);
+    println!(
+        "{}",
+        json!({ "id": "logs_whole", "lines": lines, "bytes": log.len(), "sha256": got, "streams": followed.streams })
+    );
+}
+
+fn of_try(run: &str, try_number: u64) -> String {
+    format!("/dags/logs/runs/{run}/tasks/write/tries/{try_number}")
 }
 
 /// How many kills land while the task writes.
@@ -93,19 +108,27 @@ async fn every_byte_written_before_a_kill_is_readable() {
     let options = Options::new(&dags, &folder.path().join("data"));
     let mut server = Server::start(&options);
     let run = server.client.trigger("logs", None).await;
+    let place = Place::of(&server);
+    let mut streams = Vec::new();
     for round in 1..=rounds() {
+        streams.push(tokio::spawn(follow(place.clone(), of_try(&run, round), usize::MAX)));
         wait_until_written(&server, &record, round, 50_000 * (1 + round as usize % 7));
         server.kill();
         server = Server::start(&options);
+        place.moved(&server);
     }
     // The try that is live now is stopped by a cancel; those before it were killed.
     let cancel = format!("/dags/logs/runs/{run}/cancel");
     server.client.post(&cancel, &json!({})).await.unwrap();
     server.client.wait("logs", &run).await;
     let expected = stream(lines);
-    let (mut landed, mut bytes) = (0, 0);
-    for round in 1..=rounds() {
+    let (mut landed, mut bytes, mut resumed) = (0, 0, 0);
+    for (round, stream) in (1..=rounds()).zip(streams) {
         let log = server.client.log("logs", &run, "write", round).await;
+        let followed = stream.await.unwrap();
+        let (rest, sse) = (Sha256::digest(&log), Sha256::digest(&followed.bytes));
+        assert_eq!(hex::encode(sse), hex::encode(rest), "try {round}: the event stream and the route differ");
+        resumed += u32::from(followed.streams > 1);
         let written = recorded(&record, round).unwrap_or(0);
         assert!(written > 0 && written < expected.len(), "try {round} was not killed while it wrote");
         let same = log.iter().zip(&expected).take_while(|(a, b)| a == b).count();
@@ -120,9 +143,10 @@ async fn every_byte_written_before_a_kill_is_readable() {
     }
     println!(
         "{}",
-        json!({ "id": "logs_kills", "kills_while_writing": landed, "bytes": bytes, "missing": 0 })
+        json!({ "id": "logs_kills", "kills_while_writing": landed, "bytes": bytes, "missing": 0, "streams_resumed": resumed })
     );
     assert_eq!(landed, rounds());
+    assert!(resumed > 0, "no kill broke a stream");
 }
 
 fn wait_until_written(server: &Server, record: &Path, try_number: u64, bytes: usize) {

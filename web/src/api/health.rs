@@ -1,11 +1,9 @@
-//! Health for load balancers, metrics for Prometheus.
-
-use std::fmt::Write;
+//! Health for load balancers.
 
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use tidemill_scheduler::StoreState;
@@ -30,35 +28,4 @@ pub(crate) async fn health(State(state): State<WebState>) -> Response {
     };
     let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(view)).into_response()
-}
-
-/// Metrics in the text format of Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, content_type = "text/plain", body = String)))]
-pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
-    let mut text = state.options().metrics.as_ref().map(|m| m.render()).unwrap_or_default();
-    let health = state.handle().health();
-    let gauges = [
-        ("tidemill_leader", "Whether this server leads.", f64::from(u8::from(health.is_leader))),
-        (
-            "tidemill_scheduler_tick_age_seconds",
-            "Time since the scheduler finished a round.",
-            health.last_tick_age.as_secs_f64(),
-        ),
-        (
-            "tidemill_scheduler_queue_depth",
-            "Messages that wait for the scheduler.",
-            count(health.queue_depth),
-        ),
-        ("tidemill_import_errors", "DAG files that could not be loaded.", count(health.import_errors)),
-        ("tidemill_quarantined_runs", "Dag runs that are set aside.", count(health.quarantined_runs)),
-    ];
-    for (name, help, value) in gauges {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
-}
-
-fn count(n: usize) -> f64 {
-    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }

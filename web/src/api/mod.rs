@@ -12,7 +12,10 @@ pub(crate) mod pools;
 pub(crate) mod runs;
 pub(crate) mod worker;
 
-use crate::access::{ADMIN, Access, Method, OPERATOR, Table, VIEWER};
+use crate::{
+    access::{ADMIN, Access, Method, OPERATOR, Table, VIEWER},
+    meters,
+};
 
 /// Mounts the API.
 pub(crate) fn mount(table: Table) -> Table {
@@ -20,7 +23,7 @@ pub(crate) fn mount(table: Table) -> Table {
     table
         .get("/api/v1/health", Access::Public, health::health)
         .get("/api/v1/openapi.json", VIEWER, openapi::serve)
-        .get("/metrics", VIEWER, health::metrics)
+        .get("/metrics", VIEWER, meters::metrics)
         .get("/api/v1/events", VIEWER, events::stream)
         .get("/api/v1/dags", VIEWER, dags::list)
         .get("/api/v1/dags/{dag_id}", VIEWER, dags::show)

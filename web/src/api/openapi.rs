@@ -7,6 +7,7 @@ use axum::{
 use utoipa::OpenApi;
 
 use super::{access, clean, dags, events, health, instances, logs, pools, runs};
+use crate::meters;
 
 /// Everything under `/api/v1`.
 #[derive(OpenApi)]
@@ -17,7 +18,7 @@ use super::{access, clean, dags, events, health, instances, logs, pools, runs};
     ),
     paths(
         health::health,
-        health::metrics,
+        meters::metrics,
         events::stream,
         serve,
         dags::list,
