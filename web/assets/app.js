@@ -46,7 +46,12 @@
     // What changed between the page and its stream, or while the stream was away, came with no event.
     source.addEventListener("open", refresh);
     document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
-    document.addEventListener("htmx:after:swap", tell);
+    // A log belongs to its try: when a newer try begins, the page begins anew with its log.
+    const attempt = live.dataset.attempt;
+    document.addEventListener("htmx:after:swap", () => {
+      tell();
+      if (($("#live")?.dataset.attempt ?? "") !== (attempt ?? "")) location.reload();
+    });
     addEventListener("pagehide", () => source.close());
   }
 
@@ -67,7 +72,7 @@
       const word = search.value.toLowerCase();
       let n = 0;
       for (const l of $$(".l", log)) { const is = word !== "" && l.textContent.toLowerCase().includes(word); l.classList.toggle("hit", is); if (is) n += 1; }
-      $("#log-found").textContent = word ? `${n} lines` : "";
+      $("#log-found").textContent = word ? `${n} line${n === 1 ? "" : "s"}` : "";
     };
     if (search) {
       search.parentElement.hidden = false;

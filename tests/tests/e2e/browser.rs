@@ -1,6 +1,7 @@
-//! The pages in a real Chromium: home → DAG → graph → run → task → log, trigger with params, pause, both themes.
+//! The pages in a real Chromium: home → DAG → graph → run → task → log, trigger with params, pause, both themes, three
+//! widths, and pages that follow what happens elsewhere.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::json;
 
@@ -49,6 +50,17 @@ depends_on = ["left", "right"]
 trigger_rule = "none_failed_min_one_success"
 "#;
 
+/// Waits for a pool that does not exist yet, then prints a step after each file that appears.
+fn gated(gates: &Path) -> String {
+    let script = format!(
+        "for n in 1 2 3; do echo step $n of 3; until [ -e {}/$n ]; do sleep 0.05; done; done; printf 'no line ends this'",
+        gates.display()
+    );
+    format!("[dag]\nid = \"gated\"\n\n[[task]]\nid = \"step\"\npool = \"gate\"\ncommand = {script:?}\n")
+}
+
+const FAILING: &str = "[dag]\nid = \"failing\"\n\n[[task]]\nid = \"boom\"\ncommand = \"exit 3\"\n";
+
 const BROKEN: &str = "[dag]\nid = \"broken\"\n\n[[task]]\nid = \"a\"\ncomand = \"true\"\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,6 +70,10 @@ async fn pages_work_in_chromium_in_both_themes() {
     fs::create_dir_all(&dags).unwrap();
     fs::write(dags.join("branching.toml"), BRANCHING).unwrap();
     fs::write(dags.join("broken.toml"), BROKEN).unwrap();
+    let gates = folder.path().join("gates");
+    fs::create_dir_all(&gates).unwrap();
+    fs::write(dags.join("gated.toml"), gated(&gates)).unwrap();
+    fs::write(dags.join("failing.toml"), FAILING).unwrap();
     let server = Server::start(&Options::new(&dags, &folder.path().join("data")));
     let run = server.client.trigger("branching", None).await;
     let ended = server.client.wait("branching", &run).await;
@@ -73,6 +89,8 @@ async fn pages_work_in_chromium_in_both_themes() {
         .arg(repository().join("tests/tests/browser/pages.py"))
         .arg(&link)
         .arg(&pictures)
+        .arg(&server.client.token)
+        .arg(&gates)
         .output()
         .await
         .unwrap();
@@ -82,5 +100,8 @@ async fn pages_work_in_chromium_in_both_themes() {
     println!("{counts}");
     assert_eq!(counts["csp_violations"], json!(0));
     assert_eq!(counts["console_messages"], json!(0));
-    assert!(counts["pages"].as_u64().unwrap() >= 18, "{counts}");
+    assert_eq!(counts["problems"], json!(0));
+    assert!(counts["pages"].as_u64().unwrap() >= 22, "{counts}");
+    assert!(counts["widths"].as_u64().unwrap() >= 66, "{counts}");
+    assert!(counts["live_updates"].as_u64().unwrap() >= 5, "{counts}");
 }

@@ -66,7 +66,13 @@ impl DagHead {
 
 /// A schedule in words.
 fn words(dag: &Dag) -> String {
-    Timetable::new(dag).map_or_else(|_| schedule_text(&dag.schedule), |timetable| timetable.describe())
+    let mut words =
+        Timetable::new(dag).map_or_else(|_| schedule_text(&dag.schedule), |timetable| timetable.describe());
+    // Else a schedule that is over looks like one that forgot its next run.
+    if let Some(end) = dag.end_date.filter(|_| dag.schedule != Schedule::Never) {
+        words.push_str(&end.format(" until %Y-%m-%d").to_string());
+    }
+    words
 }
 
 pub(crate) fn schedule_words(state: &WebState, dag_id: &DagId, schedule: &Schedule) -> String {

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     error::Result,
     extract::{DagPath, Ids, Paging, Params},
-    render::{Markup, time},
+    render::{self, Markup, time},
     state::WebState,
 };
 
@@ -43,7 +43,7 @@ struct GridPage {
     grid: Markup,
     older: Option<String>,
     passed_over: Option<String>,
-    doc: Option<String>,
+    doc: Option<Markup>,
 }
 
 /// The grid of a DAG.
@@ -83,7 +83,7 @@ pub(crate) async fn show(
                 time::exact(p.last)
             )
         }),
-        doc: detail.definition.doc.clone(),
+        doc: detail.definition.doc.as_deref().map(render::prose),
     })
 }
 

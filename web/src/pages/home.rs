@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use tidemill_scheduler::StoreState;
 use tidemill_store::reader::{DagFilter, DagQuery, HomeCounts, PageRequest};
 
-use super::{Chrome, page};
+use super::{
+    Chrome, page,
+    trouble::{self, Trouble},
+};
 use crate::{
     api::dags::next_of,
     error::Result,
@@ -22,7 +25,7 @@ struct Number {
 }
 
 struct Need {
-    state: &'static str,
+    word: &'static str,
     href: String,
     text: String,
 }
@@ -35,17 +38,31 @@ struct Next {
 
 struct Health {
     label: &'static str,
-    state: &'static str,
+    /// `ok`, `waiting` or `failing`: a part of the server is no run and has no state of one.
+    word: &'static str,
     text: String,
 }
 
-impl Health {
-    fn word(&self) -> &'static str {
-        match self.state {
-            "success" => "ok",
-            "paused" => "waiting",
-            _ => "not ok",
-        }
+/// The answer to "is everything fine?", and where it is told in full.
+struct Headline {
+    text: String,
+    href: &'static str,
+}
+
+impl Headline {
+    /// The gravest that is true. What failed stays the answer for a day, also when the next run was better.
+    fn of(is_ill: bool, needs_person: bool, counts: &HomeCounts) -> Self {
+        let many = |n: u64, what: &str| {
+            format!("{n} {what}{} failed in the last 24 hours", if n == 1 { "" } else { "s" })
+        };
+        let (text, href) = match (is_ill, needs_person, counts.runs_failed, counts.tasks_failed) {
+            (true, ..) => ("Something is wrong with the server".to_owned(), "#health"),
+            (_, true, ..) => ("Something needs a person".to_owned(), "#needs"),
+            (_, _, 0, 0) => ("Everything is fine".to_owned(), ""),
+            (_, _, 0, tasks) => (many(tasks, "task instance"), "#troubles"),
+            (_, _, runs, _) => (many(runs, "run"), "#troubles"),
+        };
+        Self { text, href }
     }
 }
 
@@ -53,11 +70,12 @@ impl Health {
 #[template(path = "home.html")]
 struct HomePage {
     c: Chrome,
-    headline: &'static str,
+    headline: Headline,
     numbers: Vec<Number>,
     hours: Markup,
     first_hour: String,
     needs: Vec<Need>,
+    troubles: Vec<Trouble>,
     next: Vec<Next>,
     health: Vec<Health>,
 }
@@ -68,20 +86,16 @@ pub(crate) async fn show(State(state): State<WebState>, c: Chrome) -> Result<Res
     let counts = state.reader().home(now).await?;
     let needs = needs(&state, &counts).await?;
     let health = health(&state).await;
-    let is_ill = health.iter().any(|h| h.state == "failed");
-    let headline = match (is_ill, needs.is_empty()) {
-        (true, _) => "Something is wrong with the server",
-        (false, false) => "Something needs a person",
-        (false, true) => "Everything is fine",
-    };
+    let is_ill = health.iter().any(|part| part.word == "failing");
     let first_hour = counts.hours.first().map(|h| h.hour.format("%H:%M UTC").to_string()).unwrap_or_default();
     page(&HomePage {
         c,
-        headline,
+        headline: Headline::of(is_ill, !needs.is_empty(), &counts),
         numbers: numbers(&counts),
         hours: chart::hours(&hours(&counts)),
         first_hour,
         needs,
+        troubles: trouble::of_the_last_day(&state, now).await?,
         next: next(&state, now).await?,
         health,
     })
@@ -89,12 +103,13 @@ pub(crate) async fn show(State(state): State<WebState>, c: Chrome) -> Result<Res
 
 fn numbers(counts: &HomeCounts) -> Vec<Number> {
     let number = |state, value, label, href| Number { state, value, label, href };
+    let failed_tasks = if counts.tasks_failed > 0 { "#troubles" } else { "/runs?state=failed" };
     vec![
         number("running", counts.runs_running, "runs running", "/runs?state=running"),
         number("queued", counts.runs_queued, "runs queued", "/runs?state=queued"),
         number("failed", counts.runs_failed, "runs failed, 24 h", "/runs?state=failed"),
         number("success", counts.runs_succeeded, "runs succeeded, 24 h", "/runs?state=success"),
-        number("failed", counts.tasks_failed, "task instances failed, 24 h", "/runs?state=failed"),
+        number("failed", counts.tasks_failed, "task instances failed, 24 h", failed_tasks),
         number("paused", counts.dags_paused, "DAGs paused", "/dags?state=paused"),
     ]
 }
@@ -117,18 +132,20 @@ async fn needs(state: &WebState, counts: &HomeCounts) -> Result<Vec<Need>> {
     let mut needs = Vec::new();
     for error in state.reader().import_errors().await?.into_iter().take(5) {
         needs.push(Need {
-            state: "failed",
+            word: "broken",
             href: "/dags".to_owned(),
             text: format!("{} does not load", error.path),
         });
     }
     if counts.runs_paused > 0 {
-        let text = format!("{} paused runs wait for a decision", counts.runs_paused);
-        needs.push(Need { state: "paused", href: "/runs?state=paused".to_owned(), text });
+        let (n, s) = (counts.runs_paused, if counts.runs_paused == 1 { " waits" } else { "s wait" });
+        let text = format!("{n} paused run{s} for a decision");
+        needs.push(Need { word: "paused", href: "/runs?state=paused".to_owned(), text });
     }
     if counts.dags_missing > 0 {
-        let text = format!("{} DAG files are missing", counts.dags_missing);
-        needs.push(Need { state: "lost", href: "/dags?state=missing".to_owned(), text });
+        let (n, s) = (counts.dags_missing, if counts.dags_missing == 1 { " is" } else { "s are" });
+        let text = format!("{n} DAG file{s} missing");
+        needs.push(Need { word: "missing", href: "/dags?state=missing".to_owned(), text });
     }
     let failed = DagQuery {
         page: PageRequest { cursor: None, limit: 6 },
@@ -142,7 +159,7 @@ async fn needs(state: &WebState, counts: &HomeCounts) -> Result<Vec<Need>> {
             .last_runs
             .first()
             .map_or_else(|| format!("/dags/{id}"), |run| format!("/dags/{id}/runs/{}", run.run_id));
-        needs.push(Need { state: "failed", href, text: format!("the last run of {id} failed") });
+        needs.push(Need { word: "failed", href, text: format!("the last run of {id} failed") });
     }
     Ok(needs)
 }
@@ -170,33 +187,33 @@ async fn next(state: &WebState, now: DateTime<Utc>) -> Result<Vec<Next>> {
 async fn health(state: &WebState) -> Vec<Health> {
     let health = state.handle().health();
     let scheduler = match (&health.store, health.is_healthy()) {
-        (StoreState::Degraded { reason }, _) => ("failed", reason.clone()),
+        (StoreState::Degraded { reason }, _) => ("failing", reason.clone()),
         (_, true) => (
-            "success",
+            "ok",
             format!(
                 "last round {} ago",
                 time::duration(i64::try_from(health.last_tick_age.as_millis()).unwrap_or(0))
             ),
         ),
-        (_, false) if !health.is_leader => ("paused", "stand-by: another server leads".to_owned()),
-        _ => ("failed", "no progress".to_owned()),
+        (_, false) if !health.is_leader => ("waiting", "stand-by: another server leads".to_owned()),
+        _ => ("failing", "no progress".to_owned()),
     };
     let workers = match state.handle().workers().await {
         Ok(workers) if workers.is_empty() => {
-            ("failed", "none is connected: nothing that needs a process runs".to_owned())
+            ("failing", "none is connected: nothing that needs a process runs".to_owned())
         }
         Ok(workers) => {
             let slots: u32 = workers.iter().map(|w| w.slots).sum();
-            ("success", format!("{} connected, {slots} slots", workers.len()))
+            ("ok", format!("{} connected, {slots} slots", workers.len()))
         }
-        Err(error) => ("failed", error.to_string()),
+        Err(error) => ("failing", error.to_string()),
     };
     let store = match state.reader().health().await {
-        Ok(store) => ("success", format!("{}, {}", store.backend, time::size(store.size_bytes))),
-        Err(error) => ("failed", error.to_string()),
+        Ok(store) => ("ok", format!("{}, {}", store.backend, time::size(store.size_bytes))),
+        Err(error) => ("failing", error.to_string()),
     };
     [("Scheduler", scheduler), ("Workers", workers), ("Database", store)]
         .into_iter()
-        .map(|(label, (state, text))| Health { label, state, text })
+        .map(|(label, (word, text))| Health { label, word, text })
         .collect()
 }

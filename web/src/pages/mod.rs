@@ -17,6 +17,7 @@ pub(crate) mod settings;
 pub(crate) mod task;
 pub(crate) mod task_log;
 pub(crate) mod trigger;
+pub(crate) mod trouble;
 pub(crate) mod workers;
 
 use askama::Template;

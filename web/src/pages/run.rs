@@ -128,9 +128,9 @@ fn sentence(run: &RunRow, failed: Option<&TaskRow>, usual: Option<i64>) -> Strin
         (Some(row), _) => format!(
             ": task {} failed{}",
             row.key.task,
-            row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default()
+            row.reason.as_ref().map(|r| format!(" ({})", first_sentence(r))).unwrap_or_default()
         ),
-        (None, Some(reason)) => format!(": {reason}"),
+        (None, Some(reason)) => format!(": {}", first_sentence(reason)),
         (None, None) => String::new(),
     };
     match run.state {
@@ -144,6 +144,11 @@ fn sentence(run: &RunRow, failed: Option<&TaskRow>, usual: Option<i64>) -> Strin
         RunState::Queued => format!("Queued: it waits for max_active_runs{why}."),
         RunState::Paused => format!("Paused for a person{why}."),
     }
+}
+
+/// The first line of a reason, without its full stop, for a sentence that has one of its own. The rest is help.
+pub(crate) fn first_sentence(reason: &str) -> &str {
+    reason.lines().next().unwrap_or_default().trim_end_matches('.')
 }
 
 fn offers(run: &RunRow, rows: &[TaskRow]) -> Vec<Offer> {

@@ -11,7 +11,14 @@ use tidemill_engine::{
 };
 use tidemill_protocol::worker::Report;
 
-use super::{Chrome, confirm::Offer, dags::query_string, drift, json_lines, page, run::task_href, task_log};
+use super::{
+    Chrome,
+    confirm::Offer,
+    dags::query_string,
+    drift, json_lines, page,
+    run::{first_sentence, task_href},
+    task_log,
+};
 use crate::{
     error::{Problem, Result},
     extract::{self, Ids, Params, TaskPath},
@@ -48,6 +55,8 @@ struct TaskPage {
     tries: Vec<TryLine>,
     outputs: Vec<(String, String)>,
     rendered: Vec<String>,
+    /// The attempt whose log is shown because it is the newest; a page that asked for one stays with it.
+    attempt: String,
     log: Option<task_log::Shown>,
 }
 
@@ -112,6 +121,10 @@ pub(crate) async fn show(
             Some(attempt) => Some(task_log::shown(&state, &run, attempt, &tries).await?),
             None => None,
         },
+        attempt: match (&shown, params.try_number, params.epoch) {
+            (Some(newest), None, None) => format!("{}.{}", newest.try_number, newest.epoch),
+            _ => String::new(),
+        },
         rendered: match &shown {
             Some(attempt) => {
                 state.reader().rendered(attempt).await?.map(|v| json_lines(&v)).unwrap_or_default()
@@ -169,7 +182,7 @@ fn sentence(row: Option<&TaskRow>, word: TaskState) -> String {
         text.push_str(&format!(" on try {}", row.try_number));
     }
     if let Some(reason) = &row.reason {
-        text.push_str(&format!(": {reason}"));
+        text.push_str(&format!(": {}", first_sentence(reason)));
     }
     text.push('.');
     text
@@ -203,8 +216,13 @@ fn facts(
             if upstream.is_empty() { "nothing".to_owned() } else { upstream.join(", ") },
         ));
         let delay = i64::try_from(task.retry_delay.as_millis()).unwrap_or(i64::MAX);
-        facts.push(("Retries", format!("{} after {}", task.retries, time::duration(delay))));
-        facts.push(("Pool", format!("{} ({} slots)", task.pool, task.pool_slots)));
+        let retries = match task.retries {
+            0 => "none".to_owned(),
+            n => format!("{n} after {}", time::duration(delay)),
+        };
+        facts.push(("Retries", retries));
+        let s = if task.pool_slots == 1 { "" } else { "s" };
+        facts.push(("Pool", format!("{} ({} slot{s})", task.pool, task.pool_slots)));
         facts.push(("Queue", task.queue.clone()));
         if let Some(timeout) = task.timeout {
             facts.push(("Timeout", time::duration(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))));
@@ -229,7 +247,12 @@ fn try_line(run: &RunRow, row: &TryRow, shown: Option<&AttemptKey>) -> TryLine {
     TryLine {
         href: format!("{href}{join}try={}&epoch={}", row.attempt.try_number, row.attempt.epoch),
         label: row.attempt.try_number.to_string(),
-        outcome: row.outcome.map_or("live", |o| o.as_str()),
+        // A try without an outcome is where its task instance is.
+        outcome: match (row.outcome, row.started_at) {
+            (Some(outcome), _) => outcome.as_str(),
+            (None, Some(_)) => TaskState::Running.as_str(),
+            (None, None) => TaskState::Queued.as_str(),
+        },
         started: row.started_at.map_or_else(Markup::default, |at| time::relative(at, Utc::now())),
         took: time::took(row.started_at, row.finished_at),
         worker: row.worker.to_string(),

@@ -40,13 +40,13 @@ pub(crate) async fn show(State(state): State<WebState>, c: Chrome) -> Result<Res
             name: worker.worker.to_string(),
             // One that takes nothing more is draining; one that was silent for three heartbeats is in doubt.
             state: if (now - worker.last_contact_at).num_seconds() > 25 {
-                "lost"
+                "silent"
             } else if worker.capacity == 0 {
-                "paused"
+                "draining"
             } else if used > 0 {
-                "running"
+                "busy"
             } else {
-                "success"
+                "idle"
             },
             used,
             slots: worker.slots,

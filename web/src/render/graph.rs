@@ -344,9 +344,10 @@ fn draw_node(out: &mut Markup, place: Place, node: &Node<'_>) {
     if node.rule != TriggerRule::AllSuccess {
         let rule = node.rule.as_str();
         let width = f64::from(u32::try_from(rule.len()).unwrap_or(0)) * 5.8 + 12.0;
-        out.raw("<g class=\"rule\"><rect rx=\"7\" height=\"15\"").num("x", place.x + 10.0);
-        out.num("y", place.y + BOX_HEIGHT - 4.0).num("width", width).raw("/><text");
-        out.num("x", place.x + 16.0)
+        let x = place.x + (place.width - width) / 2.0;
+        out.raw("<g class=\"rule\"><rect rx=\"7\" height=\"15\"").num("x", x);
+        out.num("y", place.y + BOX_HEIGHT - 4.0).num("width", width).raw("/><text text-anchor=\"middle\"");
+        out.num("x", x + width / 2.0)
             .num("y", place.y + BOX_HEIGHT + 7.0)
             .raw(">")
             .raw(rule)

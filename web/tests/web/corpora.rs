@@ -177,8 +177,8 @@ async fn no_path_leaves_its_folder() {
 }
 
 /// Elements and attributes that our own templates use; anything else came from outside.
-const ELEMENTS: &str = " html head meta title link script body a header svg circle path nav ul li span form input button main div h1 h2 h3 p b section table thead tbody tr th td dl dt dd rect g text i time label select option pre code ol footer dialog hr kbd textarea details summary ";
-const ATTRIBUTES: &str = " lang charset name content rel href type src defer class id viewbox fill stroke stroke-width stroke-linecap aria-hidden cx cy r d method action value title aria-label aria-current hx-get hx-trigger hx-select hx-target hx-swap data-events datetime data-rel data-since role data-row data-search placeholder selected for scope width height xmlns x y rx transform fill-rule text-anchor preserveaspectratio tabindex hidden aria-pressed data-log data-follow data-open data-task data-run data-col checked min max step pattern required spellcheck autocomplete maxlength stroke-dasharray opacity data-theme ";
+const ELEMENTS: &str = " html head meta title link script body a header svg circle path nav ul li span form input button main div h1 h2 h3 p b section table thead tbody tr th td dl dt dd rect g text i time label select option pre code ol footer dialog hr kbd textarea details summary br ";
+const ATTRIBUTES: &str = " lang charset name content rel href type src defer class id viewbox fill stroke stroke-width stroke-linecap aria-hidden cx cy r d method action value title aria-label aria-current hx-get hx-trigger hx-select hx-target hx-swap data-events datetime data-rel data-since role data-row data-search placeholder selected for scope width height xmlns x y rx transform fill-rule text-anchor preserveaspectratio tabindex hidden aria-pressed data-log data-follow data-open data-task data-run data-col checked min max step pattern required spellcheck autocomplete maxlength stroke-dasharray opacity data-theme data-attempt ";
 
 /// Walks over the tags of a page and names what our templates do not contain.
 fn foreign_markup(html: &str) -> Option<String> {

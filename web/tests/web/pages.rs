@@ -118,6 +118,40 @@ async fn a_failed_run_shows_its_first_failure_and_how_to_go_on() {
 }
 
 #[tokio::test]
+async fn home_says_for_a_day_what_failed_and_links_to_it() {
+    let mut app = App::new(&[("hello.toml", HELLO)]).await;
+    assert!(app.page("/").await.text().contains("Something is wrong with the server"), "no worker is there");
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    app.work(move |assignment| {
+        let is_first = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        report(assignment, if is_first { TryOutcome::Failed } else { TryOutcome::Success }, b"")
+    });
+    app.loaded("hello").await;
+    app.until("the worker is seen", async || app.page("/").await.text().contains("1 connected, 4 slots"))
+        .await;
+    let home = app.page("/").await.text();
+    assert!(home.contains("Everything is fine") && !home.contains("id=\"troubles\""), "{home}");
+    assert!(home.contains("class=\"state s-ok\"") && !home.contains("class=\"state s-lost\""));
+    let workers = app.page("/workers").await.text();
+    assert!(workers.contains("idle") && !workers.contains("success"), "a worker has no state of a run");
+
+    let failed = app.trigger("hello", json!({})).await;
+    assert_eq!(app.finished("hello", &failed).await["state"], "failed");
+    let home = app.page("/").await.text();
+    assert!(home.contains("Something needs a person") && home.contains("the last run of hello failed"));
+    let later = app.trigger("hello", json!({})).await;
+    assert_eq!(app.finished("hello", &later).await["state"], "success");
+    // Nobody is needed any more, and yet not everything was fine.
+    let home = app.page("/").await.text();
+    assert!(home.contains("<a href=\"#troubles\">1 run failed in the last 24 hours</a>"), "{home}");
+    assert!(home.contains(&format!("href=\"/dags/hello/runs/{failed}\"")), "{home}");
+    assert!(
+        home.contains("task greet failed: exit code 1") && !home.contains("Everything is fine"),
+        "{home}"
+    );
+}
+
+#[tokio::test]
 async fn the_branch_that_was_taken_looks_different_from_the_other() {
     let mut app = App::new(&[("branchy.toml", BRANCHY)]).await;
     app.work(|assignment| {
