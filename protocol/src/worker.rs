@@ -74,7 +74,9 @@ pub struct ExchangeRequest {
     pub boot_id: String,
     /// Counts this incarnation's exchanges from 1. A newer one makes the server answer an older one at once.
     pub seq: u64,
-    /// Nothing of an older incarnation lives any more on this machine.
+    /// Nothing of an older incarnation lives any more on this machine, and what it lost was told: attempts of older
+    /// incarnations that the server still believes to be here are over. Their logs have arrived, or are so long
+    /// that nobody should wait for them.
     pub has_swept: bool,
     /// How many attempts it is willing to hold in all; 0 while it drains.
     pub capacity: u32,

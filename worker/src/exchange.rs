@@ -141,8 +141,8 @@ impl Exchange {
             worker: options.worker.clone(),
             boot_id: context.boot_id.clone(),
             seq: self.seq,
-            // The sweep is over before the first exchange.
-            has_swept: true,
+            // Nothing of an older incarnation lives since before the first exchange; this says that all of it was told.
+            has_swept: sent.has_swept,
             capacity: if self.is_draining { 0 } else { options.slots.saturating_add(prefetch) },
             slots: options.slots,
             queues: options.queues.clone(),

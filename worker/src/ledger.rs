@@ -49,6 +49,8 @@ struct Inner {
     held: BTreeMap<AttemptKey, Held>,
     results: BTreeMap<AttemptKey, Pending>,
     lost: Vec<LostAttempt>,
+    /// Attempts of older incarnations whose loss is not in `lost` yet.
+    leftovers: usize,
     finished: BTreeSet<AttemptKey>,
     finished_order: VecDeque<AttemptKey>,
 }
@@ -74,6 +76,8 @@ pub(crate) struct Outbox {
     pub(crate) held: Vec<AttemptKey>,
     pub(crate) results: Vec<AttemptReport>,
     pub(crate) lost: Vec<LostAttempt>,
+    /// Every loss of an older incarnation was told, so the server may end what else it believes to be here.
+    pub(crate) has_swept: bool,
 }
 
 impl Ledger {
@@ -151,9 +155,17 @@ impl Ledger {
         folders
     }
 
-    /// Adds attempts of an older incarnation that are proven dead.
-    pub(crate) fn add_lost(&self, lost: Vec<LostAttempt>) {
-        self.lock().lost.extend(lost);
+    /// So many attempts of older incarnations will be added as lost.
+    pub(crate) fn expect_lost(&self, count: usize) {
+        self.lock().leftovers = count;
+    }
+
+    /// Adds an attempt of an older incarnation that is proven dead.
+    pub(crate) fn add_lost(&self, lost: LostAttempt) {
+        let mut inner = self.lock();
+        inner.lost.push(lost);
+        inner.leftovers = inner.leftovers.saturating_sub(1);
+        drop(inner);
         self.news.notify_one();
     }
 
@@ -169,6 +181,7 @@ impl Ledger {
             held: inner.held.keys().cloned().collect(),
             results: inner.results.values().map(|pending| pending.report.clone()).collect(),
             lost: inner.lost.clone(),
+            has_swept: inner.leftovers == 0,
         }
     }
 

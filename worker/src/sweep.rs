@@ -1,4 +1,4 @@
-//! What an earlier incarnation of this worker left in the work folder: killed, reported lost, its logs shipped.
+//! What an earlier incarnation of this worker left in the work folder: killed, its logs shipped, reported lost.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -46,24 +46,29 @@ pub(crate) fn sweep(options: &Options) -> Vec<Leftover> {
     leftovers
 }
 
-/// Reports the tries lost and ships what is left of their logs, each ending with the reason.
+/// How long the loss of a try waits for the rest of its log; a longer log goes on arriving afterwards.
+const LOG_FIRST: Duration = Duration::from_secs(10);
+
+/// Ships what is left of the tries' logs, each ending with the reason, and then reports the tries lost: whoever
+/// sees the end of a try may read its log.
 pub(crate) fn report(context: &Arc<Context>, leftovers: Vec<Leftover>) {
-    let reason = Problem::LostByWorker.to_string();
-    let lost = leftovers
-        .iter()
-        .map(|leftover| LostAttempt { attempt: leftover.record.attempt.clone(), reason: reason.clone() })
-        .collect();
-    context.ledger.add_lost(lost);
-    if leftovers.is_empty() {
-        return;
+    context.ledger.expect_lost(leftovers.len());
+    for leftover in leftovers {
+        let context = context.clone();
+        tokio::spawn(async move {
+            let reason = Problem::LostByWorker.to_string();
+            let attempt = leftover.record.attempt.clone();
+            let lost = LostAttempt { attempt, reason: reason.clone() };
+            let shipping = ship(&context.client, &leftover, &reason);
+            tokio::pin!(shipping);
+            let is_shipped = tokio::time::timeout(LOG_FIRST, &mut shipping).await.is_ok();
+            context.ledger.add_lost(lost);
+            if !is_shipped {
+                shipping.await;
+            }
+            context.remove_folder(leftover.files.folder.clone());
+        });
     }
-    let (client, shared) = (context.client.clone(), context.clone());
-    tokio::spawn(async move {
-        for leftover in leftovers {
-            ship(&client, &leftover, &reason).await;
-            shared.remove_folder(leftover.files.folder);
-        }
-    });
 }
 
 async fn ship(client: &Arc<Client>, leftover: &Leftover, reason: &str) {

@@ -96,7 +96,10 @@ fn after_a_kill_of_the_worker_the_next_start_ships_the_rest_and_reports_the_loss
     worker.signal(Signal::KILL);
     worker.wait();
     let mut second = setup.start();
-    let lost = server.wait("the loss", |state| state.lost.first().cloned());
+    let (lost, end) =
+        server.wait("the loss", |state| Some((state.lost.first()?.clone(), state.log("writer"))));
+    // A stream that follows the log ends with the loss, so everything must be there by then.
+    assert!(String::from_utf8_lossy(&end).contains("[tidemill] WRK0112"), "the loss overtook the log");
     assert_eq!(lost.attempt.instance.task.as_str(), "writer");
     assert!(lost.reason.starts_with("WRK0112"), "{}", lost.reason);
     let log = server.wait("the marker", |state| {

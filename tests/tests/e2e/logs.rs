@@ -14,17 +14,21 @@ use sha2::{Digest, Sha256};
 
 use super::{
     follow::{Place, follow},
-    server::{Options, PATIENCE, Server},
+    server::{Options, PATIENCE, Server, lasting_port},
+    worker::Worker,
 };
 
 /// The writer: a stream that depends on nothing but its length, flushed in pieces, its progress recorded after
-/// each flush.
+/// each flush. Given a folder, it stops before each sixth of its lines until a file with that number is there.
 const WRITER: &str = r#"
-import os, sys
-lines, record = int(sys.argv[1]), sys.argv[2]
+import os, sys, time
+lines, record, gates = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 out, written, pieces = sys.stdout.buffer, 0, []
 progress = os.open(f"{record}.{os.environ['TIDEMILL_TRY_NUMBER']}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 for number in range(lines):
+    if gates and number % (lines // 6) == 0:
+        while not os.path.exists(f"{gates[0]}/{number // (lines // 6)}"):
+            time.sleep(0.01)
     end = b"" if number == lines - 1 else b"\n"
     pieces.append(b"line %d \xff\xfe \xf0\x9f\x8c\x8a" % number + end)
     if len(pieces) == 2000 or number == lines - 1:
@@ -48,12 +52,13 @@ fn stream(lines: usize) -> Vec<u8> {
     bytes
 }
 
-fn write_dag(dags: &Path, record: &Path, lines: usize) {
+fn write_dag(dags: &Path, record: &Path, lines: usize, gates: Option<&Path>) {
     fs::create_dir_all(dags).unwrap();
     fs::write(dags.join("writer.py"), WRITER).unwrap();
+    let paths: Vec<String> = [record].into_iter().chain(gates).map(|path| format!("{path:?}")).collect();
     let text = format!(
-        "[dag]\nid = \"logs\"\n\n[[task]]\nid = \"write\"\nmax_lost_retries = 100\ncommand = [\"python3\", \"writer.py\", \"{lines}\", {:?}]\n",
-        record.display().to_string()
+        "[dag]\nid = \"logs\"\n\n[[task]]\nid = \"write\"\nmax_lost_retries = 100\ncommand = [\"python3\", \"writer.py\", \"{lines}\", {}]\n",
+        paths.join(", ")
     );
     fs::write(dags.join("logs.toml"), text).unwrap();
 }
@@ -69,7 +74,7 @@ async fn a_million_lines_arrive_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
     let (dags, record) = (folder.path().join("dags"), folder.path().join("record"));
     let lines = 1_000_000;
-    write_dag(&dags, &record, lines);
+    write_dag(&dags, &record, lines, None);
     let server = Server::start(&Options::new(&dags, &folder.path().join("data")));
     let run = server.client.trigger("logs", None).await;
     // Followed from the first byte on, over streams that are dropped again and again.
@@ -104,7 +109,7 @@ async fn every_byte_written_before_a_kill_is_readable() {
     let folder = tempfile::tempdir().unwrap();
     let (dags, record) = (folder.path().join("dags"), folder.path().join("record"));
     let lines = 4_000_000;
-    write_dag(&dags, &record, lines);
+    write_dag(&dags, &record, lines, None);
     let options = Options::new(&dags, &folder.path().join("data"));
     let mut server = Server::start(&options);
     let run = server.client.trigger("logs", None).await;
@@ -147,6 +152,46 @@ async fn every_byte_written_before_a_kill_is_readable() {
     );
     assert_eq!(landed, rounds());
     assert!(resumed > 0, "no kill broke a stream");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_outlives_its_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dags, record, gates) =
+        (folder.path().join("dags"), folder.path().join("record"), folder.path().join("gates"));
+    let lines = 600_000;
+    fs::create_dir_all(&gates).unwrap();
+    write_dag(&dags, &record, lines, Some(&gates));
+    let mut options = Options::new(&dags, &folder.path().join("data"));
+    options.command = "server";
+    options.listen = format!("127.0.0.1:{}", lasting_port());
+    let mut server = Server::start(&options);
+    let mut worker = Worker::start(&server, &dags, &folder.path().join("work"), 2, &[]);
+    let run = server.client.trigger("logs", None).await;
+    let place = Place::of(&server);
+    let followed = tokio::spawn(follow(place.clone(), of_try(&run, 1), usize::MAX));
+    let expected = stream(lines);
+    for gate in 0..6 {
+        fs::write(gates.join(gate.to_string()), "").unwrap();
+        // Somewhere in this sixth, while the task writes and its worker ships.
+        wait_until_written(&server, &record, 1, expected.len() / 6 * gate + 100_000);
+        server.kill();
+        server = Server::start(&options);
+        place.moved(&server);
+    }
+    let row = server.client.wait("logs", &run).await;
+    assert_eq!(row["state"], "success", "{row}");
+    assert!(worker.has_ended().is_none(), "{}", worker.said());
+    let log = server.client.log("logs", &run, "write", 1).await;
+    let followed = followed.await.unwrap();
+    let wanted = hex::encode(Sha256::digest(&expected));
+    assert_eq!(hex::encode(Sha256::digest(&log)), wanted, "the route differs");
+    assert_eq!(hex::encode(Sha256::digest(&followed.bytes)), wanted, "the event stream differs");
+    assert!(followed.streams > 1, "no kill broke the stream");
+    println!(
+        "{}",
+        json!({ "id": "logs_outlive", "kills": 6, "bytes": log.len(), "streams": followed.streams, "sha256": wanted })
+    );
 }
 
 fn wait_until_written(server: &Server, record: &Path, try_number: u64, bytes: usize) {
