@@ -166,7 +166,7 @@ async fn a_stream_outlives_its_server() {
     options.command = "server";
     options.listen = format!("127.0.0.1:{}", lasting_port());
     let mut server = Server::start(&options);
-    let mut worker = Worker::start(&server, &dags, &folder.path().join("work"), 2, &[]);
+    let mut worker = Worker::start(&server, "lasting", &dags, &folder.path().join("work"), 2, &[]);
     let run = server.client.trigger("logs", None).await;
     let place = Place::of(&server);
     let followed = tokio::spawn(follow(place.clone(), of_try(&run, 1), usize::MAX));
