@@ -107,9 +107,9 @@ fn numbers(counts: &HomeCounts) -> Vec<Number> {
     vec![
         number("running", counts.runs_running, "runs running", "/runs?state=running"),
         number("queued", counts.runs_queued, "runs queued", "/runs?state=queued"),
-        number("failed", counts.runs_failed, "runs failed, 24 h", "/runs?state=failed"),
-        number("success", counts.runs_succeeded, "runs succeeded, 24 h", "/runs?state=success"),
-        number("failed", counts.tasks_failed, "task instances failed, 24 h", failed_tasks),
+        number("failed", counts.runs_failed, "runs failed, 24\u{a0}h", "/runs?state=failed"),
+        number("success", counts.runs_succeeded, "runs succeeded, 24\u{a0}h", "/runs?state=success"),
+        number("failed", counts.tasks_failed, "task instances failed, 24\u{a0}h", failed_tasks),
         number("paused", counts.dags_paused, "DAGs paused", "/dags?state=paused"),
     ]
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tidemill_engine::state::{RunState, TaskState};
 use tidemill_store::reader::{PageRequest, RunQuery, TaskQuery};
 
+use super::run::first_sentence;
 use crate::{
     error::Result,
     render::{Markup, time},
@@ -43,7 +44,7 @@ pub(crate) async fn of_the_last_day(state: &WebState, now: DateTime<Utc>) -> Res
         // The task that failed first says more than the run, whose reason is about its leaves.
         let first = tasks.iter().rfind(|item| item.task.key.run == run.key);
         let of_task = first.map(|item| match &item.task.reason {
-            Some(reason) => format!("task {} failed: {reason}", item.task.key.task),
+            Some(reason) => format!("task {} failed: {}", item.task.key.task, first_sentence(reason)),
             None => format!("task {} failed", item.task.key.task),
         });
         troubles.push(Trouble {
@@ -63,7 +64,7 @@ pub(crate) async fn of_the_last_day(state: &WebState, now: DateTime<Utc>) -> Res
             href: format!("/dags/{}/runs/{}/tasks/{}{query}", item.dag_id, item.run_id, item.task.key.task),
             dag_id: item.dag_id.to_string(),
             what: format!("{} in {}", item.task.key.task, item.run_id),
-            reason: item.task.reason.clone().unwrap_or_default(),
+            reason: item.task.reason.as_deref().map(first_sentence).unwrap_or_default().to_owned(),
             at: time::relative(item.task.finished_at.unwrap_or(now), now),
         });
     }
