@@ -49,6 +49,10 @@ bench: ## Measure the budgets, each beside its floor.
 kills: ## The long form of the kill tests: 200 kills of standalone, 200 of server, 20 of a writing task.
 	TIDEMILL_KILLS=200 cargo nextest run --workspace --no-capture -E 'package(tidemill-tests) & (test(kills::) | test(logs::))'
 
+.PHONY: broken
+broken: tools ## Show that the tests can fail: each deliberately broken variant must be caught (NAMES="a b" for some).
+	tests/broken/run $(NAMES)
+
 .PHONY: sim
 sim: ## Run the long random histories of the engine (SEEDS=n, default 2000).
 	PROPTEST_CASES=$${SEEDS:-2000} cargo nextest run --package tidemill-engine --release properties stories

@@ -7,4 +7,6 @@ mod e2e;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tidy;

@@ -1,0 +1,16 @@
+//! Stories: what a user would tell, one behaviour each. Longer ones, with everything that follows from each step, are
+//! `tests/scenarios/*.scn`.
+
+mod attempts;
+mod dates;
+mod files;
+mod flow;
+mod limits;
+mod people;
+
+use super::world::{dag, task};
+use crate::definition::Dag;
+
+fn diamond() -> Dag {
+    dag("d", vec![task("a", &[]), task("b", &["a"]), task("c", &["a"]), task("e", &["b", "c"])])
+}

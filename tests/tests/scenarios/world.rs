@@ -1,0 +1,263 @@
+//! The engine with what a store would hold, two clocks, and workers that do what the story says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tidemill_engine::{
+    action::{Action, Assign, TaskFence},
+    definition::Dag,
+    engine::Engine,
+    event::{Event, RequestId},
+    ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    now::Now,
+    rows::{DagRow, EngineSnapshot, FinishedRun, PoolRow, RunRow, RunSnapshot, TaskRow, TryRow, VersionHash},
+    state::{RunType, TaskState},
+};
+
+use super::show;
+
+/// A worker of the story.
+pub(super) struct Worker {
+    pub(super) boot: u32,
+    pub(super) capacity: u32,
+    /// It is not heard of.
+    pub(super) is_silent: bool,
+}
+
+pub(super) struct World {
+    pub(super) engine: Engine,
+    pub(super) now: Now,
+    pub(super) dags: BTreeMap<DagId, DagRow>,
+    pub(super) versions: BTreeMap<(DagId, VersionHash), Arc<Dag>>,
+    /// Versions in the order in which they were seen, for short names.
+    pub(super) version_names: Vec<VersionHash>,
+    pub(super) runs: BTreeMap<RunKey, RunRow>,
+    pub(super) tasks: BTreeMap<TaskInstanceKey, TaskRow>,
+    tries: BTreeMap<AttemptKey, TryRow>,
+    pools: BTreeMap<PoolName, PoolRow>,
+    /// What each worker holds.
+    pub(super) held: BTreeSet<(WorkerId, AttemptKey)>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    requests: u64,
+    /// What was last said about who waits for what.
+    pub(super) waits: BTreeMap<TaskInstanceKey, String>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let pool =
+            PoolRow { name: PoolName::new("default_pool").unwrap(), slots: 128, description: String::new() };
+        let now = Now { wall: "2026-11-01T00:00:00Z".parse().unwrap(), mono: Duration::from_secs(1000) };
+        let mut world = Self {
+            engine: Engine::default(),
+            now,
+            dags: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            version_names: Vec::new(),
+            runs: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            pools: BTreeMap::from([(pool.name.clone(), pool)]),
+            held: BTreeSet::new(),
+            workers: BTreeMap::new(),
+            requests: 0,
+            waits: BTreeMap::new(),
+        };
+        world.engine = Engine::restore(world.stored(), now);
+        world
+    }
+
+    pub(super) fn request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// Six characters that differ, in place of chance.
+    pub(super) fn suffix(&self) -> String {
+        format!("{:06}", self.requests)
+    }
+
+    /// Applies an event and returns what it led to.
+    pub(super) fn step(&mut self, event: Event) -> Vec<String> {
+        let actions = self.engine.step(event, self.now);
+        let mut told = Vec::new();
+        for action in &actions {
+            told.extend(show::action(self, action));
+            self.apply(action);
+        }
+        let rebuilt = Engine::restore(self.stored(), self.now).durable();
+        assert_eq!(rebuilt, self.engine.durable(), "a rebuild is not what wrote the rows");
+        told
+    }
+
+    fn tick(&mut self) -> Vec<String> {
+        let due = self.engine.due_dates(self.now);
+        let is_stored = |dag: &DagId, date: DateTime<Utc>| {
+            self.runs.values().any(|run| {
+                run.dag_id == *dag && run.run_type == RunType::Scheduled && run.logical_date == date
+            })
+        };
+        let taken = due.into_iter().filter(|(dag, date)| is_stored(dag, *date)).collect();
+        self.step(Event::Tick { taken })
+    }
+
+    /// Lets time pass on both clocks. Whenever something may become due, the workers are heard of first.
+    pub(super) fn pass(&mut self, length: Duration) -> Vec<String> {
+        let end = self.now.mono + length;
+        let mut told = Vec::new();
+        let mut idle = 0;
+        loop {
+            let due = self.engine.wake_at().map(|wake| {
+                let by_wall = (wake.wall - self.now.wall).to_std().unwrap_or_default();
+                by_wall.min(wake.mono.saturating_sub(self.now.mono))
+            });
+            let left = end.saturating_sub(self.now.mono);
+            let Some(due) = due.filter(|due| *due <= left) else {
+                self.advance(left);
+                return told;
+            };
+            self.advance(due);
+            self.hear_workers();
+            let news = self.tick();
+            idle = if due.is_zero() && news.is_empty() { idle + 1 } else { 0 };
+            assert!(idle < 3, "the engine wants a tick that changes nothing");
+            if !news.is_empty() {
+                told.push(format!("[{}]", show::instant(self.now.wall)));
+                told.extend(news);
+            }
+        }
+    }
+
+    fn advance(&mut self, length: Duration) {
+        self.now.mono += length;
+        self.now.wall += TimeDelta::from_std(length).unwrap();
+    }
+
+    fn hear_workers(&mut self) {
+        let heard: Vec<(WorkerId, u32)> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| !worker.is_silent)
+            .map(|(id, worker)| (id.clone(), worker.boot))
+            .collect();
+        for (worker, boot) in heard {
+            let attempts = self.held_by(&worker);
+            let told = self.step(Event::Heartbeat { worker, boot_id: boot.to_string(), attempts });
+            assert!(told.is_empty(), "a heartbeat changes no row: {told:?}");
+        }
+    }
+
+    pub(super) fn held_by(&self, worker: &WorkerId) -> Vec<AttemptKey> {
+        self.held.iter().filter(|(holder, _)| holder == worker).map(|(_, held)| held.clone()).collect()
+    }
+
+    /// Forgets the engine and builds it from the rows, as a crash does.
+    pub(super) fn restart(&mut self) -> Vec<String> {
+        self.now.mono = Duration::from_secs(5);
+        let before = self.engine.durable();
+        self.engine = Engine::restore(self.stored(), self.now);
+        assert_eq!(self.engine.durable(), before, "a rebuild is not what wrote the rows");
+        let actions = self.engine.resume(self.now);
+        assert_eq!(actions, [], "a rebuild had something left to do");
+        let mut told = vec!["rebuilt from the store".to_owned()];
+        told.extend(self.tick());
+        told
+    }
+
+    /// Lets time pass with no server that could notice, then starts one.
+    pub(super) fn downtime(&mut self, length: Duration) -> Vec<String> {
+        self.advance(length);
+        self.restart()
+    }
+
+    /// The outcome that is stored for an attempt that has no lease.
+    pub(super) fn stored_outcome(
+        &self,
+        attempt: &AttemptKey,
+        worker: &WorkerId,
+    ) -> Option<tidemill_engine::state::TryOutcome> {
+        if self.engine.has_lease(attempt, worker) {
+            return None;
+        }
+        self.tries.get(attempt).and_then(|row| row.outcome)
+    }
+
+    pub(super) fn finished(&self, run: RunKey) -> Option<Box<FinishedRun>> {
+        let row = self.runs.get(&run).filter(|row| row.state.is_terminal())?;
+        let dag = Arc::clone(self.versions.get(&(row.dag_id.clone(), row.dag_version.clone()))?);
+        Some(Box::new(FinishedRun { snapshot: self.snapshot(row), dag }))
+    }
+
+    pub(super) fn live(&self, run: RunKey, task: &TaskId) -> (WorkerId, AttemptKey) {
+        let found =
+            self.held.iter().find(|(_, held)| held.instance.run == run && held.instance.task == *task);
+        found.cloned().unwrap_or_else(|| panic!("no worker holds {task}"))
+    }
+
+    fn snapshot(&self, row: &RunRow) -> RunSnapshot {
+        let tasks = self.tasks.values().filter(|task| task.key.run == row.key).cloned().collect();
+        let mut fences: BTreeMap<TaskInstanceKey, AttemptKey> = BTreeMap::new();
+        for attempt in self.tries.keys().filter(|attempt| attempt.instance.run == row.key) {
+            fences.insert(attempt.instance.clone(), attempt.clone());
+        }
+        RunSnapshot { run: row.clone(), tasks, fences: fences.into_values().collect() }
+    }
+
+    fn stored(&self) -> EngineSnapshot {
+        let active: Vec<&RunRow> = self.runs.values().filter(|run| !run.state.is_terminal()).collect();
+        let version = |dag: &DagId, version: &VersionHash| {
+            let id = (dag.clone(), version.clone());
+            (id.clone(), Arc::clone(&self.versions[&id]))
+        };
+        EngineSnapshot {
+            dags: self.dags.values().map(|row| (row.clone(), version(&row.dag_id, &row.version).1)).collect(),
+            versions: active.iter().map(|run| version(&run.dag_id, &run.dag_version)).collect(),
+            runs: active.iter().map(|row| self.snapshot(row)).collect(),
+            open_tries: self.tries.values().filter(|row| row.outcome.is_none()).cloned().collect(),
+            pools: self.pools.values().cloned().collect(),
+            next_run_key: self.runs.keys().next_back().map_or(0, |key| key.0 + 1),
+        }
+    }
+
+    /// Writes what an action says, refusing what a database would refuse.
+    fn apply(&mut self, action: &Action) {
+        match action {
+            Action::Dag(row) => drop(self.dags.insert(row.dag_id.clone(), row.clone())),
+            Action::DeleteDag(id) => drop(self.dags.remove(id)),
+            Action::Run(change) => {
+                let stored = self.runs.get(&change.row.key).map(|row| row.state);
+                assert_eq!(stored, change.from, "run guard");
+                self.runs.insert(change.row.key, change.row.clone());
+            }
+            Action::Task(change) => {
+                let row = &change.row;
+                let stored = self
+                    .tasks
+                    .get(&row.key)
+                    .map_or(TaskFence { state: TaskState::NoStatus, try_number: 0, epoch: 0 }, |row| {
+                        TaskFence { state: row.state, try_number: row.try_number, epoch: row.epoch }
+                    });
+                assert_eq!(stored, change.from, "task guard of {:?}", row.key);
+                if row.state == TaskState::NoStatus {
+                    self.tasks.remove(&row.key);
+                } else {
+                    self.tasks.insert(row.key.clone(), row.clone());
+                }
+            }
+            Action::Try(change) => {
+                let former = self.tries.insert(change.row.attempt.clone(), change.row.clone());
+                assert_eq!(former.is_none(), change.is_new, "try guard");
+            }
+            Action::Pool(row) => drop(self.pools.insert(row.name.clone(), row.clone())),
+            Action::DeletePool(name) => drop(self.pools.remove(name)),
+            Action::Assign(Assign { attempt, worker, .. }) => {
+                self.held.insert((worker.clone(), attempt.clone()));
+            }
+            Action::PassedOver(_) | Action::Cancel(_) | Action::Notify(_) | Action::Answer(_) => {}
+        }
+    }
+}
