@@ -67,6 +67,10 @@ pub(crate) struct Connection {
     /// A bearer token [default: admin.token in the data directory] [env: TIDEMILL_TOKEN].
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+    /// A file that holds the token. Unlike `--token` it does not show in the list of processes
+    /// [env: TIDEMILL_TOKEN_FILE].
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// What to do.

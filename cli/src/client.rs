@@ -221,6 +221,7 @@ impl Connection {
     pub(crate) fn apply(&self, overrides: &mut crate::config::Overrides) {
         overrides.set("client.url", self.url.as_ref());
         overrides.set("client.token", self.token.as_ref());
+        overrides.set_file("client.token", self.token_file.as_ref());
     }
 }
 

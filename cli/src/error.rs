@@ -49,6 +49,9 @@ pub(crate) enum CliError {
     /// CFG0106.
     #[error("cannot set up the process: {what}")]
     Setup { what: &'static str, source: io::Error },
+    /// CFG0107.
+    #[error("`standalone` keeps its state in SQLite, and another database is configured: {database}")]
+    NotStandalone { database: String },
     /// CFG0201.
     #[error("no server answers at {url}")]
     NoServer { url: String, source: Option<reqwest::Error> },
@@ -97,6 +100,7 @@ impl CliError {
             Self::DataDir { .. } => "CFG0104",
             Self::NoDagsDir { .. } => "CFG0105",
             Self::Setup { .. } => "CFG0106",
+            Self::NotStandalone { .. } => "CFG0107",
             Self::NoServer { .. } => "CFG0201",
             Self::BadAnswer { .. } => "CFG0202",
             Self::NoToken { .. } => "CFG0203",
@@ -122,6 +126,9 @@ impl CliError {
             Self::DataDirLocked { .. } => "Stop it, or give this one a folder of its own with --data-dir.",
             Self::DataDir { .. } => "Check who owns the folder and whether the disk is full.",
             Self::NoDagsDir { .. } => "Make the folder, or name another one with --dags-dir.",
+            Self::NotStandalone { .. } => {
+                "Start `tidemill server` and `tidemill worker`, or take `server.database` away."
+            }
             Self::NoServer { .. } => {
                 "Start one with `tidemill standalone`, or say where it is with --url or TIDEMILL_URL."
             }

@@ -9,6 +9,8 @@ mod logging;
 mod output;
 mod owner;
 mod report;
+#[cfg(test)]
+mod shown;
 
 use std::process::ExitCode;
 

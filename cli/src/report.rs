@@ -4,7 +4,12 @@ use std::{
     fmt,
     io::{IsTerminal, Write},
     ops::Range,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use miette::{
@@ -106,6 +111,43 @@ pub(crate) fn render(diagnostic: &dyn Diagnostic) -> String {
 /// Writes a line to stderr. A closed stderr is nobody's business.
 pub(crate) fn say(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// When the first line about something that takes long is written; the pauses double from there to the longest.
+const FIRST_PROGRESS: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Says on stderr, while it lives, that something that takes long goes on. Lines, never a moving bar: they end up in
+/// the logs of tasks.
+pub(crate) struct Progress {
+    ended: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    /// Begins; `more` is asked for each line and may be empty.
+    pub(crate) fn start(what: &'static str, more: impl Fn() -> String + Send + 'static) -> Self {
+        let (ended, is_ended) = mpsc::channel::<()>();
+        let begun = Instant::now();
+        let thread = std::thread::Builder::new().spawn(move || {
+            let mut pause = FIRST_PROGRESS;
+            while is_ended.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+                say(format!("{what}: {} s so far{}", begun.elapsed().as_secs(), more()));
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        });
+        // Without a thread the work is done all the same, in silence.
+        Self { ended: Some(ended), thread: thread.ok() }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.ended.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Shows an error on stderr.

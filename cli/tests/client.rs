@@ -1,7 +1,7 @@
 //! Commands that need a server, without one, or with one that is none.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
 };
 
@@ -32,11 +32,39 @@ fn an_answer_of_another_program_is_not_understood() {
 }
 
 #[test]
+fn what_takes_long_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mill = Mill::new();
+    let mut child = mill
+        .command(&["db", "clean", "--url", &url, "--token", "0123456789abcdef", "--format", "json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    // The server answers only after it was said that it goes on.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.starts_with("deleting finished runs: ") && line.ends_with(" s so far"), "{line}");
+    let _ = stream.read(&mut [0; 4096]);
+    let body = r#"{"runs":3,"is_dry_run":false}"#;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    drop(stream);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let done: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(done["runs"], 3, "data alone are on stdout");
+}
+
+#[test]
 fn a_process_that_gets_no_resources_says_so() {
     let mill = Mill::new();
     let binary = env!("CARGO_BIN_EXE_tidemill");
-    // Three streams and one file: enough for the loader, too little for a runtime.
-    let script = format!("ulimit -n 4; exec '{binary}' runs list --url http://127.0.0.1:1");
+    // Three streams and one file: enough for the loader, too little for a runtime. The file must not be taken by what
+    // this test inherited, such as the lock of whoever runs it.
+    let script = format!("exec 3>&-; ulimit -n 4; exec '{binary}' runs list --url http://127.0.0.1:1");
     let output = std::process::Command::new("/bin/sh")
         .args(["-c", &script])
         .env_clear()

@@ -16,6 +16,21 @@ fn a_server_that_cannot_start_says_why() {
 }
 
 #[test]
+fn standalone_obeys_a_configured_sqlite_and_refuses_another_database() {
+    let mill = Mill::new();
+    std::fs::create_dir(mill.path("dags")).unwrap();
+    let arguments = ["standalone", "--listen", "127.0.0.1:0", "--data-dir", "data"];
+    let refused = mill.command(&arguments).env("TIDEMILL_DATABASE", "postgres://u:hush@db/mill").output();
+    let err = String::from_utf8_lossy(&refused.unwrap().stderr).into_owned();
+    assert!(err.contains("CFG0107") && !err.contains("hush"), "{err}");
+    mill.write("data/tidemill.toml", "[server]\ndatabase = \"sqlite://elsewhere.sqlite\"\n");
+    let server = mill.start(&arguments);
+    assert!(mill.path("elsewhere.sqlite").is_file() && !mill.path("data/tidemill.sqlite").exists());
+    mill.run(&["db", "backup", "copy.sqlite", "--data-dir", "data"]).exits(0);
+    drop(server);
+}
+
+#[test]
 fn a_busy_port_and_a_locked_data_directory_name_their_owner() {
     let mill = Mill::new();
     let first = mill.standalone();

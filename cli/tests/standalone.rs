@@ -1,5 +1,7 @@
 //! A server from its start to its stop, through the commands.
 
+use std::io::{Read, Write};
+
 use serde_json::{Value, json};
 
 use crate::mill::{Mill, mode, until};
@@ -70,6 +72,17 @@ fn a_run_is_triggered_watched_and_read() {
     assert_eq!(json(&mill, &["dags", "next", "hello"]), json!([]));
     let dry = json(&mill, &["runs", "clear", "hello", run_id, "--dry-run"]);
     assert_eq!((&dry["is_dry_run"], &dry["changed"][0]["task_id"]), (&json!(true), &json!("say")));
+    let mark = ["tasks", "mark", "hello", run_id, "say", "--state"];
+    let dry = json(&mill, &[&mark[..], &["failed", "--dry-run"]].concat());
+    assert_eq!((&dry["is_dry_run"], &dry["changed"][0]["to"]), (&json!(true), &json!("failed")), "{dry}");
+    assert_eq!(json(&mill, &["runs", "show", "hello", run_id])["state"], "success", "nothing was changed");
+    json(&mill, &[&mark[..], &["failed"]].concat());
+    assert_eq!(json(&mill, &["tasks", "list", "hello", run_id])[0]["state"], "failed");
+    let wait =
+        ["runs", "wait", "hello", run_id, "--timeout", "60s", "--format", "json", "--data-dir", "data"];
+    assert_eq!(mill.run(&wait).exits(1).json()["state"], "failed");
+    let skipped = mill.run(&[&mark[..], &["skipped", "--data-dir", "data"]].concat()).exits(2);
+    assert!(skipped.err.contains("[possible values: success, failed]"), "{}", skipped.err);
     json(&mill, &["tasks", "clear", "hello", run_id, "say"]);
     assert_eq!(json(&mill, &["runs", "wait", "hello", run_id, "--timeout", "60s"])["state"], "success");
     assert_eq!(json(&mill, &["tasks", "list", "hello", run_id])[0]["try_number"], 2);
@@ -121,6 +134,37 @@ fn waiting_ends_and_a_cancelled_run_fails_the_wait() {
 }
 
 #[test]
+fn behind_a_tls_proxy_links_and_cookies_are_those_of_its_address() {
+    let mill = with_dags();
+    mill.write("data/tidemill.toml", "[server]\nurl = \"https://mill.example\"\n");
+    let server = mill.standalone();
+    wait_for_dags(&mill);
+    let link = json(&mill, &["login"])["url"].as_str().unwrap().to_owned();
+    assert!(link.starts_with("https://mill.example/login?token="), "{link}");
+    // What the proxy passes on when the browser presses the button behind the link.
+    let form = link.split_once('?').unwrap().1;
+    let request = format!(
+        "POST /login HTTP/1.1\r\nHost: mill.example\r\nOrigin: https://mill.example\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let mut stream = std::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
+    assert!(
+        answer.contains("set-cookie: __Host-tidemill_session=") && answer.contains("; Secure"),
+        "{answer}"
+    );
+    // The worker and the command line go past the proxy.
+    assert_eq!(json(&mill, &["dags", "trigger", "hello", "--wait"])["state"], "success");
+    server.signal("TERM");
+    let (_, _, err) = server.wait();
+    assert!(err.contains("sign in once with https://mill.example/login?token="), "{err}");
+}
+
+#[test]
 fn sigterm_stops_running_tasks_and_exits_with_0() {
     let mill = with_dags();
     let server = mill.standalone();
@@ -154,14 +198,14 @@ fn a_separate_worker_joins_with_a_token() {
         mill.start(&["server", "--listen", "127.0.0.1:0", "--data-dir", "data", "--dags-dir", "dags"]);
     wait_for_dags(&mill);
     let token = json(&mill, &["tokens", "create", "--role", "worker"]);
-    let token = token["token"].as_str().unwrap();
+    let token_file = mill.write("join.token", &format!("{}\n", token["token"].as_str().unwrap()));
     let mut worker = mill
         .command(&[
             "worker",
             "--url",
             &server.url,
-            "--join-token",
-            token,
+            "--join-token-file",
+            token_file.to_str().unwrap(),
             "--work-dir",
             "w",
             "--dags-dir",

@@ -1,6 +1,6 @@
 //! Both clocks, read in one place.
 //!
-//! The engine gets time as an argument and the loop is the only reader of a [`Clock`], so a simulation owns
+//! The engine gets time as an argument and the loop is the only reader of a [`Clock`], so a test owns
 //! time by owning the clock. A clock also knows how to wait, because a hand-driven clock must wake sleepers.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -51,7 +51,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when it is told to; for tests and simulation.
+/// A clock that moves only when it is told to; for tests.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     now: Arc<watch::Sender<Now>>,

@@ -165,7 +165,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends everything at once without giving leadership back, as a crash would; for tests and simulation.
+    /// Ends everything at once without giving leadership back, as a crash would; for tests.
     pub async fn kill(self) {
         self.supervisor.abort();
         let _ = self.supervisor.await;
@@ -315,18 +315,7 @@ impl Service {
         let grace_until =
             if is_take_over { now.mono + OUTAGE_LEASE + STEP_DOWN_MARGIN } else { Duration::ZERO };
         let outbox = Arc::new(Notify::new());
-        if self.options.is_folder_watched {
-            let sync = FolderSync::new(Arc::clone(&self.options), Arc::clone(shared), &loaded.snapshot);
-            tasks.spawn(sync.run());
-        }
-        tasks.spawn(Outbox::new(Arc::clone(&self.options), Arc::clone(shared), Arc::clone(&outbox)).run());
-        if self.options.has_housekeeping {
-            tasks.spawn(housekeeping::run(
-                Arc::clone(&self.options),
-                Handle { shared: Arc::clone(shared) },
-                Arc::clone(&self.writer),
-            ));
-        }
+        self.start_company(&mut tasks, &loaded.snapshot, &outbox);
         let mut core = Core {
             shared: Arc::clone(shared),
             writer: Arc::clone(&self.writer),
@@ -359,6 +348,23 @@ impl Service {
         while tasks.join_next().await.is_some() {}
         shared.update_status(|status| status.is_leader = false);
         (exit, inbox)
+    }
+
+    /// Starts what works beside the loop while this server leads: the DAG folder, the outbox, housekeeping.
+    fn start_company(&self, tasks: &mut JoinSet<()>, snapshot: &EngineSnapshot, outbox: &Arc<Notify>) {
+        let shared = &self.shared;
+        if self.options.is_folder_watched {
+            let sync = FolderSync::new(Arc::clone(&self.options), Arc::clone(shared), snapshot);
+            tasks.spawn(sync.run());
+        }
+        tasks.spawn(Outbox::new(Arc::clone(&self.options), Arc::clone(shared), Arc::clone(outbox)).run());
+        if self.options.has_housekeeping {
+            tasks.spawn(housekeeping::run(
+                Arc::clone(&self.options),
+                Handle { shared: Arc::clone(shared) },
+                Arc::clone(&self.writer),
+            ));
+        }
     }
 }
 

@@ -182,7 +182,7 @@ async fn a_file_that_moves_keeps_its_dag() {
 }
 
 #[tokio::test]
-async fn five_thousand_files_are_read_quickly_and_a_restart_writes_nothing() {
+async fn five_thousand_files_are_scheduled_and_known_at_the_next_start() {
     let world = World::in_memory();
     for n in 0..5000 {
         let text = format!("[dag]\nid = \"dag_{n}\"\nschedule = \"@daily\"\n{CHAIN}");

@@ -194,7 +194,7 @@ pub struct TryWrite {
     pub change: TryChange,
     /// SHA-256 of the attempt's token, hexadecimal; set with a new try.
     pub token_hash: Option<String>,
-    /// The rendered work, secrets masked; set with a new try.
+    /// The rendered work; set with a new try.
     pub rendered: Option<serde_json::Value>,
 }
 

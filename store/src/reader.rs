@@ -148,7 +148,7 @@ pub trait Reader: Send + Sync {
     /// As above.
     async fn try_row(&self, attempt: &AttemptKey) -> Result<Option<TryRow>, ReadError>;
 
-    /// Returns the rendered work of an attempt, secrets masked.
+    /// Returns the rendered work of an attempt.
     ///
     /// # Errors
     /// As above.

@@ -146,8 +146,8 @@ pub(crate) async fn mark(
         return Ok(state.handle().mark_run(run.key, to, side).await?);
     }
     let to = TaskState::parse(&body.state)
-        .filter(|s| matches!(s, TaskState::Success | TaskState::Failed | TaskState::Skipped))
-        .ok_or_else(|| invalid("state must be success, failed or skipped"))?;
+        .filter(|s| matches!(s, TaskState::Success | TaskState::Failed))
+        .ok_or_else(|| invalid("state must be success or failed"))?;
     let request =
         MarkRequest { run: run.key, tasks: task_ids(&body.tasks)?, state: to, is_dry_run: body.dry_run };
     Ok(state.handle().mark_task(request, side).await?)

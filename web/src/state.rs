@@ -27,8 +27,9 @@ const LAYOUTS: usize = 64;
 pub struct Options {
     /// Host names, without port, under which the server may be called beside the loopback names.
     pub hosts: Vec<String>,
-    /// Browsers reach the server over TLS: cookies are `Secure` and named `__Host-…`.
-    pub is_tls: bool,
+    /// The URL under which people reach the server, where it is not the address that it listens on. When it
+    /// begins with `https://`, a proxy speaks TLS: cookies are `Secure` and named `__Host-…`.
+    pub url: Option<String>,
     /// How long a person stays signed in. Default 30 days.
     pub session_lifetime: Duration,
     /// How long a request may take; streams and the exchange have limits of their own. Default 30 s.
@@ -43,12 +44,20 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
-            is_tls: false,
+            url: None,
             session_lifetime: Duration::from_secs(30 * 24 * 3600),
             request_timeout: Duration::from_secs(30),
             retention: None,
             metrics: None,
         }
+    }
+}
+
+impl Options {
+    /// Whether browsers reach the server over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| url.starts_with("https://"))
     }
 }
 

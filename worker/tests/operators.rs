@@ -28,6 +28,19 @@ fn branch(chosen: &[&str]) -> Work {
 }
 
 #[test]
+fn a_notification_to_nobody_is_skipped() {
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    let mut worker = setup.start();
+    let body = serde_json::json!({ "text": "done" });
+    server.assign([assignment("nobody", Work::Notify { webhook: " ".to_owned(), body })]);
+    let report = server.report("nobody");
+    assert_eq!(report.outcome, TryOutcome::Skipped, "{:?}", report.reason);
+    assert!(report.reason.unwrap().contains("nobody is notified"));
+    assert_eq!(worker.stop(), Some(0));
+}
+
+#[test]
 fn a_branch_follows_what_it_may_and_names_what_it_may_not() {
     let server = Server::start();
     let setup = Setup::new(&server);

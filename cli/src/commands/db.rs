@@ -12,7 +12,7 @@ use crate::{
     config::{Config, Overrides, process_env},
     error::{CliError, Result},
     output::{Format, FormatArg, Table, print_json},
-    report::say,
+    report::{Progress, say},
 };
 
 /// Looks after the database.
@@ -76,6 +76,7 @@ pub(crate) fn run(command: &DbCommand, mut overrides: Overrides) -> Result {
 async fn act(command: &DbCommand, config: &Config) -> Result {
     match command {
         DbCommand::Migrate { .. } => {
+            let _progress = Progress::start("bringing the schema up to date", String::new);
             let applied = open::migrate(&database(config)?).await?;
             for name in &applied {
                 say(format!("applied {name}"));
@@ -90,6 +91,11 @@ async fn act(command: &DbCommand, config: &Config) -> Result {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(CliError::Unwritable { path: folder.to_owned(), source });
             }
+            let copy = target.clone();
+            let _progress = Progress::start("copying the database", move || {
+                std::fs::metadata(&copy)
+                    .map_or_else(|_| String::new(), |copy| format!(", {} bytes", copy.len()))
+            });
             let size = open::backup(&database(config)?, &target).await?;
             match format.format {
                 Format::Json => print_json(&json!({ "path": target, "size_bytes": size }))?,
@@ -98,6 +104,7 @@ async fn act(command: &DbCommand, config: &Config) -> Result {
         }
         DbCommand::Clean { older_than_days, dry_run, format, .. } => {
             let client = Client::new(config)?;
+            let _progress = Progress::start("deleting finished runs", String::new);
             let body = json!({ "older_than_days": older_than_days, "dry_run": dry_run });
             let done: Value = client.post(&["clean"], &body).await?;
             match format.format {
@@ -117,6 +124,7 @@ struct Finding(&'static str, bool, String);
 
 async fn check(config: &Config, format: Format) -> Result {
     let database = database(config)?;
+    let _progress = Progress::start("checking the database", String::new);
     let mut findings = Vec::new();
     match open::check_damage(&database).await {
         Ok(()) => findings.push(Finding("file", true, "no damage".to_owned())),

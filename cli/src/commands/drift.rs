@@ -12,6 +12,7 @@ use crate::{
     commands::usage,
     error::{CliError, Result},
     output::{Format, FormatArg, Table, print, print_json},
+    report::Progress,
 };
 
 /// Measures drift between two data sets.
@@ -172,6 +173,7 @@ pub(crate) fn run(command: &DriftCommand) -> Result {
     let DriftCommand::Compare(args) = command;
     let spec = spec(args)?;
     let options = Options { missing_column: MissingColumn::NoData, ..Options::default() };
+    let _progress = Progress::start("comparing", String::new);
     let report = compare(&spec, &options)
         .map_err(|error| CliError::coded(error.code(), &error, Some(error.help())))?;
     match args.format.format {
@@ -194,7 +196,7 @@ fn table(report: &DriftReport) -> Table {
             format!("{}/{}", feature.n_reference, feature.n_current),
             if feature.drifted { "yes" } else { "no" }.to_owned(),
             metrics(feature),
-            feature.reasons.join("; "),
+            feature.reasons.join(" "),
         ]);
     }
     table

@@ -25,7 +25,8 @@ pub(crate) struct LoginArgs {
 
 pub(crate) async fn run(args: &LoginArgs, client: &Client) -> Result {
     let made: Value = client.post(&["login_links"], &json!({})).await?;
-    let url = format!("{}{}", client.base(), view::text(&made, "path"));
+    let known = made.get("url").and_then(Value::as_str).map(str::to_owned);
+    let url = known.unwrap_or_else(|| format!("{}{}", client.base(), view::text(&made, "path")));
     match args.format.format {
         Format::Json => print_json(&json!({ "url": url, "expires_at": made.get("expires_at") }))?,
         Format::Table => {

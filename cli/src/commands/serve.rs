@@ -37,6 +37,12 @@ const LAST_REQUESTS: Duration = Duration::from_secs(3);
 /// How long the first start's login link works.
 const LOGIN_LINK: TimeDelta = TimeDelta::hours(24);
 
+/// Returns the URL that workers and other servers are told: they speak HTTP and cannot use that of a TLS proxy.
+pub(crate) fn machine_url(config: &Config, bound: &Bound) -> String {
+    let public = config.text("server.url").filter(|url| url.starts_with("http://"));
+    public.map_or_else(|| bound.local_url(), str::to_owned)
+}
+
 /// Returns the configured database.
 pub(crate) fn database(config: &Config) -> Result<Database> {
     match config.text("server.database") {
@@ -191,14 +197,16 @@ pub(crate) fn scheduler_options(config: &Config, url: &str) -> Options {
 /// Returns the web server's options for the address that it listens on.
 pub(crate) fn web_options(config: &Config, bound: &Bound) -> tidemill_web::Options {
     let mut hosts = config.words("server.allowed_hosts");
-    let url = config.text("server.url").and_then(|url| reqwest::Url::parse(url).ok());
-    hosts.extend(url.and_then(|url| url.host_str().map(str::to_owned)));
+    let url = config.text("server.url");
+    let parsed = url.and_then(|url| reqwest::Url::parse(url).ok());
+    hosts.extend(parsed.and_then(|url| url.host_str().map(str::to_owned)));
     let ip = bound.address.ip();
     if !ip.is_unspecified() {
         hosts.push(ip.to_string());
     }
     tidemill_web::Options {
         hosts,
+        url: url.map(str::to_owned),
         retention: config.duration("retention.runs"),
         metrics: record_metrics(),
         ..tidemill_web::Options::default()

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::{
     commands::{
         serve::{
-            Bound, Server, check_dags_dir, database, login_link, open_store, scheduler_options, web_options,
-            with_runtime, write_local_access,
+            Bound, Server, check_dags_dir, database, login_link, machine_url, open_store, scheduler_options,
+            web_options, with_runtime, write_local_access,
         },
         signals::Signals,
     },
@@ -28,7 +28,7 @@ pub(crate) struct ServerArgs {
     /// [env: TIDEMILL_DATABASE].
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// The URL under which people and workers reach this server [env: TIDEMILL_SERVER_URL].
+    /// The URL under which people reach this server; `https://…` behind a TLS proxy [env: TIDEMILL_SERVER_URL].
     #[arg(long, value_name = "URL")]
     server_url: Option<String>,
     /// Bring an older schema up to date; without it an older one is refused.
@@ -90,7 +90,7 @@ async fn serve(args: &ServerArgs, config: &Config) -> Result {
     let shown_url = bound.shown_url();
     let url = config.text("server.url").map_or_else(|| bound.local_url(), str::to_owned);
     let local_url = bound.local_url();
-    let options = scheduler_options(config, &url);
+    let options = scheduler_options(config, &machine_url(config, &bound));
     let web = web_options(config, &bound);
     let server = Server::start(&store, bound, options, web).await?;
     // A stand-by cannot write; the leader has written its own.

@@ -8,15 +8,15 @@ use crate::{
     commands::{
         browser, demo,
         serve::{
-            Bound, Server, check_dags_dir, open_store, scheduler_options, web_options, with_runtime,
-            worker_key, write_local_access,
+            Bound, Server, check_dags_dir, database, open_store, scheduler_options, web_options,
+            with_runtime, worker_key, write_local_access,
         },
         server::{ServeArgs, announce},
         signals::Signals,
         worker,
     },
     config::{Config, Overrides, process_env},
-    error::Result,
+    error::{CliError, Result},
     logging, owner,
     report::say,
 };
@@ -55,10 +55,13 @@ async fn serve(args: &StandaloneArgs, config: &Config) -> Result {
     if args.demo {
         demo::check(&config.dags_dir())?;
     }
+    let database = database(config)?;
+    if !matches!(database, Database::Sqlite(_)) {
+        return Err(CliError::NotStandalone { database: database.to_string() });
+    }
     let mut signals = Signals::catch()?;
     let _lock = owner::lock(&config.data_dir)?;
     let bound = Bound::bind(config.text("server.listen").unwrap_or_default()).await?;
-    let database = Database::Sqlite(config.data_dir.join("tidemill.sqlite"));
     let store = open_store(&database, true, &config.data_dir).await?;
     let (shown_url, local_url) = (bound.shown_url(), bound.local_url());
     let page_url = config.text("server.url").map_or_else(|| local_url.clone(), str::to_owned);
@@ -106,7 +109,7 @@ async fn serve(args: &StandaloneArgs, config: &Config) -> Result {
         }
         Err(error) => {
             let source = std::io::Error::other(error);
-            Err(crate::error::CliError::Setup { what: "the worker ended unexpectedly", source })
+            Err(CliError::Setup { what: "the worker ended unexpectedly", source })
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         task: TaskArg,
         /// The verdict.
-        #[arg(long, value_parser = ["success", "failed", "skipped"])]
+        #[arg(long, value_parser = ["success", "failed"])]
         state: String,
         /// Only show what would change.
         #[arg(long)]
@@ -78,7 +78,7 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Shows the work of a try as it was rendered, secrets masked.
+    /// Shows the work of a try as it was rendered.
     Render {
         #[command(flatten)]
         task: TaskArg,

@@ -31,6 +31,10 @@ pub(crate) struct WorkerArgs {
     /// The token of `tidemill tokens create --role worker`; needed once [env: TIDEMILL_JOIN_TOKEN].
     #[arg(long, value_name = "TOKEN")]
     join_token: Option<String>,
+    /// A file that holds the join token. Unlike `--join-token` it does not show in the list of processes
+    /// [env: TIDEMILL_JOIN_TOKEN_FILE].
+    #[arg(long, value_name = "FILE", conflicts_with = "join_token")]
+    join_token_file: Option<PathBuf>,
     /// The folder of the worker itself [default: worker in the data directory].
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
@@ -119,6 +123,7 @@ fn append_path(path: &mut String, folder: &Path) {
 pub(crate) fn run(args: &WorkerArgs, mut overrides: Overrides) -> Result {
     overrides.set("client.url", args.url.as_ref());
     overrides.set("worker.join_token", args.join_token.as_ref());
+    overrides.set_file("worker.join_token", args.join_token_file.as_ref());
     overrides.set("dags_dir", args.dags_dir.as_ref().map(|path| path.display()));
     overrides.set("worker.name", args.name.as_ref());
     overrides.set("worker.slots", args.slots);

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Address,
     /// `http://HOST:PORT`.
     Url,
+    /// `http://HOST` or, behind a TLS proxy, `https://HOST`: what people type into a browser.
+    PublicUrl,
     /// A duration.
     Duration,
     /// A duration or `forever`.
@@ -38,6 +40,7 @@ impl Kind {
             Self::Path => "a path in a string".to_owned(),
             Self::Address => "an address and port such as \"127.0.0.1:7373\"".to_owned(),
             Self::Url => "a URL such as \"http://127.0.0.1:7373\"".to_owned(),
+            Self::PublicUrl => "a URL such as \"https://mill.example\"".to_owned(),
             Self::Duration => "a duration such as \"90s\", \"5m\" or \"1h30m\"".to_owned(),
             Self::Retention => "a duration such as \"90d\", or \"forever\"".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
@@ -74,7 +77,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("client.url", "TIDEMILL_URL", Kind::Url, ""),
     key("client.token", "TIDEMILL_TOKEN", Kind::Secret, ""),
     key("server.listen", "TIDEMILL_LISTEN", Kind::Address, "127.0.0.1:7373"),
-    key("server.url", "TIDEMILL_SERVER_URL", Kind::Url, ""),
+    key("server.url", "TIDEMILL_SERVER_URL", Kind::PublicUrl, ""),
     key("server.allowed_hosts", "TIDEMILL_ALLOWED_HOSTS", Kind::Words, ""),
     key("server.database", "TIDEMILL_DATABASE", Kind::Secret, ""),
     key("scheduler.rescan_interval", "TIDEMILL_RESCAN_INTERVAL", Kind::Duration, "5s"),

@@ -46,6 +46,8 @@ impl Origin {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     values: Vec<(&'static str, String)>,
+    /// Secrets that stand in a file, by key.
+    files: Vec<(&'static str, PathBuf)>,
     /// `--config`.
     pub(crate) config: Option<PathBuf>,
 }
@@ -54,6 +56,11 @@ impl Overrides {
     /// Adds a value where the option was given.
     pub(crate) fn set(&mut self, path: &'static str, value: Option<impl ToString>) {
         self.values.extend(value.map(|value| (path, value.to_string())));
+    }
+
+    /// Adds a secret that stands in a file, where the option was given.
+    pub(crate) fn set_file(&mut self, path: &'static str, file: Option<&PathBuf>) {
+        self.files.extend(file.map(|file| (path, file.clone())));
     }
 
     /// Whether the command line says something about a key.
@@ -103,18 +110,7 @@ impl Config {
     /// # Errors
     /// CFG0001 to CFG0005.
     pub(crate) fn load(overrides: &Overrides, env: Env<'_>) -> Result<Self> {
-        let mut given: BTreeMap<&'static str, (Value, Origin)> = BTreeMap::new();
-        for key in KEYS {
-            if let Some((name, text)) = key.env.and_then(|name| Some((name, env(name)?))) {
-                given.insert(key.path, (read(key, name, &text)?, Origin::Environment));
-            }
-        }
-        for (path, text) in &overrides.values {
-            if let Some(key) = keys::find(path) {
-                let option = format!("--{}", path.rsplit('.').next().unwrap_or(path).replace('_', "-"));
-                given.insert(key.path, (read(key, &option, text)?, Origin::CommandLine));
-            }
-        }
+        let given = given(overrides, env)?;
         let named = overrides.config.clone().or_else(|| env("TIDEMILL_CONFIG").map(PathBuf::from));
         let given_dir = given.get("data_dir").map(|(value, _)| value.path());
         let default_dir = default_data_dir(env);
@@ -192,6 +188,46 @@ pub(crate) fn default_data_dir(env: Env<'_>) -> PathBuf {
     }
 }
 
+/// Returns what the environment and, over it, the command line say.
+fn given(overrides: &Overrides, env: Env<'_>) -> Result<BTreeMap<&'static str, (Value, Origin)>> {
+    let mut given: BTreeMap<&'static str, (Value, Origin)> = BTreeMap::new();
+    for key in KEYS {
+        let Some(name) = key.env else { continue };
+        if let Some(text) = env(name) {
+            given.insert(key.path, (read(key, name, &text)?, Origin::Environment));
+        } else if key.kind == Kind::Secret {
+            let name = format!("{name}_FILE");
+            if let Some(file) = env(&name) {
+                let value = read(key, &name, &secret_of(&name, Path::new(&file))?)?;
+                given.insert(key.path, (value, Origin::Environment));
+            }
+        }
+    }
+    let option = |path: &str| format!("--{}", path.rsplit('.').next().unwrap_or(path).replace('_', "-"));
+    for (path, text) in &overrides.values {
+        if let Some(key) = keys::find(path) {
+            given.insert(key.path, (read(key, &option(path), text)?, Origin::CommandLine));
+        }
+    }
+    for (path, file) in &overrides.files {
+        if let Some(key) = keys::find(path) {
+            let name = format!("{}-file", option(path));
+            let value = read(key, &name, &secret_of(&name, file)?)?;
+            given.insert(key.path, (value, Origin::CommandLine));
+        }
+    }
+    Ok(given)
+}
+
+/// Reads the file of a secret: what editors and `echo` put at its end is no part of it.
+fn secret_of(name: &str, file: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(file).map_err(|error| CliError::BadSetting {
+        name: name.to_owned(),
+        why: format!("cannot read {}: {error}", file.display()),
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 fn read(key: &Key, name: &str, text: &str) -> Result<Value> {
     let shown = |why: String| if key.kind == Kind::Secret { "it is empty".to_owned() } else { why };
     value::from_text(key.kind, text)
@@ -259,6 +295,34 @@ mod tests {
         assert!(error.to_string().contains("TIDEMILL_SLOTS"));
         let env = |name: &str| (name == "TIDEMILL_TOKEN").then(String::new);
         assert!(Config::load(&Overrides::default(), &env).unwrap_err().to_string().contains("it is empty"));
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (token, other) = (file("token", "hush\n"), file("other", "more hush"));
+        let missing = folder.path().join("missing");
+        let env = |name: &str| match name {
+            "TIDEMILL_TOKEN_FILE" => Some(token.display().to_string()),
+            "TIDEMILL_JOIN_TOKEN" => Some("plain".to_owned()),
+            "TIDEMILL_JOIN_TOKEN_FILE" => Some(missing.display().to_string()),
+            _ => None,
+        };
+        let mut overrides = Overrides::default();
+        let config = Config::load(&overrides, &env).unwrap();
+        assert_eq!(config.text("client.token"), Some("hush"));
+        assert_eq!(config.text("worker.join_token"), Some("plain"), "the variable wins");
+        overrides.set_file("client.token", Some(&other));
+        assert_eq!(Config::load(&overrides, &env).unwrap().text("client.token"), Some("more hush"));
+        overrides.set_file("client.token", Some(&missing));
+        let error = Config::load(&overrides, &env).unwrap_err();
+        assert_eq!(error.code(), "CFG0005");
+        assert!(error.to_string().contains("--token-file"), "{error}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) fn from_text(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Text | Kind::Secret | Kind::Path => Ok(Value::Text(text.to_owned())),
         Kind::Address => address(text).map(Value::Text),
         Kind::Url => url(text).map(Value::Text),
+        Kind::PublicUrl => public_url(text).map(Value::Text),
         Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
         Kind::Retention if text == "forever" => Ok(Value::Duration(None)),
         Kind::Duration | Kind::Retention => duration(text).map(|length| Value::Duration(Some(length))),
@@ -66,6 +67,16 @@ fn url(text: &str) -> Result<String, String> {
             Err("https is not supported: put a TLS proxy or a tunnel in between".to_owned())
         }
         _ => Err(format!("{text:?} is not {}", Kind::Url.describe())),
+    }
+}
+
+/// The `Origin` of a page is compared with scheme and host alone, so a path would promise what is not served.
+fn public_url(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && url.path() == "/" => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err(format!("{text:?} is not {}", Kind::PublicUrl.describe())),
     }
 }
 
@@ -137,5 +148,9 @@ mod tests {
         assert_eq!(from_text(Kind::Url, "http://h:1/"), Ok(Value::Text("http://h:1".to_owned())));
         assert!(from_text(Kind::Url, "https://h").is_err_and(|why| why.contains("TLS")));
         assert!(from_text(Kind::Url, "h:1").is_err());
+        assert_eq!(from_text(Kind::PublicUrl, "https://h/"), Ok(Value::Text("https://h".to_owned())));
+        for wrong in ["h", "ftp://h", "https://h/below"] {
+            assert!(from_text(Kind::PublicUrl, wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -85,7 +85,7 @@ pub struct Dag {
     pub tags: Vec<String>,
     /// Whom to ask.
     pub owner: Option<String>,
-    /// Markdown shown on the DAG's page.
+    /// Text shown on the DAG's page.
     pub doc: Option<String>,
     /// Sent when a run succeeds.
     pub on_success: Vec<Notification>,
@@ -191,7 +191,7 @@ pub struct Task {
     pub max_active_per_dag: Option<u32>,
     /// Whom to ask.
     pub owner: Option<String>,
-    /// Markdown shown on the task's page.
+    /// Text shown on the task's page.
     pub doc: Option<String>,
     /// Sent when an instance succeeds.
     pub on_success: Vec<Notification>,

@@ -26,6 +26,19 @@ fn the_example_of_the_design_loads_whole() {
 }
 
 #[test]
+fn the_commented_example_of_the_shipped_dag_loads() {
+    let shipped = include_str!("../../../dags/continuous_training.toml");
+    assert_eq!(load(shipped.as_bytes(), "continuous_training.toml").problems, []);
+    let marked = "\n# on_failure = ";
+    assert_eq!(shipped.matches(marked).count(), 1);
+    let loaded = load(shipped.replace(marked, "\non_failure = ").as_bytes(), "continuous_training.toml");
+    assert_eq!(loaded.problems, []);
+    let dag = loaded.dag.unwrap();
+    assert_eq!(dag.on_failure.len(), 1);
+    assert!(dag.tasks.iter().any(|task| matches!(task.operator, Operator::Notify { .. })));
+}
+
+#[test]
 fn comments_and_formatting_make_no_new_version() {
     let plain = load(EXAMPLE.as_bytes(), "a.toml").dag.unwrap();
     let other = format!(

@@ -1,4 +1,4 @@
-//! The memory twin: the same promises without a disk, for `dags test`, the simulation and the tests of others.
+//! The memory twin: the same promises without a disk, for `dags test` and the tests of others.
 //!
 //! **Invariant:** it refuses what the databases refuse. A batch is applied change by change with a journal of
 //! what each change replaced; the first refusal plays the journal back, so a batch is all or nothing here too.
@@ -33,7 +33,7 @@ use crate::{
     writer::{Leadership, Loaded, Writer},
 };
 
-/// What the simulation makes of a commit.
+/// What a test makes of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing is written and the caller knows.
@@ -149,7 +149,7 @@ impl MemoryStore {
 }
 
 fn injected() -> DbErr {
-    DbErr::Custom("injected by the simulation".to_owned())
+    DbErr::Custom("injected by a test".to_owned())
 }
 
 impl State {

@@ -2,6 +2,7 @@
 
 mod browser;
 mod client;
+mod compare;
 mod damage;
 mod entropy;
 mod follow;

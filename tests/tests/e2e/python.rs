@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Command, sync::Mutex};
 
 use super::server::repository;
 
-const PACKAGES: [&str; 4] = ["selenium==4.51.0", "axe-core-python==0.1.0", "numpy", "scipy"];
+const PACKAGES: [&str; 4] = ["selenium==4.51.0", "axe-core-python==0.1.0", "numpy==2.4.6", "scipy==1.17.0"];
 
 /// Returns the interpreter with the packages.
 pub(crate) fn python() -> PathBuf {

@@ -72,6 +72,8 @@ fn every_crate_is_checked_and_has_its_readme_as_its_doc() {
         assert_eq!(package["lints"]["workspace"].as_bool(), Some(true), "{name}");
         let readme = fs::read_to_string(root().join(name).join("README.md")).unwrap();
         assert!(readme.starts_with(&format!("# tidemill-{name}")), "{name}/README.md");
+        let body = readme.lines().filter(|line| !line.trim().is_empty()).count();
+        assert!(body >= 8 && readme.to_lowercase().contains("not"), "{name}/README.md says too little");
         let library = root().join(name).join("src/lib.rs");
         if library.exists() {
             let text = fs::read_to_string(library).unwrap();

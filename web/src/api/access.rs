@@ -97,7 +97,9 @@ pub(crate) async fn create_login_link(
     Extension(who): Extension<Identity>,
 ) -> Result<(StatusCode, Json<LoginLinkView>)> {
     let (link, secret) = actions::create_login_link(&state, &who).await?;
-    let view = LoginLinkView { path: format!("/login?token={}", secret.0), expires_at: link.expires_at };
+    let path = format!("/login?token={}", secret.0);
+    let url = state.options().url.as_ref().map(|url| format!("{url}{path}"));
+    let view = LoginLinkView { path, url, expires_at: link.expires_at };
     Ok((StatusCode::CREATED, Json(view)))
 }
 

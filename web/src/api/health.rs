@@ -24,6 +24,7 @@ pub(crate) async fn health(State(state): State<WebState>) -> Response {
             StoreState::Degraded { reason } => Some(reason),
         },
         queue_depth: health.queue_depth,
+        left_out: health.quarantined_runs,
         version: env!("CARGO_PKG_VERSION"),
     };
     let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -144,7 +144,7 @@ pub(crate) async fn tries(
     Ok(Json(List::whole(tries.into_iter().map(Into::into).collect())))
 }
 
-/// Shows what a try was given to do, rendered, secrets masked.
+/// Shows what a try was given to do, rendered.
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/rendered", tag = "task instances", params(("dag_id" = String, Path), ("run_id" = String, Path), ("task_id" = String, Path), ("try_number" = u32, Path), ("map_index" = Option<i32>, Query)),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
 pub(crate) async fn rendered(

@@ -130,7 +130,7 @@ pub(crate) async fn identify(state: &WebState, headers: &HeaderMap) -> Result<Id
             .map(|t| Identity { actor: format!("token:{}", t.name), role: t.role, session: None })
             .ok_or_else(|| not_signed_in("the bearer token is not valid"));
     }
-    let secret = cookie(headers, cookie_name(state.options().is_tls))
+    let secret = cookie(headers, cookie_name(state.options().is_tls()))
         .filter(|secret| (16..=512).contains(&secret.len()))
         .ok_or_else(|| not_signed_in("a session cookie or a bearer token is needed"))?;
     let hash = token_hash(&Token(secret.to_owned()));

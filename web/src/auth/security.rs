@@ -30,7 +30,7 @@ pub const HEADERS: &[(&str, &str)] = &[
 /// Refuses foreign hosts and origins, and adds the security headers to whatever is answered.
 pub(crate) async fn envelope(State(state): State<WebState>, request: Request, next: Next) -> Response {
     let checked = check_host(&state.options().hosts, &request)
-        .and_then(|()| check_origin(request.method(), request.headers(), state.options().is_tls));
+        .and_then(|()| check_origin(request.method(), request.headers(), state.options().is_tls()));
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -40,7 +40,7 @@ pub(crate) async fn envelope(State(state): State<WebState>, request: Request, ne
         let name = HeaderName::from_static(name);
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    if state.options().is_tls {
+    if state.options().is_tls() {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
@@ -60,12 +60,16 @@ fn host_name(authority: &str) -> Option<&str> {
     (is_port && !name.is_empty()).then_some(name)
 }
 
+fn is_loopback(name: &str) -> bool {
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|own| name.eq_ignore_ascii_case(own))
+}
+
 /// A name that an attacker's page can bind to this address (DNS rebinding) is not one of ours.
 fn check_host(allowed: &[String], request: &Request) -> Result<()> {
     let refuse = |host: &str| {
         Problem::new(
             "WEB0104",
-            format!("{host:?} is not a name of this server; allow it with `server.hosts`"),
+            format!("{host:?} is not a name of this server; allow it with `server.allowed_hosts`"),
         )
     };
     let mut values = request.headers().get_all(header::HOST).iter();
@@ -74,8 +78,7 @@ fn check_host(allowed: &[String], request: &Request) -> Result<()> {
         _ => return Err(refuse("")),
     };
     let name = host_name(host).ok_or_else(|| refuse(host))?;
-    let is_loopback = ["localhost", "127.0.0.1", "[::1]"].iter().any(|own| name.eq_ignore_ascii_case(own));
-    if is_loopback || allowed.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+    if is_loopback(name) || allowed.iter().any(|own| name.eq_ignore_ascii_case(own)) {
         Ok(())
     } else {
         Err(refuse(host))
@@ -95,12 +98,18 @@ fn check_origin(method: &Method, headers: &HeaderMap, is_tls: bool) -> Result<()
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let own = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-    let scheme = if is_tls { "https://" } else { "http://" };
-    let is_own = origin
-        .to_str()
-        .ok()
-        .and_then(|o| o.strip_prefix(scheme))
-        .is_some_and(|o| o.eq_ignore_ascii_case(own));
+    // Beside the proxy that speaks TLS, the server's own machine reaches it without.
+    let is_near = host_name(own).is_some_and(is_loopback);
+    let schemes: &[&str] = match (is_tls, is_near) {
+        (true, true) => &["https://", "http://"],
+        (true, false) => &["https://"],
+        (false, _) => &["http://"],
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    let is_own = schemes
+        .iter()
+        .filter_map(|scheme| origin.strip_prefix(scheme))
+        .any(|authority| authority.eq_ignore_ascii_case(own));
     if is_own { Ok(()) } else { Err(refuse("its Origin is not this server")) }
 }
 

@@ -107,7 +107,7 @@ pub(crate) async fn sign_in(
 }
 
 fn set_session(state: &WebState, response: &mut Response, value: &str, seconds: i64) {
-    let is_tls = state.options().is_tls;
+    let is_tls = state.options().is_tls();
     let secure = if is_tls { "; Secure" } else { "" };
     // Lax, not Strict: a link in a chat message must find the reader signed in. Changes are not reached by
     // links, and the origin check holds for everything else.

@@ -53,7 +53,7 @@ pub struct MarkBody {
     /// The tasks; empty: the run itself.
     #[serde(default)]
     pub tasks: Vec<String>,
-    /// `success` or `failed`; for tasks also `skipped`.
+    /// `success` or `failed`.
     pub state: String,
     /// Only say what would change.
     #[serde(default)]

@@ -131,6 +131,8 @@ pub struct NewTokenView {
 pub struct LoginLinkView {
     /// Path and query; put the server's address before it.
     pub path: String,
+    /// The whole link, where the server knows under which URL people reach it (`server.url`).
+    pub url: Option<String>,
     /// Stops working at.
     pub expires_at: DateTime<Utc>,
 }
@@ -207,6 +209,9 @@ pub struct HealthView {
     pub store_reason: Option<String>,
     /// How many messages wait for the scheduler.
     pub queue_depth: usize,
+    /// How many stored rows, dag runs and DAGs are left out because they cannot be read or written (SCH0502,
+    /// SCH0501).
+    pub left_out: usize,
     /// The product's version.
     pub version: &'static str,
 }

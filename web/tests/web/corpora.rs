@@ -2,6 +2,7 @@
 
 use axum::{body::Body, http::Request};
 use serde_json::json;
+use tidemill_store::memory::MemoryStore;
 
 use super::support::{ADMIN, App, HELLO, SESSION, report, request};
 
@@ -95,6 +96,57 @@ async fn foreign_sites_change_nothing() {
     assert_eq!(app.get("/api/v1/dags/hello").await.json()["is_paused"], false);
     assert_eq!(app.get("/api/v1/dags/hello/runs").await.json()["items"], json!([]));
     println!("{count} foreign requests refused");
+}
+
+#[tokio::test]
+async fn behind_a_tls_proxy_its_pages_act_and_others_do_not() {
+    let url = "https://mill.example".to_owned();
+    let options = tidemill_web::Options {
+        url: Some(url.clone()),
+        hosts: vec!["mill.example".to_owned()],
+        ..Default::default()
+    };
+    let app = App::with_options(&[("hello.toml", HELLO)], MemoryStore::default(), options).await;
+    app.give_access().await;
+    app.loaded("hello").await;
+    let pause = async |host: &str, origin: &str| {
+        let message = Request::post("/dags/hello/pause")
+            .header("host", host)
+            .header("origin", origin)
+            .header("cookie", format!("__Host-tidemill_session={SESSION}"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from("is_paused=true"))
+            .unwrap();
+        app.send(message).await
+    };
+    for (host, origin) in [
+        ("mill.example", "http://mill.example"),
+        ("mill.example", "https://evil.example"),
+        ("mill.example", "https://mill.example:444"),
+        ("localhost", "https://mill.example"),
+    ] {
+        assert_eq!(pause(host, origin).await.status, 403, "{origin} {host}");
+    }
+    assert_eq!(app.get("/api/v1/dags/hello").await.json()["is_paused"], false);
+    for (host, origin) in
+        [("mill.example", "https://mill.example"), ("localhost:7373", "http://localhost:7373")]
+    {
+        let answer = pause(host, origin).await;
+        assert_eq!(answer.status, 303, "{origin}");
+        assert_eq!(answer.header("strict-transport-security"), "max-age=31536000");
+    }
+    let made = app.post("/api/v1/login_links", ADMIN, json!({})).await.json();
+    let link = made["url"].as_str().unwrap();
+    assert!(link.starts_with("https://mill.example/login?token="), "{link}");
+    let sign_in = Request::post("/login")
+        .header("host", "mill.example")
+        .header("origin", &url)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(link.split_once('?').unwrap().1.to_owned()))
+        .unwrap();
+    let answer = app.send(sign_in).await;
+    let cookie = answer.header("set-cookie");
+    assert!(cookie.starts_with("__Host-tidemill_session=") && cookie.contains("; Secure"), "{cookie}");
 }
 
 #[tokio::test]

@@ -236,3 +236,13 @@ async fn an_empty_server_says_what_fills_its_pages() {
         assert!(app.page(path).await.text().contains(words), "{path}");
     }
 }
+
+#[tokio::test]
+async fn what_the_author_wrote_about_a_task_is_shown_as_text() {
+    let dag = "[dag]\nid = \"told\"\n\n[[task]]\nid = \"train\"\ncommand = \"true\"\ndoc = \"Takes <b>two</b> hours.\"\n";
+    let app = App::new(&[("told.toml", dag)]).await;
+    app.loaded("told").await;
+    let run_id = app.trigger("told", json!({})).await;
+    let page = app.page(&format!("/dags/told/runs/{run_id}/tasks/train")).await.text();
+    assert!(page.contains("Takes &#60;b&#62;two&#60;/b&#62; hours."), "{page}");
+}

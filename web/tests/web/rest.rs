@@ -188,5 +188,6 @@ async fn health_and_metrics_answer() {
     let app = App::new(&[]).await;
     let health = app.send(request("GET", "/api/v1/health", None).body(Body::empty()).unwrap()).await;
     assert_eq!((health.status.as_u16(), health.json()["status"].as_str().unwrap()), (200, "ok"));
+    assert_eq!(health.json()["left_out"], 0);
     assert!(app.get("/metrics").await.text().contains("tidemill_leader 1"));
 }

@@ -122,6 +122,14 @@ impl App {
     }
 
     pub(crate) async fn with(files: &[(&str, &str)], store: MemoryStore) -> Self {
+        Self::with_options(files, store, tidemill_web::Options::default()).await
+    }
+
+    pub(crate) async fn with_options(
+        files: &[(&str, &str)],
+        store: MemoryStore,
+        web: tidemill_web::Options,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dags = folder.path().join("dags");
         std::fs::create_dir_all(&dags).unwrap();
@@ -135,7 +143,7 @@ impl App {
                 .await
                 .unwrap();
         let handle = scheduler.handle();
-        let state = WebState::new(reader.clone(), handle.clone(), tidemill_web::Options::default());
+        let state = WebState::new(reader.clone(), handle.clone(), web);
         Self {
             router: router(state.clone()),
             handle,

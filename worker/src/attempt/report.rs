@@ -169,6 +169,10 @@ fn add_result(report: &mut AttemptReport, files: &Files) {
             report.follow = result.follow;
             report.report = result.report;
             report.outputs = result.outputs;
+            if let (Some(why), TryOutcome::Success) = (result.skipped, report.outcome) {
+                report.outcome = TryOutcome::Skipped;
+                report.reason = Some(why);
+            }
             if let Some(problem) = result.problem {
                 report.outcome = TryOutcome::Failed;
                 report.reason = Some(problem);

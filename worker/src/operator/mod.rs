@@ -1,6 +1,6 @@
 //! Operators: what runs as a child process of the worker but is Tidemill itself.
 //!
-//! The worker writes a [`Spec`] and starts `tidemill operator SPEC` under the same supervision as a command.
+//! The worker writes a `Spec` and starts `tidemill operator SPEC` under the same supervision as a command.
 //! The operator prints what it does (that is the task's log) and writes a result file that the worker reads.
 
 mod branch;
@@ -41,6 +41,9 @@ pub(crate) struct OperatorResult {
     pub(crate) report: Option<Report>,
     /// Outputs by key.
     pub(crate) outputs: BTreeMap<String, serde_json::Value>,
+    /// Why there was nothing to do: the try ends as skipped.
+    #[serde(default)]
+    pub(crate) skipped: Option<String>,
     /// Why it failed, coded.
     pub(crate) problem: Option<String>,
     /// Whether another try can only fail in the same way.
