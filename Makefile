@@ -43,7 +43,8 @@ deny: tools ## Check bans, licences and sources, and advisories where their data
 
 .PHONY: bench
 bench: ## Measure the budgets, each beside its floor.
-	cargo run --release --package tidemill-bench
+	cargo build --release --package tidemill-cli --package tidemill-bench --bins
+	$${CARGO_TARGET_DIR:-target}/release/tidemill-bench
 
 .PHONY: kills
 kills: ## The long form of the kill tests: 200 kills of standalone, 200 of server, 20 of a writing task.

@@ -75,6 +75,8 @@ pub(crate) struct Session {
     parked: Option<OpenExchange>,
     /// What this incarnation was told, and when: assignments and cancellations by attempt.
     told: BTreeMap<(AttemptKey, bool), Duration>,
+    /// When old entries of `told` were last dropped.
+    told_swept: Duration,
 }
 
 /// How an exchange was received.
@@ -146,6 +148,7 @@ impl Sessions {
                 newest_seq: 0,
                 parked: None,
                 told: BTreeMap::new(),
+                told_swept: now.mono,
             };
             self.connected.insert(request.worker.clone(), session);
         }
@@ -225,7 +228,11 @@ impl Sessions {
                     session.told.insert((cancellation.attempt.clone(), true), now);
                 }
                 parked.answer();
-                session.told.retain(|_, at| *at + REPEAT_AFTER * 4 > now);
+                // Now and then only: a look at every entry per answer would grow with the load twice.
+                if session.told_swept + REPEAT_AFTER <= now {
+                    session.told_swept = now;
+                    session.told.retain(|_, at| *at + REPEAT_AFTER * 2 > now);
+                }
             }
         }
     }

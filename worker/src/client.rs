@@ -40,6 +40,9 @@ impl CallError {
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// As configured.
+    home: Url,
+    /// The leader, as far as it is known.
     base: RwLock<Url>,
     key: Token,
 }
@@ -54,7 +57,7 @@ impl Client {
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, base: RwLock::new(base), key })
+        Ok(Self { http, home: base.clone(), base: RwLock::new(base), key })
     }
 
     /// Returns the key, for a second client.
@@ -68,15 +71,23 @@ impl Client {
         self.http.request(method, url).bearer_auth(&self.key.0).timeout(timeout)
     }
 
+    fn turn_to(&self, url: Url) {
+        *self.base.write().unwrap_or_else(PoisonError::into_inner) = url;
+    }
+
     async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CallError> {
-        let response = request.send().await.map_err(CallError::Unreachable)?;
+        let response = request.send().await.map_err(|error| {
+            // A leader that is gone: the configured server knows who leads now.
+            self.turn_to(self.home.clone());
+            CallError::Unreachable(error)
+        })?;
         let status = response.status();
         if status == StatusCode::MISDIRECTED_REQUEST {
             let leader = response.headers().get("location").and_then(|value| value.to_str().ok());
             if let Some(url) =
                 leader.and_then(|text| Url::parse(text).ok()).filter(|url| url.scheme() == "http")
             {
-                *self.base.write().unwrap_or_else(PoisonError::into_inner) = url;
+                self.turn_to(url);
                 return Err(CallError::Redirected);
             }
         }

@@ -34,6 +34,9 @@ pub(crate) struct Context {
     pub(crate) boot_id: String,
     pub(crate) machine_boot_id: String,
     pub(crate) counts: Counts,
+    /// How often the kernel had killed something for memory at the last look: looking at every start would cost
+    /// more than it tells.
+    pub(crate) oom_kills: AtomicU64,
     /// The tries whose processes may live, with the instant before which nothing of them was started.
     live: Mutex<BTreeMap<String, u64>>,
     leaves: AtomicU64,
@@ -79,6 +82,7 @@ impl Context {
             boot_id,
             machine_boot_id: crate::process::proc::machine_boot_id(),
             counts: Counts::default(),
+            oom_kills: AtomicU64::new(crate::process::cgroup::oom_kills_around()),
             live: Mutex::default(),
             leaves: AtomicU64::new(0),
         }

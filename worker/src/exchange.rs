@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     Stop,
-    attempt::{Slot, drive, machine::Event},
+    attempt::{Slot, drive},
     backoff::Backoff,
     client::CallError,
     clock::boottime_ms,
@@ -29,6 +29,9 @@ use crate::{
 const NEWS_PATIENCE: Duration = Duration::from_secs(1);
 /// More exchanges than this at a time help nobody: the server has answered all but the newest.
 const MOST_UNDER_WAY: usize = 4;
+
+/// A server that refuses this worker's key for so long has revoked it.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(60);
 
 struct Answer {
     seq: u64,
@@ -48,6 +51,10 @@ pub(crate) struct Exchange {
     backoff: Backoff,
     not_before: Instant,
     has_had_contact: bool,
+    /// Since when the server has refused the key.
+    refused_since: Option<Instant>,
+    /// How many results the next exchange carries at most: one at a time while the server refuses some.
+    most_results: usize,
     is_draining: bool,
     pace: Pace,
     tries: JoinSet<()>,
@@ -64,6 +71,8 @@ impl Exchange {
             backoff: Backoff::new(),
             not_before: Instant::now(),
             has_had_contact: false,
+            refused_since: None,
+            most_results: usize::MAX,
             is_draining: false,
             pace: Pace::new(),
             tries: JoinSet::new(),
@@ -132,7 +141,8 @@ impl Exchange {
         self.is_dirty = false;
         self.seq += 1;
         let context = &self.context;
-        let sent = context.ledger.outbox();
+        let sent = context.ledger.outbox(self.most_results);
+        self.is_dirty = sent.has_more;
         let options = &context.options;
         let prefetch = if self.pace.is_short() { options.prefetch } else { 0 };
         let request = ExchangeRequest {
@@ -167,9 +177,13 @@ impl Exchange {
         }
         let response = match answer.result {
             Ok(response) => response,
-            Err(error) => return self.fail(&error, answer.seq),
+            Err(error) => return self.fail(&error, answer.seq, &answer.sent),
         };
         self.has_had_contact = true;
+        self.refused_since = None;
+        if !answer.sent.has_more {
+            self.most_results = usize::MAX;
+        }
         self.backoff.reset();
         self.not_before = Instant::now();
         let context = self.context.clone();
@@ -180,16 +194,11 @@ impl Exchange {
         for report in &answer.sent.results {
             self.pace.add(report.started_at, report.finished_at);
         }
-        for folder in context.ledger.settle(&response.verdicts) {
+        for folder in context.ledger.settle(&answer.sent, &response) {
             context.remove_folder(folder);
         }
-        context.ledger.settle_lost(&answer.sent.lost);
         for assignment in response.assignments {
             if let Some(control) = context.ledger.take(&assignment, answer.started_ms) {
-                if self.is_draining {
-                    // It left the server before the server knew.
-                    context.ledger.tell(&assignment.attempt, Event::Drain);
-                }
                 let slot = Slot::queue(&context.slots);
                 self.tries.spawn(drive(context.clone(), assignment, control, slot));
             }
@@ -200,11 +209,8 @@ impl Exchange {
         Ok(())
     }
 
-    fn fail(&mut self, error: &CallError, seq: u64) -> Result<(), Error> {
+    fn fail(&mut self, error: &CallError, seq: u64, sent: &Outbox) -> Result<(), Error> {
         self.is_dirty = true;
-        if matches!(error, CallError::Redirected) {
-            return Ok(());
-        }
         // Before the first success a refusal is a mistake of the operator. Later it may be a server that is
         // being repaired, and running tasks are worth waiting for.
         if let (false, CallError::Status { status, detail }) = (self.has_had_contact, error) {
@@ -216,6 +222,21 @@ impl Exchange {
                 }
                 _ => {}
             }
+        }
+        match error {
+            CallError::Status { status: status @ (401 | 403), .. } => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= REFUSAL_PATIENCE {
+                    return Err(Error::Refused { status: *status });
+                }
+            }
+            // It can read this worker's messages in general, so it is one of the results that it cannot take.
+            CallError::Status { status: 400 | 413 | 422, detail } => match sent.results.as_slice() {
+                [] => {}
+                [result] => self.context.ledger.reduce(&result.attempt, detail),
+                _ => self.most_results = 1,
+            },
+            _ => {}
         }
         if seq == self.seq {
             let pause = self.backoff.next();

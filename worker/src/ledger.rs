@@ -13,8 +13,8 @@ use std::{
 };
 
 use tidemill_protocol::worker::{
-    Assignment, AttemptKey, AttemptReport, LostAttempt, ResultVerdict, SELF_KILL_SECONDS, SELF_TERM_SECONDS,
-    StopReason,
+    Assignment, AttemptKey, AttemptReport, ExchangeResponse, LostAttempt, SELF_KILL_SECONDS,
+    SELF_TERM_SECONDS, StopReason, TryOutcome,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -22,7 +22,12 @@ use crate::{
     attempt::machine::{Cause, Event},
     clock::boottime_ms,
     failpoint::failpoint,
+    outcome::Problem,
 };
+
+/// What the results of one exchange may weigh together, in bytes; the server takes twice as much. A single
+/// result is lighter by the limits of outputs, operators and log tails.
+const RESULTS_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many finished attempts are remembered. A redelivery can only concern an attempt whose verdict was given
 /// within the last exchanges; this is far more than two exchanges can carry.
@@ -51,6 +56,8 @@ struct Inner {
     lost: Vec<LostAttempt>,
     /// Attempts of older incarnations whose loss is not in `lost` yet.
     leftovers: usize,
+    /// What every attempt is told that comes while the worker stops.
+    order: Option<Event>,
     finished: BTreeSet<AttemptKey>,
     finished_order: VecDeque<AttemptKey>,
 }
@@ -66,8 +73,26 @@ struct Held {
 #[derive(Clone, Debug)]
 struct Pending {
     report: AttemptReport,
+    /// About how long it is as JSON, in bytes.
+    weight: usize,
     /// The try's folder; removed with the verdict.
     folder: Option<PathBuf>,
+    /// The server has refused it once as it was.
+    is_reduced: bool,
+}
+
+impl Pending {
+    fn new(report: AttemptReport, folder: Option<PathBuf>) -> Self {
+        let weight = weight(&report);
+        Self { report, weight, folder, is_reduced: false }
+    }
+}
+
+fn weight(report: &AttemptReport) -> usize {
+    let json = |value: serde_json::Result<Vec<u8>>| value.map_or(0, |text| text.len());
+    let outputs = if report.outputs.is_empty() { 0 } else { json(serde_json::to_vec(&report.outputs)) };
+    let evidence = report.report.as_ref().map_or(0, |found| json(serde_json::to_vec(found)));
+    1_024 + report.log_tail.len() + outputs + evidence
 }
 
 /// What an exchange carries.
@@ -75,6 +100,8 @@ struct Pending {
 pub(crate) struct Outbox {
     pub(crate) held: Vec<AttemptKey>,
     pub(crate) results: Vec<AttemptReport>,
+    /// There are results beside these.
+    pub(crate) has_more: bool,
     pub(crate) lost: Vec<LostAttempt>,
     /// Every loss of an older incarnation was told, so the server may end what else it believes to be here.
     pub(crate) has_swept: bool,
@@ -112,6 +139,10 @@ impl Ledger {
         let (control, events) = mpsc::unbounded_channel();
         // Counted from the start of the request: the answer may have been under way for a while.
         let lease_until_ms = request_ms + assignment.lease_ms;
+        if let Some(order) = inner.order {
+            // It left the server before the server knew that this worker stops.
+            let _ = control.send(order);
+        }
         inner.held.insert(key.clone(), Held { control, lease_until_ms });
         Some(events)
     }
@@ -126,7 +157,7 @@ impl Ledger {
         failpoint("before_result");
         let mut inner = self.lock();
         inner.held.remove(&report.attempt);
-        inner.results.insert(report.attempt.clone(), Pending { report, folder });
+        inner.results.insert(report.attempt.clone(), Pending::new(report, folder));
         drop(inner);
         self.news.notify_one();
     }
@@ -142,17 +173,37 @@ impl Ledger {
         self.news.notify_one();
     }
 
-    /// Removes what got a verdict. Returns the folders that are not needed any more.
-    pub(crate) fn settle(&self, verdicts: &[ResultVerdict]) -> Vec<PathBuf> {
+    /// Removes what got a verdict, and the losses that were heard. Returns the folders that are not needed any
+    /// more.
+    pub(crate) fn settle(&self, sent: &Outbox, response: &ExchangeResponse) -> Vec<PathBuf> {
         let mut inner = self.lock();
         let mut folders = Vec::new();
-        for verdict in verdicts {
+        for verdict in &response.verdicts {
             if let Some(pending) = inner.results.remove(&verdict.attempt) {
                 inner.remember(verdict.attempt.clone());
                 folders.extend(pending.folder);
             }
         }
+        inner.lost.retain(|lost| !sent.lost.contains(lost));
         folders
+    }
+
+    /// The server does not take an exchange that carries this one result. Without what only the task decides
+    /// about it (its outputs, its evidence) it is taken, as a failure that says so. One that is refused even then
+    /// stays as it is: somebody is repairing the server.
+    pub(crate) fn reduce(&self, attempt: &AttemptKey, detail: &str) {
+        let mut inner = self.lock();
+        let Some(pending) = inner.results.get_mut(attempt).filter(|pending| !pending.is_reduced) else {
+            return;
+        };
+        let report = &mut pending.report;
+        report.outcome = TryOutcome::Failed;
+        report.reason = Some(Problem::ResultRefused { detail: detail.to_owned() }.to_string());
+        report.outputs.clear();
+        report.report = None;
+        report.follow = None;
+        pending.is_reduced = true;
+        pending.weight = weight(&pending.report);
     }
 
     /// So many attempts of older incarnations will be added as lost.
@@ -169,20 +220,27 @@ impl Ledger {
         self.news.notify_one();
     }
 
-    /// The server has answered an exchange that carried these.
-    pub(crate) fn settle_lost(&self, sent: &[LostAttempt]) {
-        self.lock().lost.retain(|lost| !sent.contains(lost));
-    }
-
-    /// Returns what an exchange must carry now.
-    pub(crate) fn outbox(&self) -> Outbox {
+    /// Returns what an exchange must carry now: at most `most` results, and no more than an exchange may weigh.
+    /// The others go with the next one.
+    pub(crate) fn outbox(&self, most: usize) -> Outbox {
         let inner = self.lock();
-        Outbox {
+        let mut outbox = Outbox {
             held: inner.held.keys().cloned().collect(),
-            results: inner.results.values().map(|pending| pending.report.clone()).collect(),
+            results: Vec::new(),
+            has_more: false,
             lost: inner.lost.clone(),
             has_swept: inner.leftovers == 0,
+        };
+        let mut weight = 0;
+        for pending in inner.results.values() {
+            weight += pending.weight;
+            if !outbox.results.is_empty() && (weight > RESULTS_LIMIT_BYTES || outbox.results.len() >= most) {
+                outbox.has_more = true;
+                break;
+            }
+            outbox.results.push(pending.report.clone());
         }
+        outbox
     }
 
     /// Returns what a heartbeat lists: what is held, and results without a verdict.
@@ -226,16 +284,9 @@ impl Ledger {
             return;
         }
         let report = crate::attempt::stopped_unknown(key, reason);
-        inner.results.insert(key.clone(), Pending { report, folder: None });
+        inner.results.insert(key.clone(), Pending::new(report, None));
         drop(inner);
         self.news.notify_one();
-    }
-
-    /// Sends an event to one attempt, if it is held.
-    pub(crate) fn tell(&self, key: &AttemptKey, event: Event) {
-        if let Some(held) = self.lock().held.get(key) {
-            let _ = held.control.send(event);
-        }
     }
 
     /// Sends an event to every attempt that is held.
@@ -243,6 +294,15 @@ impl Ledger {
         for held in self.lock().held.values() {
             let _ = held.control.send(event);
         }
+    }
+
+    /// Sends an event to every attempt that is held, and to every one that still comes.
+    pub(crate) fn order(&self, event: Event) {
+        let mut inner = self.lock();
+        for held in inner.held.values() {
+            let _ = held.control.send(event);
+        }
+        inner.order = Some(event);
     }
 
     /// Records an answered request that began at `started_ms`.

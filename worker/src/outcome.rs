@@ -46,6 +46,9 @@ pub(crate) enum Problem {
     /// Exit code of a shell whose child was killed for memory.
     #[error("WRK0113: exited with {code}: something in it was killed by signal 9 (probably out of memory)")]
     ChildOutOfMemory { code: i32 },
+    /// The server answers that it cannot read the result.
+    #[error("WRK0114: the server does not take the result of the try: {detail}")]
+    ResultRefused { detail: String },
     /// The outputs.
     #[error(transparent)]
     Output(#[from] OutputError),

@@ -5,9 +5,12 @@ use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 use serde_json::Value;
 use tidemill_protocol::worker::OUTPUT_LIMIT_BYTES;
 
-/// The most that the file as a whole may hold, in bytes. With the limit per value it bounds what one result
-/// carries: 32 values of the largest size.
+/// The most that the file as a whole may hold, and all outputs of a try as JSON, in bytes. It keeps a result far
+/// below what one exchange may carry.
 pub(crate) const FILE_LIMIT_BYTES: usize = 8 * 1024 * 1024;
+/// How deep a value may be nested. A reader of JSON gives up at 128 levels, and a value travels inside other
+/// messages: what is read here must be readable everywhere.
+const DEPTH_LIMIT: usize = 32;
 
 /// Why outputs were refused. The try fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +26,9 @@ pub(crate) enum OutputError {
         "WRK0203: $TIDEMILL_OUTPUT has {bytes} bytes; the limit of all outputs of a try is {FILE_LIMIT_BYTES}"
     )]
     FileTooLarge { bytes: u64 },
+    /// A value with too many levels.
+    #[error("WRK0205: output {key:?} is nested deeper than {DEPTH_LIMIT} levels")]
+    TooDeep { key: String },
     /// The file cannot be read.
     #[error("WRK0204: $TIDEMILL_OUTPUT cannot be read: {error}")]
     Unreadable { error: String },
@@ -94,11 +100,25 @@ fn parse(text: &[u8]) -> Result<BTreeMap<String, Value>, OutputError> {
                 .map_err(|why| why.at(index + 1))?;
         }
     }
+    // Escapes can make the JSON of a text six times as long as the text.
+    let bytes = serde_json::to_vec(&outputs).map_or(u64::MAX, |text| text.len() as u64);
+    if bytes > FILE_LIMIT_BYTES as u64 {
+        return Err(OutputError::FileTooLarge { bytes });
+    }
     Ok(outputs)
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
+        Value::Object(map) => levels == 0 || map.values().any(|item| is_deeper(item, levels - 1)),
+        _ => false,
+    }
 }
 
 enum Refused {
     Key(String),
+    Depth(String),
     Size(String, usize),
 }
 
@@ -106,6 +126,7 @@ impl Refused {
     fn at(self, line: usize) -> OutputError {
         match self {
             Self::Key(why) => OutputError::Line { line, why },
+            Self::Depth(key) => OutputError::TooDeep { key },
             Self::Size(key, bytes) => OutputError::TooLarge { key, bytes },
         }
     }
@@ -126,6 +147,9 @@ fn insert(
     }
     if bytes > OUTPUT_LIMIT_BYTES {
         return Err(Refused::Size(key, bytes));
+    }
+    if is_deeper(&value, DEPTH_LIMIT) {
+        return Err(Refused::Depth(key));
     }
     outputs.insert(key, value);
     Ok(())
@@ -159,6 +183,25 @@ mod tests {
         assert!(parse(&line(OUTPUT_LIMIT_BYTES)).is_ok());
         let refused = parse(&line(OUTPUT_LIMIT_BYTES + 1)).unwrap_err();
         assert_eq!(refused, OutputError::TooLarge { key: "big".to_owned(), bytes: OUTPUT_LIMIT_BYTES + 1 });
+    }
+
+    #[test]
+    fn a_value_is_as_deep_as_every_reader_on_its_way_can_take() {
+        let nested = |levels: usize| format!("{{\"a\":{}1{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(nested(DEPTH_LIMIT).as_bytes()).is_ok());
+        for levels in [DEPTH_LIMIT + 1, 120] {
+            let refused = parse(nested(levels).as_bytes()).unwrap_err();
+            assert_eq!(refused, OutputError::TooDeep { key: "a".to_owned() });
+            assert!(refused.to_string().starts_with("WRK0205"));
+        }
+    }
+
+    #[test]
+    fn what_counts_is_the_size_of_the_json() {
+        let line = |key: usize| format!("k{key}={}\n", "\u{1}".repeat(OUTPUT_LIMIT_BYTES));
+        let text: String = (0..6).map(line).collect();
+        assert!(parse(text.as_bytes()).unwrap_err().to_string().starts_with("WRK0203"));
+        assert!(parse(line(0).as_bytes()).is_ok());
     }
 
     #[test]

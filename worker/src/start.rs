@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tidemill_protocol::worker::{Assignment, AttemptKey};
-use tokio::process::Child;
 
 use crate::{
     attempt::files::{self, Files, Record},
@@ -13,6 +12,7 @@ use crate::{
     outcome::Problem,
     process::{
         cgroup,
+        child::Child,
         proc::{self, OpenFile, Process},
         spawn::{Launch, spawn},
         tree::Target,
@@ -47,6 +47,7 @@ pub(crate) fn start(context: &Context, assignment: &Assignment, files: &Files) -
         marker,
         cgroup: leaf.clone(),
         group: None,
+        group_since_ticks: None,
         log: OpenFile::of(&files.log()),
         since_ticks: boottime_ticks(),
     };
@@ -62,11 +63,12 @@ pub(crate) fn start(context: &Context, assignment: &Assignment, files: &Files) -
         spawn(&Launch { argv, env, folder, log, cgroup: leaf })
     })();
     let child = started.inspect_err(|_| release(context, &assignment.attempt, &target))?;
-    let group = child.id().and_then(|pid| i32::try_from(pid).ok());
+    let group = child.pid();
     target.group = group;
     if let Some(group) = group {
         context.children.add(group);
-        if let Err(error) = files.add_group(group) {
+        target.group_since_ticks = proc::process(group).map(|leader| leader.start_ticks);
+        if let Err(error) = files.add_group(group, target.group_since_ticks) {
             tracing::warn!(%error, "the record of a try has no process group");
         }
         let grace_ms = u64::try_from(context.options.grace.as_millis()).unwrap_or(u64::MAX);
@@ -110,6 +112,7 @@ pub(crate) fn kill(context: &Context, attempt: &AttemptKey, target: &Target) {
             marker: "-".to_owned(),
             cgroup: None,
             group: None,
+            group_since_ticks: None,
             log: None,
             since_ticks: stray.start_ticks,
         };

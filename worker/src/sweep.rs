@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tidemill_protocol::worker::LostAttempt;
+use tidemill_protocol::worker::{AttemptKey, HeartbeatRequest, LostAttempt};
 
 use crate::{
     attempt::files::{Files, Record, TRIES},
+    backoff::Backoff,
     client::Client,
     context::Context,
     log::Shipper,
@@ -49,35 +50,66 @@ pub(crate) fn sweep(options: &Options) -> Vec<Leftover> {
 /// How long the loss of a try waits for the rest of its log; a longer log goes on arriving afterwards.
 const LOG_FIRST: Duration = Duration::from_secs(10);
 
-/// Ships what is left of the tries' logs, each ending with the reason, and then reports the tries lost: whoever
-/// sees the end of a try may read its log.
+/// Ships what is left of the tries' logs and then reports the tries lost: whoever sees the end of a try may read
+/// its log. A log says at its end that its try was lost, unless the server had taken the result already and only
+/// its answer was lost.
 pub(crate) fn report(context: &Arc<Context>, leftovers: Vec<Leftover>) {
+    if leftovers.is_empty() {
+        return;
+    }
     context.ledger.expect_lost(leftovers.len());
-    for leftover in leftovers {
-        let context = context.clone();
-        tokio::spawn(async move {
-            let reason = Problem::LostByWorker.to_string();
-            let attempt = leftover.record.attempt.clone();
-            let lost = LostAttempt { attempt, reason: reason.clone() };
-            let shipping = ship(&context.client, &leftover, &reason);
-            tokio::pin!(shipping);
-            let is_shipped = tokio::time::timeout(LOG_FIRST, &mut shipping).await.is_ok();
-            context.ledger.add_lost(lost);
-            if !is_shipped {
-                shipping.await;
+    let context = context.clone();
+    tokio::spawn(async move {
+        let ended = ended_before(&context, &leftovers).await;
+        for leftover in leftovers {
+            let has_ended = ended.contains(&leftover.record.attempt);
+            tokio::spawn(settle(context.clone(), leftover, has_ended));
+        }
+    });
+}
+
+async fn settle(context: Arc<Context>, leftover: Leftover, has_ended: bool) {
+    let reason = Problem::LostByWorker.to_string();
+    let lost = LostAttempt { attempt: leftover.record.attempt.clone(), reason: reason.clone() };
+    let shipping = ship(&context.client, &leftover, (!has_ended).then_some(reason.as_str()));
+    tokio::pin!(shipping);
+    let is_shipped = tokio::time::timeout(LOG_FIRST, &mut shipping).await.is_ok();
+    context.ledger.add_lost(lost);
+    if !is_shipped {
+        shipping.await;
+    }
+    context.remove_folder(leftover.files.folder.clone());
+}
+
+/// Asks which of the tries had ended for the server: their leases are over. Waits for a server that is away.
+async fn ended_before(context: &Context, leftovers: &[Leftover]) -> Vec<AttemptKey> {
+    let question = HeartbeatRequest {
+        worker: context.options.worker.clone(),
+        boot_id: context.boot_id.clone(),
+        attempts: leftovers.iter().map(|leftover| leftover.record.attempt.clone()).collect(),
+    };
+    let mut backoff = Backoff::new();
+    loop {
+        match context.client.heartbeat(&question).await {
+            Ok(answer) => return answer.fenced,
+            Err(error) if error.status().is_some_and(|status| (400..500).contains(&status)) => {
+                tracing::warn!(%error, "the server does not say how earlier tries ended");
+                return Vec::new();
             }
-            context.remove_folder(leftover.files.folder.clone());
-        });
+            Err(_) => tokio::time::sleep(backoff.next()).await,
+        }
     }
 }
 
-async fn ship(client: &Arc<Client>, leftover: &Leftover, reason: &str) {
+async fn ship(client: &Arc<Client>, leftover: &Leftover, reason: Option<&str>) {
     let record = &leftover.record;
     let shipper =
         Shipper::open(client.clone(), record.attempt.clone(), record.token.clone(), &leftover.files.log());
     match shipper {
         Ok(mut shipper) => {
-            shipper.write_marker(reason);
+            if let Some(reason) = reason {
+                shipper.write_marker(reason);
+            }
             shipper.finish_all().await;
         }
         Err(error) => {

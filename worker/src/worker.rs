@@ -14,7 +14,7 @@ use rustix::{
     process::{Resource, Rlimit, getpid, set_child_subreaper, setrlimit, umask},
 };
 use sha2::{Digest, Sha256};
-use tidemill_protocol::worker::{Token, WorkerId};
+use tidemill_protocol::worker::{HeartbeatRequest, Token, WorkerId};
 use tokio::sync::watch;
 
 use crate::{
@@ -30,7 +30,10 @@ use crate::{
     guardian::Guardian,
     heartbeat::Heartbeat,
     options::{CgroupUse, Credential, Options},
-    process::{cgroup::Cgroups, children::Children},
+    process::{
+        cgroup::{self, Cgroups},
+        children::Children,
+    },
     sweep,
 };
 
@@ -200,27 +203,37 @@ fn make_client(options: &Options, url: &reqwest::Url, key: Token) -> Result<Clie
 async fn obtain_key(options: &Options, url: &reqwest::Url) -> Result<Token, Error> {
     let path = options.work_dir.join("key");
     let stored = match fs::read_to_string(&path) {
-        Ok(text) => Some(Token(text.trim().to_owned())),
+        Ok(text) => Some(Token(text.trim().to_owned())).filter(|key| !key.0.is_empty()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(source) => return Err(Error::WorkDir { path, source }),
     };
     let join_token = match (&options.credential, stored) {
         (Credential::Key(key), _) => return Ok(key.clone()),
-        (_, Some(key)) => return Ok(key),
+        (Credential::Stored, Some(key)) => return Ok(key),
         (Credential::Stored, None) => return Err(Error::Refused { status: 401 }),
-        (Credential::JoinToken(token), None) => token.clone(),
+        (Credential::JoinToken(_), Some(key)) if !is_refused(options, url, &key).await? => return Ok(key),
+        (Credential::JoinToken(token), _) => token.clone(),
     };
     let key = join(&make_client(options, url, join_token)?, &options.worker).await?;
-    let mut file = File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|source| Error::WorkDir { path: path.clone(), source })?;
+    // Beside it first: a crash in between must not leave an empty key.
+    let fresh = options.work_dir.join("key.new");
+    let failed = |source| Error::WorkDir { path: path.clone(), source };
+    let mut file =
+        File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh).map_err(failed)?;
     file.write_all(key.0.as_bytes())
         .and_then(|()| file.sync_all())
-        .map_err(|source| Error::WorkDir { path, source })?;
+        .and_then(|()| fs::rename(&fresh, &path))
+        .map_err(failed)?;
     Ok(key)
+}
+
+/// Whether the server refuses the stored key: it was revoked, and the join token that was given is to replace it.
+/// A server that does not answer says nothing about the key.
+async fn is_refused(options: &Options, url: &reqwest::Url, key: &Token) -> Result<bool, Error> {
+    let question =
+        HeartbeatRequest { worker: options.worker.clone(), boot_id: String::new(), attempts: Vec::new() };
+    let answer = make_client(options, url, key.clone())?.heartbeat(&question).await;
+    Ok(answer.is_err_and(|error| matches!(error.status(), Some(401 | 403))))
 }
 
 async fn join(client: &Client, worker: &WorkerId) -> Result<Token, Error> {
@@ -284,19 +297,20 @@ async fn watch_leases(context: Arc<Context>) {
         ticks.tick().await;
         context.ledger.record_pulse();
         context.ledger.enforce_leases(boottime_ms());
+        context.oom_kills.store(cgroup::oom_kills_around(), Ordering::Relaxed);
     }
 }
 
 /// Turns requests to stop into events for the tries.
 async fn carry_out_stop(context: Arc<Context>, mut stop: watch::Receiver<Stop>) {
     stopped(&mut stop).await;
-    context.ledger.tell_all(Event::Drain);
+    context.ledger.order(Event::Drain);
     let now = stop.wait_for(|stop| *stop == Stop::Now);
     if tokio::time::timeout(context.options.drain, now).await.is_err() {
-        context.ledger.tell_all(Event::Stop(Cause::WorkerStops));
+        context.ledger.order(Event::Stop(Cause::WorkerStops));
         let _ = stop.wait_for(|stop| *stop == Stop::Now).await;
     }
-    context.ledger.tell_all(Event::Kill(Cause::WorkerStops));
+    context.ledger.order(Event::Kill(Cause::WorkerStops));
 }
 
 /// Ends when a stopping worker has nothing alive and could not get its last results through, or has no time.

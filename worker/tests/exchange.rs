@@ -46,6 +46,42 @@ fn a_result_is_repeated_until_its_verdict_and_then_never_again() {
 }
 
 #[test]
+fn a_result_that_the_server_cannot_read_fails_alone() {
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    server.with(|state| state.unreadable.insert(key("odd")));
+    let mut worker = setup.start();
+    let wait = "until [ -e go ]; do sleep 0.02; done; echo a=1 >> $TIDEMILL_OUTPUT";
+    server.assign([shell("first", wait), shell("odd", wait), shell("last", wait)]);
+    server.wait("their start", |state| (state.started.len() == 3).then_some(()));
+    std::fs::write(setup.config.dags_dir.join("go"), "").unwrap();
+    for task in ["first", "last"] {
+        let report = server.report(task);
+        assert_eq!((report.outcome, report.outputs.len()), (TryOutcome::Success, 1));
+    }
+    let report = server.report("odd");
+    assert_eq!((report.outcome, report.outputs.len()), (TryOutcome::Failed, 0));
+    assert!(report.reason.unwrap().starts_with("WRK0114"));
+    assert_eq!(worker.stop(), Some(0));
+}
+
+#[test]
+fn a_worker_returns_to_its_own_server_when_the_leader_is_gone() {
+    let leader = Server::start();
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    server.with(|state| state.leader = Some(leader.url.clone()));
+    let mut worker = setup.start();
+    leader.assign([shell("there", "true")]);
+    leader.report("there");
+    server.with(|state| state.leader = None);
+    drop(leader);
+    server.assign([shell("here", "true")]);
+    assert_eq!(server.report("here").outcome, TryOutcome::Success);
+    assert_eq!(worker.stop(), Some(0));
+}
+
+#[test]
 fn a_result_survives_a_server_that_is_away() {
     let server = Server::start();
     let setup = Setup::new(&server);

@@ -85,6 +85,24 @@ fn a_log_that_its_task_cuts_keeps_what_was_read() {
 }
 
 #[test]
+fn a_log_whose_result_was_taken_does_not_say_that_it_was_lost() {
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    server.with(|state| state.without_verdict.insert(crate::support::key("taken")));
+    let mut worker = setup.start();
+    server.assign([shell("taken", "echo all of it")]);
+    assert_eq!(server.report("taken").outcome, TryOutcome::Success);
+    worker.signal(Signal::KILL);
+    worker.wait();
+    let mut second = setup.start();
+    server.wait("the loss", |state| state.lost.first().cloned());
+    let tries = setup.config.work_dir.join("tries");
+    assert!(eventually(PATIENCE, || std::fs::read_dir(&tries).unwrap().next().is_none()));
+    assert_eq!(server.with(|state| state.log("taken")), b"all of it\n");
+    assert_eq!(second.stop(), Some(0));
+}
+
+#[test]
 fn after_a_kill_of_the_worker_the_next_start_ships_the_rest_and_reports_the_loss() {
     let server = Server::start();
     let setup = Setup::new(&server);

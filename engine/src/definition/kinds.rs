@@ -351,6 +351,13 @@ fn exit_codes(name: &str, items: &[Node<'_>], report: &mut Report<'_>) -> Option
     is_good.then_some(codes)
 }
 
+/// What is in these variables is code to a shell that a task may start.
+const SHELL_CODE: [&str; 6] = ["BASH_ENV", "BASHOPTS", "ENV", "PROMPT_COMMAND", "PS4", "SHELLOPTS"];
+
+fn is_templated(node: &Node<'_>) -> bool {
+    matches!(&node.value, Value::String(text) if text.contains("{{") || text.contains("{%"))
+}
+
 fn env<'s, 'a>(table: &'s Table<'a>, report: &mut Report<'_>) -> Option<Vec<(&'s str, &'s Node<'a>)>> {
     let mut out = Vec::new();
     let mut is_good = true;
@@ -373,6 +380,14 @@ fn env<'s, 'a>(table: &'s Table<'a>, report: &mut Report<'_>) -> Option<Vec<(&'s
             report.push(
                 Draft::error(Code::RESERVED_ENV_NAME, message, entry.key_span.clone())
                     .help("choose a name without `TIDEMILL_`"),
+            );
+        } else if SHELL_CODE.contains(&name) && is_templated(&entry.node) {
+            is_good = false;
+            let message =
+                format!("a shell executes the value of `{}`, so it cannot be a template", shown(name));
+            report.push(
+                Draft::error(Code::RESERVED_ENV_NAME, message, entry.key_span.clone())
+                    .help("pass the value in a variable of your own"),
             );
         }
         match &entry.node.value {

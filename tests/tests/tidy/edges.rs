@@ -110,6 +110,17 @@ fn the_engine_is_pure() {
 }
 
 #[test]
+fn unsafe_is_one_module() {
+    let lint = concat!("unsafe", "_code");
+    let found: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| source.has_extension("rs") && source.text.contains(lint))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(found, ["worker/src/process/clone.rs"]);
+}
+
+#[test]
 fn only_the_timetable_names_the_cron_crate() {
     for source in sources() {
         if source.has_extension("rs")

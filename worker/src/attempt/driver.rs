@@ -1,12 +1,15 @@
 //! The loop around one attempt: turns timers, the child, the server's wishes and finished chores into events
 //! for the machine, and its effects into chores. It decides nothing.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use chrono::Utc;
 use tidemill_protocol::worker::{Assignment, AttemptKey, MIN_LEASE_TO_START_SECONDS, StartedNote};
 use tokio::{
-    process::Child,
     sync::{Notify, OwnedSemaphorePermit, mpsc},
     task::JoinHandle,
     time::{Instant, sleep_until},
@@ -23,7 +26,7 @@ use crate::{
     context::Context,
     log::{LogEnd, Shipper},
     outcome::Problem,
-    process::{cgroup, tree::Target},
+    process::{cgroup, child::Child, tree::Target},
     start::{self, Started},
 };
 
@@ -50,6 +53,8 @@ struct Driver {
     target: Option<Target>,
     facts: Facts,
     oom_kills_before: u64,
+    /// It ended as something ends that the kernel kills when memory runs out.
+    was_killed: bool,
     log_end: LogEnd,
     pump: Option<(JoinHandle<Shipper>, Arc<Notify>)>,
     chores: mpsc::UnboundedSender<Done>,
@@ -78,6 +83,7 @@ pub(crate) async fn drive(
         target: None,
         facts: Facts::default(),
         oom_kills_before: 0,
+        was_killed: false,
         log_end: LogEnd::default(),
         pump: None,
         chores,
@@ -124,21 +130,14 @@ async fn at(instant: Option<Instant>) {
 }
 
 async fn wait(child: &mut Option<Child>) -> Exit {
-    use std::os::unix::process::ExitStatusExt;
     let Some(running) = child else { return pending().await };
-    let status = running.wait().await;
+    let exit = running.wait().await;
     *child = None;
-    match status {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, signal) => Exit::Signal(signal.unwrap_or(0)),
-        },
-        Err(error) => {
-            // Only when somebody else has read the exit code, which no code here does.
-            tracing::error!(%error, "the exit code of a try is lost");
-            Exit::Signal(0)
-        }
-    }
+    exit.unwrap_or_else(|error| {
+        // Only when somebody else has read the exit code, which no code here does.
+        tracing::error!(%error, "the exit code of a try is lost");
+        Exit::Signal(0)
+    })
 }
 
 /// Waits for a slot and for enough of the lease.
@@ -200,7 +199,7 @@ impl Driver {
 
     fn spawn(&mut self) {
         self.was_started = true;
-        self.oom_kills_before = cgroup::oom_kills_around();
+        self.oom_kills_before = self.context.oom_kills.load(Ordering::Relaxed);
         let (context, assignment, files) =
             (self.context.clone(), self.assignment.clone(), self.files.clone());
         let chores = self.chores.clone();
@@ -227,8 +226,8 @@ impl Driver {
             }
             Done::Swept => {
                 if let Some(target) = self.target.take() {
-                    self.facts.is_out_of_memory =
-                        target.cgroup.as_deref().and_then(cgroup::oom_kills).map_or_else(
+                    self.facts.is_out_of_memory = self.was_killed
+                        && target.cgroup.as_deref().and_then(cgroup::oom_kills).map_or_else(
                             || cgroup::oom_kills_around() > self.oom_kills_before,
                             |kills| kills > 0,
                         );
@@ -249,6 +248,7 @@ impl Driver {
         if let Some(group) = self.target.as_ref().and_then(|target| target.group) {
             self.context.children.remove(group);
         }
+        self.was_killed = matches!(exit, Exit::Signal(9) | Exit::Code(137));
         if matches!(exit, Exit::Signal(9)) && self.files.killed_by_guardian().exists() {
             self.apply(Event::Kill(Cause::LostContact));
         }

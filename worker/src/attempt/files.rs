@@ -106,10 +106,10 @@ impl Files {
         file.write_all(&text).map_err(problem)
     }
 
-    /// Adds the process group to the record.
-    pub(crate) fn add_group(&self, group: i32) -> std::io::Result<()> {
+    /// Adds the process group to the record, and when its leader was started.
+    pub(crate) fn add_group(&self, group: i32, since_ticks: Option<u64>) -> std::io::Result<()> {
         let mut file = File::options().append(true).open(self.folder.join("record"))?;
-        file.write_all(format!("{group}\n").as_bytes())
+        file.write_all(format!("{group} {}\n", since_ticks.unwrap_or_default()).as_bytes())
     }
 
     /// Reads the record of an earlier start, as far as it was written.
@@ -117,7 +117,10 @@ impl Files {
         let text = fs::read_to_string(self.folder.join("record")).ok()?;
         let mut lines = text.lines();
         let mut record: Record = serde_json::from_str(lines.next()?).ok()?;
-        record.target.group = lines.next().and_then(|line| line.parse().ok());
+        if let Some((group, since)) = lines.next().and_then(|line| line.split_once(' ')) {
+            record.target.group = group.parse().ok();
+            record.target.group_since_ticks = since.parse().ok().filter(|ticks| *ticks > 0);
+        }
         Some(record)
     }
 

@@ -20,8 +20,9 @@ use tidemill_protocol::worker::{Report, Work};
 
 use crate::outcome::Problem;
 
-/// The most that a result file may hold, in bytes: a drift report of some thousand features.
-const RESULT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+/// The most that a result file may hold, in bytes: a drift report of some thousand features. What it becomes
+/// must fit one exchange together with the outputs.
+const RESULT_LIMIT_BYTES: u64 = 12 * 1024 * 1024;
 
 /// What an operator is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]

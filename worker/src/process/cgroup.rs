@@ -1,8 +1,8 @@
 //! A cgroup v2 of its own for every try, where the kernel and the rights of the worker allow it.
 //!
 //! Only `cgroup.procs`, `cgroup.kill` and `cgroup.events` are needed, so a hybrid mount without controllers is
-//! good enough. A try joins through a one-line shell shim before it executes the command: the parent cannot
-//! put it there without a window in which the child may already have forked.
+//! good enough. The process of a try is made inside its cgroup, or joins it before it executes the command: the
+//! parent cannot put it there without a window in which the child may already have forked.
 
 use std::{
     fs,

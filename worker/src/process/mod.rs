@@ -4,7 +4,10 @@
 //! the meantime: a process is the pair of its number and its start time, checked through a pidfd.
 
 pub(crate) mod cgroup;
+pub(crate) mod child;
 pub(crate) mod children;
+#[cfg(target_arch = "x86_64")]
+mod clone;
 pub(crate) mod proc;
 pub(crate) mod spawn;
 pub(crate) mod tree;

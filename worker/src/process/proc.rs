@@ -113,11 +113,12 @@ pub(crate) fn signal(target: Process, signal: Signal) -> bool {
     is_same && pidfd_send_signal(&handle, signal).is_ok()
 }
 
-/// Returns the kernel's own random id of this start of the machine.
+/// Returns what process numbers are valid for: the kernel's own random id of this start of the machine, and the
+/// namespace of the numbers. A container that is started again has other processes under the same numbers.
 pub(crate) fn machine_boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
 }
 
 #[cfg(test)]

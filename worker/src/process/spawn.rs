@@ -1,6 +1,9 @@
 //! Starting the process of a try.
 //!
-//! No `pre_exec`: it forfeits `posix_spawn`, which costs a worker with 300 MB twenty times the time per start.
+//! Where the machine allows it, one system call makes the process inside its cgroup ([`super::clone`]). Else the
+//! standard library starts it, and a cgroup is joined by a one-line shell in between. Never `pre_exec`: it
+//! forfeits `posix_spawn`, which costs a worker with 300 MB twenty times the time per start.
+//!
 //! What a task must inherit (umask, limits, no new privileges) is set on the worker before.
 
 use std::{
@@ -13,8 +16,9 @@ use std::{
     process::Stdio,
 };
 
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use super::child::Child;
 use crate::outcome::Problem;
 
 /// The longest single argument or `NAME=value`, its end included (`MAX_ARG_STRLEN`).
@@ -31,7 +35,7 @@ pub(crate) struct Launch {
     pub(crate) folder: PathBuf,
     /// Where both streams go; opened for appending.
     pub(crate) log: File,
-    /// The cgroup that it joins first.
+    /// The cgroup that it is made in.
     pub(crate) cgroup: Option<PathBuf>,
 }
 
@@ -42,6 +46,19 @@ pub(crate) struct Launch {
 pub(crate) fn spawn(launch: &Launch) -> Result<Child, Problem> {
     let program = resolve(launch)?;
     check_sizes(launch)?;
+    // A thread keeps this once it is set, and what it starts inherits it.
+    rustix::thread::set_no_new_privs(true).map_err(|error| start_failed(launch, &error.into()))?;
+    #[cfg(target_arch = "x86_64")]
+    match at_once::spawn(launch, &program) {
+        Err(at_once::Refusal::Start(error)) => return Err(start_failed(launch, &error)),
+        Ok(child) => return Ok(child),
+        Err(at_once::Refusal::NotHere) => {}
+    }
+    in_steps(launch, &program).map(Child::from).map_err(|error| start_failed(launch, &error))
+}
+
+/// Starts it by the means of the standard library.
+fn in_steps(launch: &Launch, program: &Path) -> io::Result<tokio::process::Child> {
     let mut command = match &launch.cgroup {
         None => {
             let mut command = Command::new(program);
@@ -56,21 +73,111 @@ pub(crate) fn spawn(launch: &Launch) -> Result<Child, Problem> {
             command
         }
     };
-    // A thread keeps this once it is set, and what it starts inherits it.
-    rustix::thread::set_no_new_privs(true).map_err(|error| start_failed(launch, &error.into()))?;
-    let out = launch.log.try_clone().map_err(|error| start_failed(launch, &error))?;
-    let err = launch.log.try_clone().map_err(|error| start_failed(launch, &error))?;
     command
         .env_clear()
         .envs(&launch.env)
         .current_dir(&launch.folder)
         .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
+        .stdout(launch.log.try_clone()?)
+        .stderr(launch.log.try_clone()?)
         .process_group(0)
         .kill_on_drop(false)
         .spawn()
-        .map_err(|error| start_failed(launch, &error))
+}
+
+#[cfg(target_arch = "x86_64")]
+mod at_once {
+    //! With one system call.
+
+    use std::{
+        ffi::{CString, OsStr},
+        fs::File,
+        io,
+        os::{
+            fd::{AsFd, OwnedFd},
+            unix::ffi::OsStrExt,
+        },
+        path::Path,
+    };
+
+    use rustix::{
+        fs::{Mode, OFlags, open},
+        io::fcntl_dupfd_cloexec,
+    };
+
+    use super::{
+        super::{
+            child::Child,
+            clone::{Order, StartError, start},
+        },
+        Launch,
+    };
+
+    pub(super) enum Refusal {
+        /// The program cannot be executed, or there is no room for another process.
+        Start(io::Error),
+        /// This machine has no such system call, or no right to it.
+        NotHere,
+    }
+
+    impl From<io::Error> for Refusal {
+        fn from(error: io::Error) -> Self {
+            Self::Start(error)
+        }
+    }
+
+    pub(super) fn spawn(launch: &Launch, program: &Path) -> Result<Child, Refusal> {
+        let argv: Vec<CString> = launch.argv.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
+        let program = text(program.as_os_str())?;
+        match execute(launch, &program, &argv) {
+            // A script without a first line that names its shell: the shell's own rule for such files.
+            Err(Refusal::Start(error)) if error.raw_os_error() == Some(libc::ENOEXEC) => {
+                let mut by_shell = vec![c"/bin/sh".to_owned(), program];
+                by_shell.extend(argv.into_iter().skip(1));
+                execute(launch, &c"/bin/sh".to_owned(), &by_shell)
+            }
+            other => other,
+        }
+    }
+
+    fn execute(launch: &Launch, program: &CString, argv: &[CString]) -> Result<Child, Refusal> {
+        let assignments = launch.env.iter().map(|(name, value)| text(OsStr::new(&format!("{name}={value}"))));
+        let env: Vec<CString> = assignments.collect::<Result<_, _>>()?;
+        let folder = text(launch.folder.as_os_str())?;
+        // Above the standard streams, which the child replaces one after the other.
+        let high = |file: &File| fcntl_dupfd_cloexec(file, 3).map_err(io::Error::from);
+        let (stdin, log) = (high(&File::open("/dev/null")?)?, high(&launch.log)?);
+        let cgroup = launch.cgroup.as_deref().map(open_folder).transpose()?;
+        let order = Order {
+            program,
+            argv,
+            env: &env,
+            folder: &folder,
+            stdin: stdin.as_fd(),
+            log: log.as_fd(),
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        };
+        match start(&order) {
+            Ok((pid, handle)) => Ok(Child::adopt(pid, handle)?),
+            Err(StartError::Exec(error)) => Err(Refusal::Start(error)),
+            Err(StartError::Clone(error)) => match error.raw_os_error() {
+                // Too many processes, no memory: the other way would meet the same.
+                Some(libc::EAGAIN | libc::ENOMEM) => Err(Refusal::Start(error)),
+                _ => {
+                    tracing::debug!(%error, "no process by clone3; the longer way is taken");
+                    Err(Refusal::NotHere)
+                }
+            },
+        }
+    }
+
+    fn text(word: &OsStr) -> io::Result<CString> {
+        CString::new(word.as_bytes()).map_err(io::Error::other)
+    }
+
+    fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+        Ok(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    }
 }
 
 fn start_failed(launch: &Launch, error: &io::Error) -> Problem {
@@ -115,7 +222,7 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// Finds what the kernel would refuse, so that the message can name it, with a shim in between too.
+/// Finds what the kernel would refuse, so that the message can name it, with a shell in between too.
 fn check_sizes(launch: &Launch) -> Result<(), Problem> {
     for (index, argument) in launch.argv.iter().enumerate() {
         if argument.len() >= ARGUMENT_LIMIT_BYTES {

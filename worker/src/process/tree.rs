@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) cgroup: Option<PathBuf>,
     /// The process group, once the process is started.
     pub(crate) group: Option<i32>,
+    /// When its leader was started, in ticks: a leader of another time leads another group of the same number.
+    pub(crate) group_since_ticks: Option<u64>,
     /// The log file.
     pub(crate) log: Option<OpenFile>,
     /// Nothing that was started before this is part of the try.
@@ -46,12 +48,16 @@ impl Target {
             .collect();
         let in_cgroup: BTreeSet<i32> =
             self.cgroup.as_deref().map(cgroup::members).unwrap_or_default().into_iter().collect();
+        let is_other_group = self.group.is_some_and(|group| {
+            let leader = proc::process(group);
+            leader.zip(self.group_since_ticks).is_some_and(|(leader, since)| leader.start_ticks != since)
+        });
         let assignment = format!("{MARKER}={}", self.marker);
         let mut found: BTreeSet<i32> = all
             .iter()
             .filter(|p| {
                 in_cgroup.contains(&p.pid)
-                    || self.group == Some(p.group)
+                    || (self.group == Some(p.group) && !is_other_group)
                     || remembered.get(&p.pid) == Some(&p.start_ticks)
                     || proc::has_environment(p.pid, &assignment)
                     || self.log.as_ref().is_some_and(|log| proc::has_stream(p.pid, log))

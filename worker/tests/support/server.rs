@@ -11,6 +11,7 @@ use axum::{
     body::Bytes,
     extract::{DefaultBodyLimit, Query, State as Shared},
     http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
     routing::{post, put},
 };
 use base64::Engine as _;
@@ -45,6 +46,10 @@ pub(crate) struct State {
     pub(crate) heartbeats: Vec<HeartbeatRequest>,
     /// Every call fails with this status.
     pub(crate) down: Option<u16>,
+    /// An exchange with a result of one of these that has outputs is refused with 400.
+    pub(crate) unreadable: BTreeSet<AttemptKey>,
+    /// Every exchange is sent on to this address.
+    pub(crate) leader: Option<String>,
     /// How many calls carried a wrong credential.
     pub(crate) unauthorized: u64,
     newest_seq: BTreeMap<String, u64>,
@@ -166,8 +171,20 @@ async fn exchange(
     Shared(inner): Shared<Arc<Inner>>,
     headers: HeaderMap,
     Json(request): Json<ExchangeRequest>,
-) -> Result<Json<ExchangeResponse>, StatusCode> {
-    inner.check(&headers)?;
+) -> Result<Json<ExchangeResponse>, Response> {
+    inner.check(&headers).map_err(IntoResponse::into_response)?;
+    {
+        let state = inner.lock();
+        let is_bad =
+            |report: &AttemptReport| !report.outputs.is_empty() && state.unreadable.contains(&report.attempt);
+        if request.results.iter().any(is_bad) {
+            return Err(StatusCode::BAD_REQUEST.into_response());
+        }
+        if let Some(leader) = &state.leader {
+            let location = [("location", leader.clone())];
+            return Err((StatusCode::MISDIRECTED_REQUEST, location).into_response());
+        }
+    }
     let mut response = ExchangeResponse { seq: request.seq, ..ExchangeResponse::default() };
     {
         let mut state = inner.lock();
@@ -240,7 +257,9 @@ async fn heartbeat(
     inner.check(&headers)?;
     let fenced = {
         let mut state = inner.lock();
-        let fenced = request.attempts.iter().filter(|key| state.fenced.contains(key)).cloned().collect();
+        let has_ended = |key: &AttemptKey| state.reports.iter().any(|report| report.attempt == *key);
+        let is_over = |key: &&AttemptKey| state.fenced.contains(*key) || has_ended(key);
+        let fenced = request.attempts.iter().filter(is_over).cloned().collect();
         state.heartbeats.push(request);
         fenced
     };
