@@ -292,9 +292,10 @@ async fn the_end_of_a_log_is_there_before_the_end_of_its_try() {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(world.tasks(run.key).await["first"].state, TaskState::Queued, "the log is not written yet");
+    let meanwhile = world.tasks(run.key).await["first"].state;
     let bytes = tokio::task::spawn_blocking(move || std::fs::read(&pipe).unwrap());
     assert_eq!(soon("the log", bytes).await.unwrap(), b"the end\n");
+    assert_eq!(meanwhile, TaskState::Queued, "the log was not written yet");
     let answer = soon("the verdict", exchange).await.unwrap().unwrap();
     assert_eq!(answer.verdicts[0].verdict, Verdict::Accepted);
     assert_eq!(world.tasks(run.key).await["first"].state, TaskState::Success);
