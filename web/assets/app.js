@@ -95,7 +95,7 @@
         while (log.childElementCount > 20000) log.firstElementChild.remove();
         if (follow) toEnd();
       });
-      source.addEventListener("end", () => { source.close(); document.body.dispatchEvent(new Event("tidemill")); });
+      source.addEventListener("end", () => { source.close(); $("#log-size").textContent = ""; document.body.dispatchEvent(new Event("tidemill")); });
       addEventListener("pagehide", () => source.close());
     }
   }

@@ -207,6 +207,7 @@ assert_not_loaded_again()
 driver.get(f"{base}/dags/gated/runs/{run}")
 until_text("scheduled")
 link("step")
+until_text("Waits for a slot, a limit or a worker")
 until_text("Why it is not running")
 until_text("gate")
 look("waiting")
@@ -216,6 +217,9 @@ until_text("Log of try 1")
 until_text("step 1 of 3")
 mark()
 assert "step 2 of 3" not in driver.find_element(By.CSS_SELECTOR, ".log").text
+# The try says the same as its task instance.
+wait.until(lambda d: d.find_element(By.CSS_SELECTOR, "tr.at .state").text == "running")
+assert driver.find_element(By.CSS_SELECTOR, ".head .badge").text == "running"
 look("running")
 for step in (1, 2):
     (gates / str(step)).touch()

@@ -133,7 +133,7 @@ pub(crate) async fn show(
             }
             None => Vec::new(),
         },
-        tries: tries.iter().rev().map(|t| try_line(&run, t, shown.as_ref())).collect(),
+        tries: tries.iter().rev().map(|t| try_line(&run, row.as_ref(), t, shown.as_ref())).collect(),
         outputs: state.reader().outputs(&key).await?.into_iter().map(|(k, v)| (k, v.to_string())).collect(),
     })
 }
@@ -175,6 +175,8 @@ fn sentence(row: Option<&TaskRow>, word: TaskState) -> String {
         TaskState::UpstreamFailed => "Not executed because an upstream failed".to_owned(),
         TaskState::Running => "Running".to_owned(),
         TaskState::UpForRetry => format!("Failed {} times; the next try waits for its time", row.failures),
+        TaskState::Scheduled => "Waits for a slot, a limit or a worker".to_owned(),
+        TaskState::Queued => "Given to a worker, which has not reported its start yet".to_owned(),
         other => format!("Is {other}"),
     };
     if let (Some(took), true) = (took, word.is_terminal()) {
@@ -242,21 +244,20 @@ fn facts(
     facts
 }
 
-fn try_line(run: &RunRow, row: &TryRow, shown: Option<&AttemptKey>) -> TryLine {
+fn try_line(run: &RunRow, instance: Option<&TaskRow>, row: &TryRow, shown: Option<&AttemptKey>) -> TryLine {
+    // The row of a try is written when it begins and when it ends; between them its task instance knows.
+    let live = instance.filter(|_| row.outcome.is_none());
+    let started_at = row.started_at.or(live.and_then(|instance| instance.started_at));
+    let state = live.map_or(TaskState::Queued, |instance| instance.state);
     let key = &row.attempt.instance;
     let href = task_href(run, key.task.as_str(), key.map_index);
     let join = if href.contains('?') { '&' } else { '?' };
     TryLine {
         href: format!("{href}{join}try={}&epoch={}", row.attempt.try_number, row.attempt.epoch),
         label: row.attempt.try_number.to_string(),
-        // A try without an outcome is where its task instance is.
-        outcome: match (row.outcome, row.started_at) {
-            (Some(outcome), _) => outcome.as_str(),
-            (None, Some(_)) => TaskState::Running.as_str(),
-            (None, None) => TaskState::Queued.as_str(),
-        },
-        started: row.started_at.map_or_else(Markup::default, |at| time::relative(at, Utc::now())),
-        took: time::took(row.started_at, row.finished_at),
+        outcome: row.outcome.map_or(state.as_str(), |outcome| outcome.as_str()),
+        started: started_at.map_or_else(Markup::default, |at| time::relative(at, Utc::now())),
+        took: time::took(started_at, row.finished_at),
         worker: row.worker.to_string(),
         reason: row.reason.clone().unwrap_or_default(),
         is_shown: shown == Some(&row.attempt),
