@@ -23,6 +23,8 @@ pub struct Figure {
     pub achieved: f64,
     /// What the machine itself does, measured in the same run.
     pub floor: f64,
+    /// What the floor is made of, for people; empty when it is one thing.
+    pub floor_parts: String,
     /// The budget, as a multiple of the floor, or absolute when there is no floor (`floor` = 1).
     pub budget: f64,
     /// The unit of `achieved` and `floor`.
@@ -38,6 +40,16 @@ impl Figure {
     #[must_use]
     pub fn ratio(&self) -> f64 {
         self.achieved / self.floor
+    }
+
+    /// Whether the budget is kept, and by which margin: `yes`, `within the noise` or `no`.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match (Self { noise: 0.0, ..self.clone() }.is_kept(), self.is_kept()) {
+            (true, _) => "yes",
+            (false, true) => "within the noise",
+            (false, false) => "**no**",
+        }
     }
 
     /// Whether the budget is kept, within the noise that was measured.
@@ -93,15 +105,16 @@ pub fn table(figures: &[Figure]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {:.2} {} | {:.2} {} | {:.2} | {sign} {:.2} | {} |",
+            "| {} | {:.2} {} | {:.2} {}{} | {:.2} | {sign} {:.2} | {} |",
             figure.name,
             figure.achieved,
             figure.unit,
             figure.floor,
             figure.unit,
+            if figure.floor_parts.is_empty() { String::new() } else { format!(" ({})", figure.floor_parts) },
             figure.ratio(),
             figure.budget,
-            if figure.is_kept() { "yes" } else { "**no**" }
+            figure.verdict()
         );
     }
     text
@@ -116,6 +129,7 @@ mod tests {
             name: "x".to_owned(),
             achieved,
             floor: 10.0,
+            floor_parts: String::new(),
             budget: 2.0,
             unit: "ms".to_owned(),
             direction,
@@ -127,6 +141,9 @@ mod tests {
     fn a_budget_is_kept_within_the_noise_and_not_beyond() {
         assert!(figure(20.0, Direction::Lower).is_kept());
         assert!(figure(21.9, Direction::Lower).is_kept());
+        assert_eq!(figure(20.0, Direction::Lower).verdict(), "yes");
+        assert_eq!(figure(21.9, Direction::Lower).verdict(), "within the noise");
+        assert_eq!(figure(22.1, Direction::Lower).verdict(), "**no**");
         assert!(!figure(22.1, Direction::Lower).is_kept());
         assert!(figure(18.1, Direction::Higher).is_kept());
         assert!(!figure(17.9, Direction::Higher).is_kept());

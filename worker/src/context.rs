@@ -17,7 +17,12 @@ use crate::{
     guardian::{Guardian, Message},
     ledger::Ledger,
     options::Options,
-    process::{cgroup::Cgroups, children::Children, tree::Target},
+    process::{
+        cgroup::Cgroups,
+        children::Children,
+        proc::{self, Process},
+        tree::{Target, add_descendants},
+    },
 };
 
 /// What every part of a running worker shares.
@@ -37,9 +42,21 @@ pub(crate) struct Context {
     /// How often the kernel had killed something for memory at the last look: looking at every start would cost
     /// more than it tells.
     pub(crate) oom_kills: AtomicU64,
-    /// The tries whose processes may live, with the instant before which nothing of them was started.
-    live: Mutex<BTreeMap<String, u64>>,
+    /// The tries whose processes may live, by their marker.
+    live: Mutex<BTreeMap<String, Live>>,
     leaves: AtomicU64,
+}
+
+/// A try whose processes may live.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Nothing of it was started before.
+    pub(crate) since_ticks: u64,
+    /// Its first process, by number and start time, once there is one.
+    pub(crate) first: Option<(i32, u64)>,
+    /// What has descended from it, as far as it was seen: by that, a process that sheds every mark and is adopted
+    /// by the worker is still known as this try's.
+    pub(crate) seen: BTreeMap<i32, u64>,
 }
 
 /// How many tries ended how.
@@ -80,7 +97,7 @@ impl Context {
             cgroups,
             slots,
             boot_id,
-            machine_boot_id: crate::process::proc::machine_boot_id(),
+            machine_boot_id: proc::machine_boot_id(),
             counts: Counts::default(),
             oom_kills: AtomicU64::new(crate::process::cgroup::oom_kills_around()),
             live: Mutex::default(),
@@ -96,7 +113,8 @@ impl Context {
 
     /// A process of the try is about to be made.
     pub(crate) fn watch(&self, id: &str, target: &Target, mark: &Path) {
-        self.live().insert(target.marker.clone(), target.since_ticks);
+        let live = Live { since_ticks: target.since_ticks, ..Live::default() };
+        self.live().insert(target.marker.clone(), live);
         self.guardian.send(&Message::Watch {
             id: id.to_owned(),
             target: target.clone(),
@@ -107,6 +125,9 @@ impl Context {
 
     /// The process of the try runs.
     pub(crate) fn started(&self, id: &str, target: &Target, mark: &Path, deadline_ms: Option<u64>) {
+        if let Some(live) = self.live().get_mut(&target.marker) {
+            live.first = target.group.zip(target.group_since_ticks);
+        }
         self.guardian.send(&Message::Watch {
             id: id.to_owned(),
             target: target.clone(),
@@ -123,8 +144,30 @@ impl Context {
 
     /// The tries whose processes may live. Whoever decides about orphans holds this, and leaves the table in the
     /// same step: otherwise two tries that end together would each leave an orphan to the other.
-    pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+    pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<String, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks which processes descend from which try. A cgroup makes that needless.
+    pub(crate) fn look_at_descendants(&self) {
+        let mut live = self.live();
+        if self.cgroups.is_some() || live.is_empty() {
+            return;
+        }
+        let all: Vec<Process> = proc::processes().into_iter().filter(|process| !process.is_zombie).collect();
+        for live in live.values_mut() {
+            let is_known = |process: &&Process| {
+                let start = Some(&process.start_ticks);
+                live.seen.get(&process.pid) == start || live.first == Some((process.pid, process.start_ticks))
+            };
+            let mut found = all.iter().filter(is_known).map(|process| process.pid).collect();
+            add_descendants(&all, &mut found);
+            live.seen = all
+                .iter()
+                .filter(|process| found.contains(&process.pid))
+                .map(|process| (process.pid, process.start_ticks))
+                .collect();
+        }
     }
 
     /// Removes the folder of a try that is over.

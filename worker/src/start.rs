@@ -102,7 +102,9 @@ pub(crate) fn is_clean(context: &Context, target: &Target) -> bool {
 
 /// Kills everything of the try and returns when nothing of it is left.
 pub(crate) fn kill(context: &Context, attempt: &AttemptKey, target: &Target) {
-    while !target.kill_all(&BTreeMap::new(), Duration::from_secs(10)) {
+    context.look_at_descendants();
+    let seen = context.live().get(&target.marker).map(|live| live.seen.clone()).unwrap_or_default();
+    while !target.kill_all(&seen, Duration::from_secs(10)) {
         // It sits in the kernel. Reporting its end would allow a second execution beside it.
         tracing::warn!(?attempt, "processes of a try do not die");
     }
@@ -128,7 +130,7 @@ fn leave_strays(context: &Context, target: &Target) -> Vec<Process> {
     live.remove(&target.marker);
     let orphans = context.children.orphans().unwrap_or_default();
     let is_stray = |orphan: &Process| {
-        let can_be_others = live.values().any(|since| *since <= orphan.start_ticks);
+        let can_be_others = live.values().any(|live| live.since_ticks <= orphan.start_ticks);
         // Only tasks are started without the right to gain privileges; a program that the hosting process
         // started for other reasons is left alone.
         !can_be_others && proc::has_no_new_privileges(orphan.pid)

@@ -297,6 +297,8 @@ async fn watch_leases(context: Arc<Context>) {
         ticks.tick().await;
         context.ledger.record_pulse();
         context.ledger.enforce_leases(boottime_ms());
+        let shared = context.clone();
+        let _ = tokio::task::spawn_blocking(move || shared.look_at_descendants()).await;
         context.oom_kills.store(cgroup::oom_kills_around(), Ordering::Relaxed);
     }
 }

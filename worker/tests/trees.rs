@@ -102,6 +102,35 @@ fn delegated_cgroup(name: &str) -> Option<PathBuf> {
     Command::new("chown").arg("65534:65534").args(paths).status().ok()?.success().then_some(folder)
 }
 
+/// Without a cgroup, a daemon that shed every mark is known by its parents, whatever else runs on the worker.
+#[test]
+fn a_daemon_without_marks_ends_with_its_try_beside_an_older_one() {
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    let mut worker = setup.start();
+    let files = setup.files();
+    let with_files = |task: &str, script: &str| {
+        let mut assignment = shell(task, script);
+        assignment.env.insert("FILES".to_owned(), files.display().to_string());
+        assignment
+    };
+    server.assign([with_files("older", "flock \"$FILES/older\" sleep 1000")]);
+    assert!(eventually(PATIENCE, || is_locked(&files.join("older"))));
+    // Its parent waits until somebody has looked, as a try that does some work first would.
+    let script = "(setsid env -i flock \"$FILES/stray\" sleep 1000 </dev/null >/dev/null 2>&1 & until [ -e go ]; \
+        do sleep 0.02; done) & wait";
+    server.assign([with_files("daemon", script)]);
+    assert!(eventually(PATIENCE, || is_locked(&files.join("stray"))));
+    // Between two heartbeats the worker looks twenty times.
+    let beats = server.with(|state| state.heartbeats.len());
+    server.wait("two heartbeats", |state| (state.heartbeats.len() >= beats + 2).then_some(()));
+    fs::write(setup.config.dags_dir.join("go"), "").unwrap();
+    assert_eq!(server.report("daemon").outcome, TryOutcome::Success);
+    assert!(eventually(LIMIT, || !is_locked(&files.join("stray"))), "the daemon survived its try");
+    assert!(is_locked(&files.join("older")), "the older try was killed");
+    assert_eq!(worker.stop(), Some(0));
+}
+
 /// An unrelated process that looks like one of the corpus and must survive.
 struct Bystander(std::process::Child);
 

@@ -119,6 +119,44 @@ fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
+/// Another process loads the model that a run trained, finds the metrics that the run reported, and finds worse
+/// ones when the labels belong to other rows. Returns both accuracies.
+async fn check_model(server: &Server, dags: &Path, date: &str, run_id: &str) -> (f64, f64) {
+    let outputs = server.client.get(&format!("/dags/{DAG}/runs/{run_id}/tasks/retrain/outputs")).await;
+    let said = |name: &str| find(&outputs, name).unwrap_or_else(|| panic!("no {name} in {outputs}")).clone();
+    let evaluate = |labels: &Path| -> Value {
+        let output = Command::new("python3")
+            .current_dir(dags)
+            .args(["-B", "scripts/continuous_training/evaluate.py"])
+            .arg(said("model").as_str().unwrap())
+            .arg(format!("data/live/date={date}"))
+            .arg(labels)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let labels = dags.join(format!("data/labels/date={date}"));
+    let again = evaluate(&labels);
+    for name in ["accuracy", "auc", "log_loss"] {
+        let (again, said) = (again[name].as_f64().unwrap(), said(name).as_f64().unwrap());
+        assert!((again - said).abs() < 1e-12, "{date}: {name}: {again}, reported {said}");
+    }
+    let text = fs::read_to_string(labels.join("labels.csv")).unwrap();
+    let rows: Vec<(&str, &str)> = text.lines().skip(1).filter_map(|line| line.split_once(',')).collect();
+    let permuted = rows.iter().enumerate().map(|(i, (row, _))| {
+        let other = rows[(i * 7 + 101) % rows.len()].1;
+        format!("{row},{other}\n")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let header = "row_id,diagnosis\n".to_owned();
+    fs::write(folder.path().join("labels.csv"), header + &permuted.collect::<String>()).unwrap();
+    let worse = evaluate(folder.path());
+    let accuracy = |found: &Value| found["accuracy"].as_f64().unwrap();
+    assert!(accuracy(&worse) + 0.15 < accuracy(&again), "{date}: {again}, permuted {worse}");
+    (accuracy(&again), accuracy(&worse))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unseen_batches_take_the_branch_that_scipy_expects() {
     let folder = tempfile::tempdir().unwrap();
@@ -127,7 +165,7 @@ async fn unseen_batches_take_the_branch_that_scipy_expects() {
         helper(&["make", dags.to_str().unwrap(), date, &seed.to_string(), what]);
     }
     let server = Server::start(&Options::new(&dags, &folder.path().join("data")));
-    let (mut drifted, mut retrained) = (0, None);
+    let (mut drifted, mut models) = (0, Vec::new());
     // Later dates first: a retrained baseline is for later dates only, so each is compared with the shipped one.
     for (index, (date, _, what)) in BATCHES.iter().enumerate().rev() {
         let run_id = run_date(&server, date, index % 2 == 0).await;
@@ -135,7 +173,7 @@ async fn unseen_batches_take_the_branch_that_scipy_expects() {
         assert_eq!(branch, if *what == "moved" { "retrain" } else { "no_op" }, "{date}");
         drifted += check_evidence(&server, &dags, date, &run_id, branch).await;
         if branch == "retrain" {
-            retrained = Some((date.to_owned(), run_id));
+            models.push(check_model(&server, &dags, date, &run_id).await);
         }
     }
     drop(server);
@@ -151,10 +189,13 @@ async fn unseen_batches_take_the_branch_that_scipy_expects() {
         let run_id = run_date(&server, BATCHES[index].0, true).await;
         assert_eq!(branch_of(&server, &run_id).await, expected, "{} after the swap", BATCHES[index].0);
     }
-    assert!(retrained.is_some());
+    assert_eq!(models.len(), 2);
     println!(
         "{}",
-        json!({ "id": "unseen", "batches": BATCHES.len(), "drifted_equal_to_scipy": drifted, "swapped": 2 })
+        json!({
+            "id": "unseen", "batches": BATCHES.len(), "drifted_equal_to_scipy": drifted, "swapped": 2,
+            "models_reproduced": models.len(), "accuracy_and_permuted": models,
+        })
     );
 }
 
