@@ -131,10 +131,14 @@ pub enum Event {
         /// Its incarnation.
         boot_id: String,
     },
-    /// Something proved that an attempt is dead without a result (the worker's sweep).
+    /// A worker's sweep proved that an attempt of an older incarnation of it is dead without a result.
     AttemptLost {
         /// The fence.
         attempt: AttemptKey,
+        /// Who says so; nobody can give up the attempt of somebody else.
+        worker: WorkerId,
+        /// Its incarnation; what it runs itself ends with a result.
+        boot_id: String,
         /// How it is known.
         reason: String,
     },
@@ -150,7 +154,7 @@ pub enum Event {
         is_dry_run: bool,
         /// The run with its instances, when it is not active.
         finished: Option<Box<FinishedRun>>,
-        /// The version that the cleared run takes; absent: it keeps its own.
+        /// The cleared run takes the newest version of its DAG; else it keeps its own.
         latest: bool,
     },
     /// Gives one task instance a verdict by hand.
@@ -161,7 +165,7 @@ pub enum Event {
         run: RunKey,
         /// The tasks.
         tasks: Vec<TaskId>,
-        /// `success`, `failed` or `skipped`.
+        /// `success` or `failed`.
         state: TaskState,
         /// Only answer what would change.
         is_dry_run: bool,

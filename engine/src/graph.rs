@@ -188,7 +188,7 @@ impl Graph {
             .any(|from| from == ix || pairs.is_some_and(|pairs| pairs.contains(&(from, ix))))
     }
 
-    /// Returns everything above (not including) the given tasks.
+    /// Returns everything above, and including, the given tasks.
     #[must_use]
     pub fn ancestors(&self, of: &BTreeSet<TaskIndex>) -> BTreeSet<TaskIndex> {
         let mut found = BTreeSet::new();

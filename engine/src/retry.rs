@@ -27,7 +27,8 @@ pub struct Occasion<'a> {
 #[must_use]
 pub fn delay(task: &Task, occasion: Occasion<'_>) -> Duration {
     let exponent = i32::try_from(occasion.failures.saturating_sub(1)).unwrap_or(i32::MAX);
-    let factor = task.retry_backoff.powi(exponent);
+    // A high power is infinite, and zero times infinity is not a number: both ends are cut off before.
+    let factor = task.retry_backoff.powi(exponent).clamp(0.0, f64::MAX);
     let cap = task.max_retry_delay.as_secs_f64();
     let base = (task.retry_delay.as_secs_f64() * factor).ceil().clamp(1.0, cap.max(1.0));
     #[expect(
@@ -35,7 +36,7 @@ pub fn delay(task: &Task, occasion: Occasion<'_>) -> Duration {
         clippy::cast_sign_loss,
         reason = "clamped to 1 s … max_retry_delay"
     )]
-    let base = base as u64;
+    let base = (base as u64).max(1);
     let is_constant = (task.retry_backoff - 1.0).abs() < f64::EPSILON;
     let jitter = if is_constant { 0 } else { jitter(task, occasion) % base };
     Duration::from_secs(base + jitter).min(task.max_retry_delay.max(Duration::from_secs(1)))

@@ -212,6 +212,9 @@ pub struct FinishedRun {
 pub struct EngineSnapshot {
     /// Every DAG with the definition that new runs take.
     pub dags: Vec<(DagRow, Arc<Dag>)>,
+    /// DAGs whose definition cannot be had: what a person set and how far their dates are dealt with must not get
+    /// lost until their file says again what they are.
+    pub undefined: Vec<DagRow>,
     /// The definitions that active runs are pinned to.
     pub versions: BTreeMap<(DagId, VersionHash), Arc<Dag>>,
     /// The active (not terminal) runs.

@@ -422,6 +422,7 @@ const INDEXES: &[&str] = &[
     "CREATE INDEX dag_run_by_dag_state ON dag_run (dag_id, state, logical_date, run_key)",
     "CREATE INDEX dag_run_by_state ON dag_run (state, logical_date, run_key)",
     "CREATE INDEX dag_run_by_end ON dag_run (finished_at) WHERE finished_at IS NOT NULL",
+    "CREATE INDEX dag_run_by_dag_end ON dag_run (dag_id, finished_at) WHERE finished_at IS NOT NULL",
     "CREATE INDEX dag_run_by_version ON dag_run (dag_id, dag_version)",
     "CREATE INDEX task_instance_by_state ON task_instance (state, run_key, task_id, map_index)",
     // Two columns, although the first is always the same: with one, SQLite prefers the index above.

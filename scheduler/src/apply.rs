@@ -1,11 +1,11 @@
 //! Messages become events: what an event needs from stored rows is loaded here, just before its step.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tidemill_engine::{
     action::Reply,
     event::{AttemptResult, Event, RequestId},
-    ids::RunKey,
+    ids::{DagId, RunKey},
     now::Now,
     rows::FinishedRun,
     state::TryOutcome,
@@ -27,8 +27,14 @@ use crate::{
     view::WorkerView,
 };
 
-/// How long heartbeats are acknowledged after the store failed inside the trust window.
-pub(crate) const OUTAGE_LEASE: Duration = Duration::from_secs(120);
+/// What is known of an attempt whose result came.
+#[derive(Debug, Default)]
+struct Stored {
+    /// How its try ended, when it has no lease any more.
+    outcome: Option<TryOutcome>,
+    /// The DAG of its log, when the attempt was the sender's.
+    own_dag: Option<DagId>,
+}
 
 impl Input {
     /// Whether applying it reads rows that an open round may have changed.
@@ -86,7 +92,7 @@ impl Core {
                 self.trigger(*trigger, suffix, side, reply, now).await;
             }
             Input::Admin { write, reply } => {
-                self.round.take_admin(&write);
+                self.round.take_admin(&write, &self.known);
                 self.round.admin.push(reply);
             }
             Input::Redeem { hash, session, reply } => {
@@ -112,7 +118,8 @@ impl Core {
                 let _ = reply.send(Ok(()));
             }
             Input::Explain { key, reply } => {
-                let _ = reply.send(Ok(self.engine.explain(&key, now)));
+                let found = self.engine.explain(&key, now);
+                self.round.reasons.push((reply, found));
             }
             Input::Workers { reply } => {
                 let _ = reply.send(Ok(self.workers()));
@@ -158,7 +165,7 @@ impl Core {
         }
         self.step(event, now);
         if !self.round.is_refused(request) {
-            self.round.take_admin(&side);
+            self.round.take_admin(&side, &self.known);
         }
         let call = Waiter::Call { event: Box::new(asked), side: Box::new(side), reply };
         self.round.waiters.insert(request, call);
@@ -224,7 +231,7 @@ impl Core {
             _ => None,
         });
         if let Some(run) = created {
-            self.round.take_admin(&side);
+            self.round.take_admin(&side, &self.known);
             if let Some(key) = &trigger.idempotency {
                 self.round.take_idempotency(key, &run);
             }
@@ -281,7 +288,8 @@ impl Core {
         request: &HeartbeatRequest,
         now: Now,
     ) -> Result<HeartbeatResponse, CallError> {
-        let is_excused = self.outage.as_ref().is_some_and(|outage| outage.since + OUTAGE_LEASE > now.mono);
+        let excused_until = self.outage.as_ref().and_then(|outage| outage.excused_until);
+        let is_excused = excused_until.is_some_and(|until| now.mono < until);
         if !self.trust.holds(now.mono) && !is_excused {
             return Err(Unavailable::NotLeader { leader: None }.into());
         }
@@ -292,7 +300,8 @@ impl Core {
                 if let Some(lease) = self.known.leases.get_mut(attempt) {
                     lease.renewed = now.mono;
                 }
-            } else {
+            } else if self.round.sent.is_none() || self.round.outcome(attempt).is_none() {
+                // One whose end is being committed has its lease until that is done.
                 fenced.push(attempt.clone());
             }
         }
@@ -314,7 +323,7 @@ impl Core {
         }
         let mut stored = Vec::with_capacity(request.results.len());
         for report in &request.results {
-            match self.stored_outcome(report, &request).await {
+            match self.stored(report, &request).await {
                 Ok(outcome) => stored.push(outcome),
                 Err(error) => {
                     let _ = reply.send(Err(unavailable(&error)));
@@ -327,7 +336,13 @@ impl Core {
         let ExchangeRequest { worker, boot_id, has_swept, capacity, queues, held, results, lost, .. } =
             request;
         for lost in lost {
-            self.step(Event::AttemptLost { attempt: lost.attempt, reason: lost.reason }, now);
+            let event = Event::AttemptLost {
+                attempt: lost.attempt,
+                worker: worker.clone(),
+                boot_id: boot_id.clone(),
+                reason: lost.reason,
+            };
+            self.step(event, now);
         }
         for (report, stored) in results.into_iter().zip(stored) {
             let waiter = self.shared.new_request();
@@ -336,10 +351,10 @@ impl Core {
                 attempt: report.attempt.clone(),
                 worker: worker.clone(),
                 result: result_of(&report),
-                stored,
+                stored: stored.outcome,
             };
             self.step(event, now);
-            self.settle_result(waiter, exchange, report);
+            self.settle_result(waiter, exchange, report, stored.own_dag.as_ref());
         }
         if matches!(admission, Admission::Newest) {
             for attempt in &held {
@@ -351,34 +366,44 @@ impl Core {
         }
     }
 
-    /// Returns how a stored try ended, when the attempt of a report has no lease any more.
-    async fn stored_outcome(
-        &self,
-        report: &AttemptReport,
-        request: &ExchangeRequest,
-    ) -> Result<Option<TryOutcome>, ReadError> {
-        if self.engine.has_lease(&report.attempt, &request.worker) {
-            return Ok(None);
+    /// Looks up what an attempt was, before its result is stepped.
+    async fn stored(&self, report: &AttemptReport, request: &ExchangeRequest) -> Result<Stored, ReadError> {
+        let attempt = &report.attempt;
+        let run = attempt.instance.run;
+        if self.engine.has_lease(attempt, &request.worker) {
+            let own_dag = self.known.runs.get(&run).map(|row| row.dag_id.clone());
+            return Ok(Stored { outcome: None, own_dag });
         }
-        if let Some(outcome) = self.round.outcome(&report.attempt) {
-            return Ok(Some(outcome));
+        let row = match self.round.try_row(attempt) {
+            Some(row) => Some(row.clone()),
+            None => self.shared.reader.try_row(attempt).await?,
+        };
+        let Some(row) = row else { return Ok(Stored::default()) };
+        if row.worker != request.worker {
+            return Ok(Stored { outcome: row.outcome, own_dag: None });
         }
-        let tries = self.shared.reader.tries(&report.attempt.instance).await?;
-        Ok(tries.into_iter().find(|row| row.attempt == report.attempt).and_then(|row| row.outcome))
+        let own_dag = match self.known.runs.get(&run) {
+            Some(row) => Some(row.dag_id.clone()),
+            // Its run has ended, and its last bytes are still its own.
+            None => self.shared.reader.run_by_key(run).await?.map(|row| row.dag_id),
+        };
+        Ok(Stored { outcome: row.outcome, own_dag })
     }
 
     /// Takes in what came with a result, by the verdict that the engine gave it.
-    fn settle_result(&mut self, waiter: RequestId, exchange: usize, report: AttemptReport) {
+    fn settle_result(
+        &mut self,
+        waiter: RequestId,
+        exchange: usize,
+        report: AttemptReport,
+        own_dag: Option<&DagId>,
+    ) {
         let verdict = self.round.answers.iter().rev().find_map(|(id, answer)| match answer {
             Reply::Verdict(verdict) if *id == waiter => Some(*verdict),
             _ => None,
         });
         if let Some(verdict) = verdict {
-            let run = report.attempt.instance.run;
-            let dag_id = self.known.runs.get(&run).map(|row| row.dag_id.clone()).or_else(|| {
-                self.shared.runs.read().ok().and_then(|runs| runs.get(&run).map(|(dag_id, _)| dag_id.clone()))
-            });
-            self.round.take_evidence(dag_id.as_ref(), &report, verdict);
+            self.round.take_evidence(own_dag, &report, verdict);
             if verdict == tidemill_engine::action::Verdict::Accepted {
                 self.assignments.note_outputs(&report);
             }

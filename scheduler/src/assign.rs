@@ -8,7 +8,7 @@ use std::{
 
 use tidemill_engine::{
     action::{Action, Assign, Notify},
-    definition::{Dag, Operator, Task},
+    definition::{Operator, Task},
     event::{AttemptResult, Event},
     ids::{AttemptKey, RunKey, TaskId, TaskInstanceKey},
     now::Now,
@@ -22,22 +22,19 @@ use tidemill_store::{ReadError, batch::OutboxChange};
 use crate::{
     core::{Core, Exit},
     handle::chain,
-    known::Known,
+    known::{Known, Version},
+    outputs::{Outputs, Values},
     tokens::token_hash,
 };
 
-/// Outputs of a task instance by key.
-type Outputs = Arc<BTreeMap<String, serde_json::Value>>;
-
-/// Above this, remembered outputs are forgotten and read again when needed, in bytes.
-const OUTPUTS_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+/// Outputs of the direct upstreams: task, key, value.
+type Inputs = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
 
 /// What was rendered for live attempts, and the outputs that the next ones are likely to need.
 #[derive(Debug, Default)]
 pub(crate) struct Assignments {
     live: BTreeMap<AttemptKey, Assignment>,
-    outputs: BTreeMap<TaskInstanceKey, Outputs>,
-    outputs_bytes: usize,
+    outputs: Outputs,
 }
 
 impl Assignments {
@@ -47,9 +44,7 @@ impl Assignments {
             Action::Try(change) if change.row.outcome.is_some() => {
                 self.live.remove(&change.row.attempt);
             }
-            Action::Task(change) if change.is_clear => {
-                self.outputs.remove(&change.row.key);
-            }
+            Action::Task(change) if change.is_clear => self.outputs.forget(&change.row.key),
             _ => {}
         }
     }
@@ -61,44 +56,17 @@ impl Assignments {
             TryOutcome::Success => report.outputs.clone(),
             _ => BTreeMap::new(),
         };
-        self.remember(report.attempt.instance.clone(), outputs);
+        self.outputs.note(report.attempt.instance.clone(), outputs);
     }
 
-    fn remember(&mut self, key: TaskInstanceKey, outputs: BTreeMap<String, serde_json::Value>) {
-        let size: usize = outputs.iter().map(|(name, value)| name.len() + approximate_size(value)).sum();
-        if self.outputs_bytes + size > OUTPUTS_LIMIT_BYTES || self.outputs.len() > 100_000 {
-            self.outputs.clear();
-            self.outputs_bytes = 0;
-        }
-        self.outputs_bytes += size;
-        self.outputs.insert(key, Arc::new(outputs));
+    /// Everything of the round is stored now.
+    pub(crate) fn settle(&mut self) {
+        self.outputs.settle();
     }
 
     /// Forgets the outputs of a run that has ended.
     pub(crate) fn forget_run(&mut self, run: RunKey) {
-        // The least id that the pattern of task ids allows.
-        let Ok(first) = TaskId::new("0") else { return };
-        let from = TaskInstanceKey { run, task: first, map_index: i32::MIN };
-        let gone: Vec<TaskInstanceKey> = self
-            .outputs
-            .range(from..)
-            .take_while(|(key, _)| key.run == run)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in gone {
-            self.outputs.remove(&key);
-        }
-    }
-}
-
-fn approximate_size(value: &serde_json::Value) -> usize {
-    match value {
-        serde_json::Value::String(text) => text.len() + 8,
-        serde_json::Value::Array(items) => items.iter().map(approximate_size).sum::<usize>() + 8,
-        serde_json::Value::Object(map) => {
-            map.iter().map(|(key, value)| key.len() + approximate_size(value)).sum::<usize>() + 8
-        }
-        _ => 8,
+        self.outputs.forget_run(run);
     }
 }
 
@@ -134,7 +102,7 @@ impl Core {
         let mut assignment = match self.assignments.live.get(attempt) {
             Some(assignment) => assignment.clone(),
             None => loop {
-                match self.prepare(attempt).await {
+                match self.prepare(assign).await {
                     Ok(assignment) => {
                         self.recovered();
                         break assignment;
@@ -152,7 +120,13 @@ impl Core {
             },
         };
         if !assign.is_redelivery {
-            let rendered = serde_json::json!({ "work": assignment.work, "env": assignment.env });
+            let rendered = Rendered {
+                work: assignment.work.clone(),
+                env: assignment.env.clone(),
+                inputs: assignment.inputs.clone(),
+            };
+            // Its keys are text, so it always is JSON.
+            let rendered = serde_json::to_value(rendered).unwrap_or_default();
             self.round.complete_try(attempt, token_hash(&assignment.token), rendered);
         }
         let renewed = self.known.leases.get(attempt).map_or(now.mono, |lease| lease.renewed);
@@ -190,8 +164,7 @@ impl Core {
         let because = message.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let (run_id, dag_id, state) = (&message.run_id, &message.dag_id, &message.state);
         let default = format!("{about}dag run {run_id} of {dag_id} is {state}{because}");
-        let run =
-            self.known.runs.values().find(|run| run.dag_id == *dag_id && run.run_id == *run_id).cloned();
+        let run = self.known.run_named(dag_id, run_id).cloned();
         let (Some(template), Some(run)) = (&message.notification.message, run) else { return Ok(default) };
         let Some(dag) = self.known.definition(&run).map(Arc::clone) else { return Ok(default) };
         let wanted = needs(template).outputs.keys().filter_map(|id| TaskId::new(id).ok()).collect();
@@ -220,14 +193,14 @@ impl Core {
         self.step(Event::AttemptFinished { request: None, attempt, worker, result, stored: None }, now);
     }
 
-    async fn prepare(&mut self, attempt: &AttemptKey) -> Result<Assignment, NotAssigned> {
-        let (run, dag, place) = subject(&self.known, attempt)?;
-        let task = &dag.tasks[place];
-        let (context, inputs) = self.context(&dag, &run, task, attempt).await.map_err(NotAssigned::Read)?;
-        let rendered =
-            render_task(&dag, task, &context).map_err(|error| NotAssigned::Failed(error.to_string()))?;
-        let RenderedTask { work, env } = rendered;
-        let Some(work) = work else { return Err(inconsistent("an operator of the engine was assigned")) };
+    async fn prepare(&mut self, assign: &Assign) -> Result<Assignment, NotAssigned> {
+        let attempt = &assign.attempt;
+        let (run, version, place) = subject(&mut self.known, attempt)?;
+        let task = &version.dag.tasks[place];
+        let Rendered { work, env, inputs } = match self.rendered_before(assign).await? {
+            Some(rendered) => rendered,
+            None => self.render_anew(&version, &run, task, attempt).await?,
+        };
         let Some(secret) = self.shared.secret() else {
             return Err(inconsistent("there is no instance secret"));
         };
@@ -237,7 +210,7 @@ impl Core {
             dag_id: run.dag_id.clone(),
             run_id: run.run_id.clone(),
             dag_file: self.known.dags.get(&run.dag_id).map(|row| row.path.clone()).unwrap_or_default(),
-            work: work_of(work, &dag, task),
+            work,
             env,
             inputs,
             timeout_ms: task.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
@@ -247,28 +220,57 @@ impl Core {
         })
     }
 
-    /// Gathers what the templates of a task can see, and the outputs of its direct upstreams.
-    async fn context(
+    /// Returns what was rendered for an attempt before this server was started: what is delivered again is the same,
+    /// whatever became of its upstreams since.
+    async fn rendered_before(&self, assign: &Assign) -> Result<Option<Rendered>, NotAssigned> {
+        if !assign.is_redelivery {
+            return Ok(None);
+        }
+        let stored = self.shared.reader.rendered(&assign.attempt).await.map_err(NotAssigned::Read)?;
+        Ok(stored.and_then(|value| serde_json::from_value(value).ok()))
+    }
+
+    async fn render_anew(
         &mut self,
-        dag: &Dag,
+        version: &Version,
         run: &RunRow,
         task: &Task,
         attempt: &AttemptKey,
-    ) -> Result<(Context, BTreeMap<String, BTreeMap<String, serde_json::Value>>), ReadError> {
+    ) -> Result<Rendered, NotAssigned> {
+        let (context, inputs) = self.context(version, run, task, attempt).await.map_err(NotAssigned::Read)?;
+        let rendered = render_task(&version.dag, task, &context)
+            .map_err(|error| NotAssigned::Failed(error.to_string()))?;
+        let RenderedTask { work, env } = rendered;
+        let Some(work) = work else { return Err(inconsistent("an operator of the engine was assigned")) };
+        Ok(Rendered { work: work_of(work, version, &task.id), env, inputs })
+    }
+
+    /// Gathers what the templates of a task can see, and the outputs of its direct upstreams.
+    async fn context(
+        &mut self,
+        version: &Version,
+        run: &RunRow,
+        task: &Task,
+        attempt: &AttemptKey,
+    ) -> Result<(Context, Inputs), ReadError> {
         let instance = &attempt.instance;
         let needs = needs_of_task(task);
         let mut wanted: BTreeSet<TaskId> = task.depends_on.iter().cloned().collect();
         wanted.extend(needs.outputs.keys().filter_map(|id| TaskId::new(id).ok()));
         if needs.all_outputs {
-            wanted.extend(upstreams(dag, &task.id));
+            wanted.extend(upstreams(version, &task.id));
         }
         // A noop has no process that could write outputs.
-        wanted.retain(|id| {
-            dag.tasks.iter().any(|task| task.id == *id && !matches!(task.operator, Operator::Noop))
-        });
+        wanted.retain(|id| version.task(id).is_some_and(|task| !matches!(task.operator, Operator::Noop)));
         let found = self.outputs_of(run.key, &wanted).await?;
-        let mut context =
-            Context::of_try(dag, run, &task.id, attempt.try_number, attempt.epoch, instance.map_index);
+        let mut context = Context::of_try(
+            &version.dag,
+            run,
+            &task.id,
+            attempt.try_number,
+            attempt.epoch,
+            instance.map_index,
+        );
         if needs.previous_success {
             let previous = self.shared.reader.previous_success(&run.dag_id, run.logical_date).await?;
             context.prev_data_interval_start_success = previous.as_ref().map(|row| row.data_interval_start);
@@ -288,22 +290,34 @@ impl Core {
         &mut self,
         run: RunKey,
         tasks: &BTreeSet<TaskId>,
-    ) -> Result<BTreeMap<TaskId, Outputs>, ReadError> {
+    ) -> Result<BTreeMap<TaskId, Values>, ReadError> {
         let key = |task: &TaskId| TaskInstanceKey { run, task: task.clone(), map_index: -1 };
-        let missing: Vec<TaskId> =
-            tasks.iter().filter(|task| !self.assignments.outputs.contains_key(&key(task))).cloned().collect();
-        if !missing.is_empty() {
-            let mut stored = self.shared.reader.run_outputs(run, &missing).await?;
-            for task in &missing {
-                let outputs = stored.remove(task).unwrap_or_default();
-                self.assignments.remember(key(task), outputs);
+        let mut found: BTreeMap<TaskId, Values> = BTreeMap::new();
+        let mut missing = Vec::new();
+        for task in tasks {
+            match self.assignments.outputs.get(&key(task)) {
+                Some(values) => drop(found.insert(task.clone(), values)),
+                None => missing.push(task.clone()),
             }
         }
-        let found = tasks.iter().filter_map(|task| {
-            self.assignments.outputs.get(&key(task)).map(|outputs| (task.clone(), Arc::clone(outputs)))
-        });
-        Ok(found.collect())
+        if !missing.is_empty() {
+            let mut stored = self.shared.reader.run_outputs(run, &missing).await?;
+            for task in missing {
+                let values = Arc::new(stored.remove(&task).unwrap_or_default());
+                self.assignments.outputs.remember(key(&task), Arc::clone(&values));
+                found.insert(task, values);
+            }
+        }
+        Ok(found)
     }
+}
+
+/// What is stored with a try of what it was given.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Rendered {
+    work: Work,
+    env: BTreeMap<String, String>,
+    inputs: Inputs,
 }
 
 /// The scheduler contradicts itself; the try fails, so that nothing waits for ever.
@@ -312,28 +326,26 @@ fn inconsistent(what: &str) -> NotAssigned {
 }
 
 /// Returns the run of an attempt, the definition that it is pinned to, and the place of the task in it.
-fn subject(known: &Known, attempt: &AttemptKey) -> Result<(RunRow, Arc<Dag>, usize), NotAssigned> {
+fn subject(known: &mut Known, attempt: &AttemptKey) -> Result<(RunRow, Arc<Version>, usize), NotAssigned> {
     let key = &attempt.instance;
     let Some(run) = known.runs.get(&key.run).cloned() else {
         return Err(inconsistent("the run of an assignment is unknown"));
     };
-    let Some(dag) = known.definition(&run).map(Arc::clone) else {
+    let Some(version) = known.version(&run) else {
         return Err(inconsistent("the definition of an assignment is unknown"));
     };
-    let Some(place) = dag.tasks.iter().position(|task| task.id == key.task) else {
+    let Some(place) = version.place(&key.task) else {
         return Err(inconsistent("the task of an assignment is not in its version"));
     };
-    Ok((run, dag, place))
+    Ok((run, version, place))
 }
 
 /// Returns everything above a task.
-fn upstreams(dag: &Dag, task: &TaskId) -> BTreeSet<TaskId> {
-    let direct: BTreeMap<&TaskId, &[TaskId]> =
-        dag.tasks.iter().map(|task| (&task.id, task.depends_on.as_slice())).collect();
+fn upstreams(version: &Version, task: &TaskId) -> BTreeSet<TaskId> {
     let mut found = BTreeSet::new();
     let mut open: Vec<&TaskId> = vec![task];
     while let Some(next) = open.pop() {
-        for above in direct.get(next).copied().unwrap_or_default() {
+        for above in version.task(next).map(|task| task.depends_on.as_slice()).unwrap_or_default() {
             if found.insert(above.clone()) {
                 open.push(above);
             }
@@ -342,13 +354,12 @@ fn upstreams(dag: &Dag, task: &TaskId) -> BTreeSet<TaskId> {
     found
 }
 
-fn work_of(work: RenderedWork, dag: &Dag, task: &Task) -> Work {
+fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> Work {
     match work {
         RenderedWork::Shell { script } => Work::Shell { script },
         RenderedWork::Exec { argv } => Work::Exec { argv },
         RenderedWork::Branch { chosen, because } => {
-            let is_below = |other: &&Task| other.depends_on.contains(&task.id);
-            let allowed = dag.tasks.iter().filter(is_below).map(|other| other.id.clone()).collect();
+            let allowed = version.below(task).map(|other| other.id.clone()).collect();
             Work::Branch { chosen, because, allowed }
         }
         RenderedWork::Drift { spec, on_drift, on_stable, on_insufficient_data } => {
@@ -369,7 +380,7 @@ mod tests {
 
     use super::*;
 
-    fn why(known: &Known, attempt: &AttemptKey) -> String {
+    fn why(known: &mut Known, attempt: &AttemptKey) -> String {
         match subject(known, attempt) {
             Err(NotAssigned::Failed(reason)) => reason,
             other => panic!("{other:?}"),
@@ -407,11 +418,11 @@ mod tests {
             epoch: 1,
         };
         let mut known = Known::default();
-        assert!(why(&known, &attempt("a")).starts_with("SCH0301: the run "));
+        assert!(why(&mut known, &attempt("a")).starts_with("SCH0301: the run "));
         known.runs.insert(run.key, run.clone());
-        assert!(why(&known, &attempt("a")).starts_with("SCH0301: the definition "));
+        assert!(why(&mut known, &attempt("a")).starts_with("SCH0301: the definition "));
         known.versions.insert((run.dag_id.clone(), run.dag_version.clone()), dag);
-        assert!(why(&known, &attempt("b")).starts_with("SCH0301: the task "));
-        assert_eq!(subject(&known, &attempt("a")).unwrap().2, 0);
+        assert!(why(&mut known, &attempt("b")).starts_with("SCH0301: the task "));
+        assert_eq!(subject(&mut known, &attempt("a")).unwrap().2, 0);
     }
 }

@@ -4,34 +4,36 @@
 //! |---|---|---|
 //! | done | all of it is stored | release |
 //! | unavailable | nothing is stored | the same batch again, with back-off; nothing new is started |
-//! | ambiguous | nothing | ask by batch id; the same batch again if it is not there |
+//! | ambiguous | nothing | ask by the batch's number; the same batch again if it is not there |
 //! | guard mismatch | nothing is stored, and memory is wrong | callers 503, rebuild |
-//! | constraint | nothing is stored, and one run is bad | rebuild without that run, the rest goes on |
+//! | refused | nothing is stored, nor will it be | the run, the DAG file or the message to blame is set aside, the rest goes on |
 //! | term over | nothing is stored | step down |
 
 use std::{sync::Arc, time::Duration};
 
-use tidemill_engine::action::Reply;
+use tidemill_engine::{
+    action::Reply,
+    ids::{DagId, RunKey},
+};
 use tidemill_protocol::worker::{Cancellation, ResultVerdict};
-use tidemill_store::CommitError;
+use tidemill_store::{BatchId, CommitError};
 
 use crate::{
     change::Change,
-    core::{Core, Exit, Outage},
+    core::{Core, Exit},
     error::{CallError, Unavailable},
     failpoint::failpoint,
-    handle::chain,
+    handle::{Shared, chain},
     input::{FolderNews, Input},
     meter,
     request::Triggered,
     round::{LogTail, Round, Waiter},
-    view::StoreState,
 };
 
 /// How long before its lease ends a leader stops trusting that it leads.
 pub(crate) const STEP_DOWN_MARGIN: Duration = Duration::from_secs(1);
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// So many times in a row a batch may be given up as too slow before it is taken apart.
+const SLOW_LIMIT: u32 = 3;
 
 impl Core {
     /// Commits the round. False: it was not committed, everybody who waited was told, and the engine was
@@ -56,24 +58,30 @@ impl Core {
     }
 
     async fn write_batch(&mut self) -> Result<bool, Exit> {
+        let mut first = None;
+        let mut slow = 0;
+        // Given out only now: a number stands for one content, whatever was written since the round began.
+        self.round.batch.id = BatchId(self.next_batch);
         loop {
             failpoint("before_commit");
-            let started = self.shared.clock.now().mono;
-            let result = self.writer.commit(&self.round.batch).await;
+            let began = self.shared.clock.now().mono;
+            // If the batch turns out to have arrived, then perhaps the first time; only so far is leading certain.
+            let first = *first.get_or_insert(began);
+            let result = self.send_batch().await?;
             if let Err(error) = &result {
                 meter::commit_failed(error.code());
             }
             match result {
                 Ok(()) => {
                     failpoint("after_commit");
-                    self.committed(started);
+                    self.committed(first);
                     return Ok(true);
                 }
                 Err(CommitError::TermLost { .. }) => return Err(Exit::TermLost),
                 Err(error @ CommitError::GuardMismatch { .. }) => {
                     tracing::error!(error = %chain(&error), "a batch did not fit the store; rebuilding");
                     let error = Unavailable::NotCommitted { reason: format!("{}: {error}", error.code()) };
-                    self.fail_round(&error);
+                    self.fail_round(&error, false);
                     self.rebuild().await?;
                     return Ok(false);
                 }
@@ -81,72 +89,61 @@ impl Core {
                     self.refused(run, &what).await?;
                     return Ok(false);
                 }
-                // The same batch again is safe in both cases: the store recognises one that arrived.
-                Err(error @ (CommitError::Ambiguous { .. } | CommitError::Unavailable { .. })) => {
-                    self.endure(format!("{}: {}", error.code(), chain(&error))).await?;
+                Err(error @ CommitError::Ambiguous { .. }) => {
+                    let reason = format!("{}: {}", error.code(), chain(&error));
+                    self.begin_outage(began, &reason);
+                    self.endure(reason).await?;
+                    if self.has_arrived().await? {
+                        self.committed(first);
+                        return Ok(true);
+                    }
+                }
+                Err(error @ CommitError::Unavailable { why, .. }) => {
+                    slow += u32::from(why == tidemill_store::error::Unavailable::Slow);
+                    if slow >= SLOW_LIMIT {
+                        // A machine that is slow may need less at a time; one bad row needs to be found.
+                        self.refused(None, &chain(&error)).await?;
+                        return Ok(false);
+                    }
+                    let reason = format!("{}: {}", error.code(), chain(&error));
+                    self.begin_outage(began, &reason);
+                    self.endure(reason).await?;
                 }
             }
         }
     }
 
-    fn committed(&mut self, started: Duration) {
-        let took = self.shared.clock.now().mono.saturating_sub(started);
+    /// Sends the batch of the round to the store. Heartbeats are answered meanwhile.
+    async fn send_batch(&mut self) -> Result<Result<(), CommitError>, Exit> {
+        let batch = Arc::new(std::mem::take(&mut self.round.batch));
+        self.round.sent = Some(Arc::clone(&batch));
+        let (writer, sent) = (Arc::clone(&self.writer), Arc::clone(&batch));
+        let result = self.meanwhile(async move { writer.commit(&sent).await }).await;
+        self.round.sent = None;
+        self.round.batch = Arc::unwrap_or_clone(batch);
+        result
+    }
+
+    /// Asks whether a batch whose answer was lost is stored.
+    async fn has_arrived(&mut self) -> Result<bool, Exit> {
+        loop {
+            let (writer, term, batch) = (Arc::clone(&self.writer), self.term, self.round.batch.id);
+            match self.meanwhile(async move { writer.was_committed(term, batch).await }).await? {
+                Ok(has_arrived) => return Ok(has_arrived),
+                Err(CommitError::TermLost { .. }) => return Err(Exit::TermLost),
+                Err(error) => self.endure(format!("{}: {}", error.code(), chain(&error))).await?,
+            }
+        }
+    }
+
+    fn committed(&mut self, began: Duration) {
+        let took = self.shared.clock.now().mono.saturating_sub(began);
         meter::committed(&self.round.batch, took);
         self.next_batch += 1;
         if let Some(lease) = self.lease {
-            self.trust.extend((started + lease).saturating_sub(STEP_DOWN_MARGIN));
+            self.trust.extend((began + lease).saturating_sub(STEP_DOWN_MARGIN));
         }
         self.recovered();
-    }
-
-    /// Ends an outage: the silence of the workers meanwhile was ours.
-    pub(crate) fn recovered(&mut self) {
-        if self.outage.take().is_some() {
-            tracing::info!("the store answers again");
-            self.must_renew = true;
-            self.set_store_state(StoreState::Ok);
-        }
-    }
-
-    /// Waits before the store is tried again. Heartbeats are acknowledged meanwhile, calls are refused, and
-    /// everything else waits.
-    pub(crate) async fn endure(&mut self, reason: String) -> Result<(), Exit> {
-        let now = self.shared.clock.now().mono;
-        let outage = self.outage.get_or_insert(Outage { since: now, failures: 0 });
-        outage.failures += 1;
-        let backoff = FIRST_BACKOFF.saturating_mul(1 << (outage.failures - 1).min(10)).min(LONGEST_BACKOFF);
-        if outage.failures == 1 {
-            tracing::error!(reason, "the store does not answer as it should; nothing new is started");
-        }
-        self.set_store_state(StoreState::Degraded { reason: reason.clone() });
-        let mut sleep = self.shared.clock.sleep_until(now + backoff);
-        loop {
-            tokio::select! {
-                biased;
-                _ = self.stop.changed() => return Err(Exit::Stopped),
-                _ = self.lost.changed() => return Err(Exit::TermLost),
-                input = self.inbox.recv() => match input {
-                    Some(input) => self.hold(input, &reason),
-                    None => { (&mut sleep).await; return Ok(()) }
-                },
-                () = &mut sleep => return Ok(()),
-            }
-        }
-    }
-
-    fn hold(&mut self, input: Input, reason: &str) {
-        let now = self.shared.clock.now();
-        match input {
-            Input::Heartbeat { request, reply } => {
-                let _ = reply.send(self.renew(&request, now));
-            }
-            Input::Explain { key, reply } => {
-                let _ = reply.send(Ok(self.engine.explain(&key, now)));
-            }
-            input @ (Input::Folder(_) | Input::Outbox { .. }) => self.deferred.push_back(input),
-            other => other.refuse(&Unavailable::Store { reason: reason.to_owned() }),
-        }
-        self.shared.update_status(|status| status.last_tick = now.mono);
     }
 
     fn write_tails(&self, tails: Vec<LogTail>) -> tokio::task::JoinHandle<bool> {
@@ -170,8 +167,18 @@ impl Core {
         let round = std::mem::take(&mut self.round);
         self.round = self.new_round(now);
         self.tell_changes(&round);
-        let Round { answers, mut waiters, mut exchanges, heartbeats, assignments, cancels, admin, .. } =
-            round;
+        self.assignments.settle();
+        let Round {
+            answers,
+            mut waiters,
+            mut exchanges,
+            heartbeats,
+            assignments,
+            cancels,
+            admin,
+            reasons,
+            ..
+        } = round;
         for (request, answer) in answers {
             match waiters.remove(&request) {
                 Some(Waiter::Call { reply, .. }) => {
@@ -194,6 +201,9 @@ impl Core {
         for reply in admin {
             let _ = reply.send(Ok(()));
         }
+        for (reply, found) in reasons {
+            let _ = reply.send(Ok(found));
+        }
         for exchange in exchanges {
             self.sessions.park(exchange);
         }
@@ -213,6 +223,9 @@ impl Core {
     pub(crate) fn release_unwritten(&mut self) {
         for (reply, response) in std::mem::take(&mut self.round.heartbeats) {
             let _ = reply.send(Ok(response));
+        }
+        for (reply, found) in std::mem::take(&mut self.round.reasons) {
+            let _ = reply.send(Ok(found));
         }
         // An exchange without results waits for nothing that is in this round.
         if self.round.waiters.is_empty() && self.round.assignments.is_empty() && self.round.cancels.is_empty()
@@ -314,22 +327,17 @@ impl Core {
         if round.deleted_runs.is_empty() && round.deleted_dags.is_empty() {
             return;
         }
-        let logs = Arc::clone(&self.shared.logs);
         let (runs, dags) = (round.deleted_runs.clone(), round.deleted_dags.clone());
-        tokio::task::spawn_blocking(move || {
-            let deleted = runs.iter().map(|(dag_id, run)| logs.delete_run(dag_id, *run));
-            for error in
-                deleted.chain(dags.iter().map(|dag_id| logs.delete_dag(dag_id))).filter_map(Result::err)
-            {
-                tracing::warn!(error = %chain(&error), "logs could not be deleted");
-            }
-        });
+        tokio::spawn(delete_logs(Arc::clone(&self.shared), runs, dags));
     }
 
-    /// Tells everybody who waits for the round that it was not committed.
-    pub(crate) fn fail_round(&mut self, error: &Unavailable) {
+    /// Tells everybody who waits for the round that it was not committed; `is_refused` when the database will refuse it
+    /// again.
+    pub(crate) fn fail_round(&mut self, error: &Unavailable, is_refused: bool) {
         let now = self.shared.clock.now();
         let round = std::mem::take(&mut self.round);
+        // What comes next is another content, so it gets another number.
+        self.next_batch += 1;
         self.round = self.new_round(now);
         let is_alone = round.events <= 1;
         let mut again = 0;
@@ -354,7 +362,10 @@ impl Core {
         for reply in round.admin {
             let _ = reply.send(Err(CallError::from(error.clone())));
         }
-        self.defer_folder(round.folder);
+        for (reply, _) in round.reasons {
+            let _ = reply.send(Err(CallError::from(error.clone())));
+        }
+        again += self.defer_folder(round.folder, is_alone && is_refused);
         self.isolated_rounds = self.isolated_rounds.max(again);
     }
 
@@ -363,20 +374,38 @@ impl Core {
         let error = Unavailable::NotCommitted { reason: "the scheduler is being rebuilt".to_owned() };
         self.sessions.fail_parked(&error);
         let loaded = loop {
-            match self.writer.load().await {
+            let writer = Arc::clone(&self.writer);
+            match self.meanwhile(async move { writer.load().await }).await? {
                 Ok(loaded) => break loaded,
                 Err(error) => self.endure(chain(&error)).await?,
             }
         };
-        for unreadable in &loaded.unreadable {
-            tracing::error!(code = "SCH0502", what = %unreadable.what, "a stored row was left out");
-        }
-        let snapshot = self.without_quarantined(loaded.snapshot);
-        self.rebuild_from(snapshot);
-        let count = self.quarantined.len() + self.quarantined_dags.len() + loaded.unreadable.len();
-        self.shared.update_status(|status| status.quarantined_runs = count);
+        self.take_loaded(loaded);
         self.recovered();
-        Ok(())
+        self.end_left_out().await
+    }
+}
+
+/// Deletes the logs of runs that are gone. One that was cleared meanwhile is still there, and so are its logs.
+async fn delete_logs(shared: Arc<Shared>, runs: Vec<(DagId, RunKey)>, dags: Vec<DagId>) {
+    let mut gone = Vec::new();
+    for (dag_id, run) in runs {
+        match shared.reader.run_by_key(run).await {
+            Ok(None) => gone.push((dag_id, run)),
+            Ok(Some(_)) => {}
+            // What is left behind is found at the next start.
+            Err(error) => tracing::warn!(error = %chain(&error), "whether logs can be deleted is not known"),
+        }
+    }
+    let deleted = tokio::task::spawn_blocking(move || {
+        let of_runs = gone.iter().map(|(dag_id, run)| shared.logs.delete_run(dag_id, *run));
+        let of_dags = dags.iter().map(|dag_id| shared.logs.delete_dag(dag_id));
+        for error in of_runs.chain(of_dags).filter_map(Result::err) {
+            tracing::warn!(error = %chain(&error), "logs could not be deleted");
+        }
+    });
+    if let Err(error) = deleted.await {
+        tracing::error!(error = %chain(&error), "logs could not be deleted");
     }
 }
 

@@ -23,22 +23,26 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use tidemill_engine::{
+    action::Action,
     engine::Engine,
     event::Event,
     ids::{DagId, RunKey},
     now::Now,
     rows::EngineSnapshot,
 };
-use tidemill_store::{BatchId, Writer};
+use tidemill_store::{BatchId, Writer, writer::Loaded};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     assign::Assignments,
     handle::Shared,
-    input::{FolderNews, Input},
+    input::Input,
     known::Known,
     meter,
+    outage::Outage,
+    panics::{Panics, caught},
     round::Round,
     sessions::Sessions,
     view::StoreState,
@@ -79,16 +83,13 @@ impl Trust {
         self.0.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::AcqRel);
     }
 
+    pub(crate) fn end(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Acquire))
+    }
+
     pub(crate) fn holds(&self, now: Duration) -> bool {
         u128::from(self.0.load(Ordering::Acquire)) > now.as_millis()
     }
-}
-
-/// A time in which the store did not take what was to be written.
-#[derive(Debug)]
-pub(crate) struct Outage {
-    pub(crate) since: Duration,
-    pub(crate) failures: u32,
 }
 
 /// What a leader holds.
@@ -115,6 +116,8 @@ pub(crate) struct Core {
     pub(crate) grace_until: Duration,
     /// Rounds that take a single message, to find the one that the store refuses.
     pub(crate) isolated_rounds: usize,
+    /// Runs that the engine could not take in, with the reason; ended in the store as soon as it takes that.
+    pub(crate) left_out: Vec<(RunKey, String)>,
     /// Runs that are set aside, with the reason.
     pub(crate) quarantined: BTreeMap<RunKey, String>,
     /// DAGs whose next run the store refuses, with the reason.
@@ -122,29 +125,40 @@ pub(crate) struct Core {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) lost: watch::Receiver<bool>,
     pub(crate) last_tick: Option<Duration>,
+    /// The wall clock of the newest tick, to notice that it was set back.
+    pub(crate) last_wall: Option<DateTime<Utc>>,
     pub(crate) last_renewal: Duration,
+    pub(crate) panics: Panics,
     /// Wakes the outbox after a commit that queued messages.
     pub(crate) outbox: Arc<tokio::sync::Notify>,
 }
 
 impl Core {
     /// Runs until it is stopped or another server leads, and hands the inbox back.
-    pub(crate) async fn run(mut self) -> (Exit, mpsc::Receiver<Input>) {
+    pub(crate) async fn run(mut self, loaded: Loaded) -> (Exit, mpsc::Receiver<Input>) {
+        let mut result = caught(self.begin(loaded)).await;
         let exit = loop {
-            if let Err(exit) = self.run_once().await {
-                break exit;
-            }
+            result = match result {
+                Ok(Ok(())) => caught(self.run_once()).await,
+                Ok(Err(exit)) => break exit,
+                Err(panic) => Ok(self.recover(panic).await),
+            };
         };
         let error = match exit {
             Exit::Stopped => crate::error::Unavailable::Stopping,
             Exit::TermLost => crate::error::Unavailable::NotLeader { leader: None },
         };
-        self.fail_round(&error);
+        self.fail_round(&error, false);
         self.sessions.fail_parked(&error);
         for input in self.deferred.drain(..) {
             input.refuse(&error);
         }
         (exit, self.inbox)
+    }
+
+    async fn begin(&mut self, loaded: Loaded) -> Result<(), Exit> {
+        self.take_loaded(loaded);
+        self.end_left_out().await
     }
 
     /// One round.
@@ -242,7 +256,9 @@ impl Core {
 
     /// Lets what is due become due.
     async fn tick(&mut self, now: Now) -> Result<(), Exit> {
-        let is_due = self.engine.wake_at().is_some_and(|at| at.wall <= now.wall || at.mono <= now.mono);
+        let was_set_back = self.last_wall.replace(now.wall).is_some_and(|last| now.wall < last);
+        let is_due = was_set_back
+            || self.engine.wake_at().is_some_and(|at| at.wall <= now.wall || at.mono <= now.mono);
         let is_early = self.last_tick.is_some_and(|last| last + TICK_INTERVAL > now.mono && last != now.mono);
         if !is_due || is_early {
             return Ok(());
@@ -255,12 +271,10 @@ impl Core {
     }
 
     /// Returns which dates have a scheduled run already, stored or in this round.
-    async fn taken(
-        &mut self,
-        dates: &[(DagId, chrono::DateTime<chrono::Utc>)],
-    ) -> Result<Vec<(DagId, chrono::DateTime<chrono::Utc>)>, Exit> {
+    async fn taken(&mut self, dates: &[(DagId, DateTime<Utc>)]) -> Result<Vec<(DagId, DateTime<Utc>)>, Exit> {
         let mut taken = loop {
-            match self.shared.reader.taken_dates(dates).await {
+            let (reader, dates) = (Arc::clone(&self.shared.reader), dates.to_vec());
+            match self.meanwhile(async move { reader.taken_dates(&dates).await }).await? {
                 Ok(taken) => break taken,
                 Err(error) => self.endure(crate::handle::chain(&error)).await?,
             }
@@ -279,16 +293,39 @@ impl Core {
         self.take(actions, now);
     }
 
-    pub(crate) fn take(&mut self, actions: Vec<tidemill_engine::action::Action>, now: Now) {
+    pub(crate) fn take(&mut self, actions: Vec<Action>, now: Now) {
         for action in &actions {
             self.known.learn(action, now.mono);
             self.assignments.learn(action);
+            if let Action::Run(change) = action
+                && !change.row.state.is_terminal()
+            {
+                // A person cleared it after its cause was gone.
+                self.quarantined.remove(&change.row.key);
+            }
         }
         self.round.take(actions, now.mono);
     }
 
+    /// Takes in what is stored, as far as it can be read and is not set aside.
+    pub(crate) fn take_loaded(&mut self, loaded: Loaded) {
+        for unreadable in &loaded.unreadable {
+            tracing::error!(code = "SCH0502", what = %unreadable.what, "a stored row was left out");
+        }
+        let reason = |what: &str| format!("SCH0502: a stored row of this dag run cannot be read: {what}");
+        self.left_out =
+            loaded.unreadable.iter().filter_map(|row| row.run.map(|run| (run, reason(&row.what)))).collect();
+        let snapshot = self.without_quarantined(loaded.snapshot);
+        let runs: Vec<RunKey> = snapshot.runs.iter().map(|run| run.run.key).collect();
+        self.rebuild_from(snapshot);
+        let undefined = runs.into_iter().filter(|run| !self.engine.has_run(*run));
+        self.left_out.extend(undefined.map(|run| (run, reason("its definition does not compile"))));
+        let count = self.quarantined.len() + self.quarantined_dags.len() + loaded.unreadable.len();
+        self.shared.update_status(|status| status.quarantined_runs = count);
+    }
+
     /// Builds everything from a snapshot and lets the engine go on from there.
-    pub(crate) fn rebuild_from(&mut self, snapshot: EngineSnapshot) {
+    fn rebuild_from(&mut self, snapshot: EngineSnapshot) {
         let now = self.shared.clock.now();
         self.known = Known::of(&snapshot, now.mono);
         self.assignments = Assignments::default();
@@ -346,12 +383,5 @@ impl Core {
 
     pub(crate) fn set_store_state(&self, store: StoreState) {
         self.shared.update_status(|status| status.store = store);
-    }
-
-    /// Puts folder news of a failed round back, so that none is lost.
-    pub(crate) fn defer_folder(&mut self, news: Vec<FolderNews>) {
-        if !news.is_empty() {
-            self.deferred.push_back(Input::Folder(news));
-        }
     }
 }

@@ -20,9 +20,11 @@ use tidemill_store::batch::{ImportError, ImportErrorChange};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use crate::{
+    core::Core,
     handle::{Shared, chain},
     input::{FolderNews, Input},
     options::Options,
+    panics::{caught, words},
     scan::{Fault, Found, ReadFile, Stamp, read, scan},
 };
 
@@ -67,6 +69,8 @@ pub(crate) struct FolderSync {
     gone: BTreeMap<String, Instant>,
     last_full: Instant,
     was_readable: bool,
+    /// A file may define now what another one defined before.
+    has_freed: bool,
 }
 
 impl FolderSync {
@@ -100,6 +104,7 @@ impl FolderSync {
             gone: BTreeMap::new(),
             last_full: Instant::now(),
             was_readable: true,
+            has_freed: false,
         }
     }
 
@@ -112,12 +117,20 @@ impl FolderSync {
             if is_full {
                 self.last_full = Instant::now();
             }
-            let news = self.run_once(is_full).await;
+            let news = match caught(self.run_once(is_full)).await {
+                Ok(news) => news,
+                Err(panic) => {
+                    tracing::error!(code = "SCH0503", panic, "looking through the DAG folder panicked");
+                    // Half of a look may be remembered; the next one looks at everything.
+                    self.files.clear();
+                    Vec::new()
+                }
+            };
             if !self.send(news).await {
                 return;
             }
             // A file that waited for an id which has become free is read at once.
-            if self.files.values().any(|file| file.blocked.is_some() && file.stamp.is_none()) {
+            if std::mem::take(&mut self.has_freed) {
                 continue;
             }
             let wait = if self.gone.is_empty() { self.options.rescan_interval } else { GONE_AFTER };
@@ -233,13 +246,21 @@ impl FolderSync {
             tasks.spawn_blocking(move || {
                 let read_one =
                     |(path, absolute, stamp, known): (String, PathBuf, Stamp, Option<[u8; 32]>)| {
-                        let outcome = read(&path, &absolute, known);
+                        // One file that we cannot cope with keeps no other from being read.
+                        let outcome = std::panic::catch_unwind(|| read(&path, &absolute, known))
+                            .unwrap_or_else(|panic| ReadFile::Fault(Fault::Panicked(words(&*panic))));
                         (path, stamp, outcome)
                     };
                 part.into_iter().map(read_one).collect::<Vec<_>>()
             });
         }
-        let mut all: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+        let mut all: Vec<_> = Vec::new();
+        while let Some(part) = tasks.join_next().await {
+            match part {
+                Ok(part) => all.extend(part),
+                Err(error) => tracing::error!(error = %chain(&error), "files were not read"),
+            }
+        }
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }
@@ -278,6 +299,7 @@ impl FolderSync {
             for file in self.files.values_mut().filter(|file| file.blocked.as_ref() == Some(&dag_id)) {
                 file.stamp = None;
                 file.hash = None;
+                self.has_freed = true;
             }
             news.push(FolderNews::Missing { dag_id });
         }
@@ -360,6 +382,11 @@ impl FolderSync {
             Fault::Unreadable(why) => {
                 ("SCH0304", format!("the file cannot be read: {why}"), "let the server read the file")
             }
+            Fault::Panicked(why) => (
+                "SCH0503",
+                format!("Tidemill made a mistake when it read the file: {why}"),
+                "please report it, with the file; the last good version stays loaded",
+            ),
         };
         let owned = self.owned_by(path);
         let is_reported = self
@@ -391,10 +418,58 @@ impl FolderSync {
     }
 
     fn clear_problems(&mut self, path: &str, news: &mut Vec<FolderNews>) {
-        if self.reported.remove(path) {
+        // The loop reports files too: those that the database refuses.
+        let poisoned = std::sync::PoisonError::into_inner;
+        let is_shown = self.shared.import_errors.read().unwrap_or_else(poisoned).contains_key(path);
+        if self.reported.remove(path) || is_shown {
             news.push(FolderNews::Problems(ImportErrorChange::Clear { path: path.to_owned() }));
         }
     }
+}
+
+impl Core {
+    /// Puts folder news of a failed round back, each in a round of its own, so that none is lost and none that is bad
+    /// holds up the others. One that the database refuses by itself is given up, and its file says so. Returns how many
+    /// rounds that makes.
+    pub(crate) fn defer_folder(&mut self, news: Vec<FolderNews>, is_refused: bool) -> usize {
+        if is_refused && news.len() == 1 {
+            return news.into_iter().next().map_or(0, |item| self.give_up(item));
+        }
+        let count = news.len();
+        self.deferred.extend(news.into_iter().map(|item| Input::Folder(vec![item])));
+        count
+    }
+
+    fn give_up(&mut self, item: FolderNews) -> usize {
+        let (path, dag_id) = match item {
+            FolderNews::Loaded { dag, path, .. } => (path, Some(dag.id.clone())),
+            FolderNews::Problems(ImportErrorChange::Set(error)) if !is_given_up(&error) => {
+                (error.path, error.dag_id)
+            }
+            other => {
+                tracing::error!(code = "SCH0305", news = ?other, "the database refuses what the DAG folder says");
+                return 0;
+            }
+        };
+        tracing::error!(code = "SCH0305", path, "the database refuses a DAG file");
+        let message = "the database refuses to store what this file says";
+        let help = "look for odd characters or enormous values in it; the server's log says what was refused";
+        let at = self.shared.clock.now().wall;
+        // Without its text: that may be what is refused.
+        let error = ImportError {
+            path,
+            dag_id,
+            problems: problem("SCH0305", message, help),
+            source: String::new(),
+            at,
+        };
+        self.deferred.push_back(Input::Folder(vec![FolderNews::Problems(ImportErrorChange::Set(error))]));
+        1
+    }
+}
+
+fn is_given_up(error: &ImportError) -> bool {
+    error.problems.get(0).and_then(|problem| problem.get("code")) == Some(&"SCH0305".into())
 }
 
 fn duplicate(dag_id: &DagId, path: &str, other: &str) -> serde_json::Value {

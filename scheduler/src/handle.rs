@@ -25,6 +25,7 @@ use tidemill_protocol::worker::{
 use tidemill_store::{
     Reader,
     batch::{ImportError, Session},
+    reader::RunQuery,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -32,6 +33,7 @@ use crate::{
     change::Change,
     clock::Clock,
     error::{CallError, InvalidRequest, Unavailable},
+    housekeeping,
     input::{Input, ReplyTo},
     logs::{LogSlice, LogStore},
     request::{AdminWrite, ClearRequest, MarkRequest, TriggerRequest, Triggered},
@@ -141,7 +143,25 @@ impl Handle {
     /// # Errors
     /// [`CallError`]: SCH0201, SCH0207, SCH0208 or unavailable.
     pub async fn delete_dag(&self, dag_id: DagId, side: AdminWrite) -> Result<(), CallError> {
+        self.delete_ended_runs(&dag_id).await?;
         self.request(side, |request| Event::DagDeleted { request, dag_id }).await.map(drop)
+    }
+
+    /// Deletes what would be too much for the one commit that deletes a DAG, if that is going to be allowed.
+    async fn delete_ended_runs(&self, dag_id: &DagId) -> Result<(), CallError> {
+        let unavailable = |reason: String| CallError::from(Unavailable::Store { reason });
+        let read = |error: tidemill_store::ReadError| unavailable(chain(&error));
+        let reader = &self.shared.reader;
+        let found = reader.dag(dag_id).await.map_err(read)?;
+        let Some(detail) = found.filter(|detail| detail.dag.is_missing) else { return Ok(()) };
+        let states = RunState::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
+        let active = RunQuery { dag_id: Some(dag_id.clone()), states, ..RunQuery::default() };
+        if !reader.runs(&active).await.map_err(read)?.items.is_empty() {
+            return Ok(());
+        }
+        let now = self.shared.clock.now().wall;
+        let limit = housekeeping::runs_per_write(detail.definition.tasks.len());
+        housekeeping::delete_runs(self, dag_id, now, limit).await.map_err(unavailable)
     }
 
     /// Clears task instances of a run so that they run again; returns what changed, or would.

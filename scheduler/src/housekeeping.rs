@@ -17,8 +17,14 @@ use crate::{
 
 /// Expired sessions, used keys and delivered messages are kept for this long.
 const EXPIRED_FOR: chrono::TimeDelta = chrono::TimeDelta::hours(24);
-/// How many runs one retention write deletes, so that no commit grows long.
+/// How many runs one retention write deletes at most.
 const RUNS_PER_WRITE: u32 = 100;
+/// How many rows one retention write deletes about, so that no commit grows long: everything else waits for it.
+const ROWS_PER_WRITE: u32 = 10_000;
+/// Wait between two such writes, so that what people and workers want comes first.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How many runs are looked for at a time while logs without a run are looked for.
+const SWEEP_CHUNK: usize = 200;
 
 /// Shuts the housekeeping down when its future is dropped: its own tasks would go on otherwise.
 struct Guard(Option<JobScheduler>);
@@ -35,9 +41,11 @@ impl Drop for Guard {
 
 /// Runs for as long as this server leads.
 pub(crate) async fn run(options: Arc<Options>, handle: Handle, writer: Arc<dyn Writer>) {
+    let swept = handle.clone();
     match schedule(options, handle, writer).await {
         Ok(jobs) => {
             let _guard = Guard(Some(jobs));
+            sweep_logs(&swept).await;
             std::future::pending::<()>().await;
         }
         Err(error) => tracing::error!(error = %chain(&error), "housekeeping does not run"),
@@ -90,34 +98,87 @@ pub(crate) async fn run_once(handle: &Handle, default: Option<Duration>) {
     if let Err(error) = handle.write(expiry).await {
         tracing::warn!(error = %error, "nothing was expired");
     }
-    let dags: Vec<(DagId, Option<Duration>)> = {
+    let dags: Vec<(DagId, Option<Duration>, usize)> = {
         let dags = handle.shared.dags.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        dags.iter().map(|(id, dag)| (id.clone(), dag.retention.or(default))).collect()
+        dags.iter().map(|(id, dag)| (id.clone(), dag.retention.or(default), dag.tasks.len())).collect()
     };
-    for (dag_id, retention) in dags {
+    for (dag_id, retention, tasks) in dags {
         let Some(retention) = retention.and_then(|kept| chrono::TimeDelta::from_std(kept).ok()) else {
             continue;
         };
         let Some(before) = now.checked_sub_signed(retention) else { continue };
-        if let Err(error) = delete_runs(handle, &dag_id, before).await {
+        if let Err(error) = delete_runs(handle, &dag_id, before, runs_per_write(tasks)).await {
             tracing::warn!(dag.id = %dag_id, error, "old runs were not deleted");
         }
     }
 }
 
-async fn delete_runs(
+/// An instance has a row, its tries and perhaps outputs.
+pub(crate) fn runs_per_write(tasks: usize) -> u32 {
+    let rows = u32::try_from(tasks).unwrap_or(u32::MAX).saturating_mul(3).saturating_add(1);
+    (ROWS_PER_WRITE / rows).clamp(1, RUNS_PER_WRITE)
+}
+
+/// Deletes the runs of a DAG that ended before an instant, a bounded number of rows at a time.
+pub(crate) async fn delete_runs(
     handle: &Handle,
     dag_id: &DagId,
     before: chrono::DateTime<chrono::Utc>,
+    limit: u32,
 ) -> Result<(), String> {
     loop {
         let reader = &handle.shared.reader;
-        let old = reader.runs_finished_before(dag_id, before, RUNS_PER_WRITE).await.map_err(|e| chain(&e))?;
+        let old = reader.runs_finished_before(dag_id, before, limit).await.map_err(|e| chain(&e))?;
         let run_deletes: Vec<(DagId, RunKey)> = old.iter().map(|run| (dag_id.clone(), run.key)).collect();
-        if run_deletes.is_empty() {
+        let is_last = run_deletes.len() < limit as usize;
+        // What nothing refers to any more goes with the last run that did.
+        let prunes = if is_last { vec![(dag_id.clone(), before)] } else { Vec::new() };
+        let write = AdminWrite { run_deletes, prunes, ..AdminWrite::default() };
+        handle.write(write).await.map_err(|error| error.to_string())?;
+        if is_last {
             return Ok(());
         }
-        let write = AdminWrite { run_deletes, ..AdminWrite::default() };
-        handle.write(write).await.map_err(|error| error.to_string())?;
+        let now = handle.shared.clock.now().mono;
+        handle.shared.clock.sleep_until(now + PAUSE).await;
+    }
+}
+
+/// Deletes logs whose runs are gone: a server that was killed between a deletion and its logs left them behind.
+async fn sweep_logs(handle: &Handle) {
+    let logs = Arc::clone(&handle.shared.logs);
+    let Ok(found) = tokio::task::spawn_blocking(move || logs.runs()).await else { return };
+    for chunk in found.chunks(SWEEP_CHUNK) {
+        let mut gone = Vec::new();
+        for (dag_id, run) in chunk {
+            if let Ok(None) = handle.shared.reader.run_by_key(*run).await {
+                gone.push((dag_id.clone(), *run));
+            }
+        }
+        let logs = Arc::clone(&handle.shared.logs);
+        let deleted = tokio::task::spawn_blocking(move || {
+            for error in gone.iter().filter_map(|(dag_id, run)| logs.delete_run(dag_id, *run).err()) {
+                tracing::warn!(error = %chain(&error), "logs could not be deleted");
+            }
+        });
+        if deleted.await.is_err() {
+            return;
+        }
+        let now = handle.shared.clock.now().mono;
+        handle.shared.clock.sleep_until(now + PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ROWS_PER_WRITE, RUNS_PER_WRITE, runs_per_write};
+
+    #[test]
+    fn a_retention_write_is_bounded_by_rows() {
+        assert_eq!(runs_per_write(1), RUNS_PER_WRITE);
+        assert_eq!(runs_per_write(10_000), 1);
+        for tasks in [1, 10, 100, 1_000, 3_000] {
+            let rows = runs_per_write(tasks) * u32::try_from(tasks).unwrap();
+            assert!(rows <= ROWS_PER_WRITE, "{tasks} tasks: {rows} rows");
+        }
     }
 }

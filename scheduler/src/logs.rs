@@ -200,6 +200,25 @@ impl LogStore {
         first_error.map_or(Ok(flushed), Err)
     }
 
+    /// Returns the runs that have logs. Blocks; what cannot be read or is none of ours is passed over.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(DagId, RunKey)> {
+        let folders = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+        let mut found = Vec::new();
+        for dag in folders(&self.root) {
+            let Some(dag_id) = dag.file_name().to_str().and_then(|name| DagId::new(name).ok()) else {
+                continue;
+            };
+            for run in folders(&dag.path()) {
+                let key = run.file_name().to_str().and_then(|name| name.parse().ok());
+                if let Some(key) = key {
+                    found.push((dag_id.clone(), RunKey(key)));
+                }
+            }
+        }
+        found
+    }
+
     /// Deletes all logs of a run. Blocks.
     ///
     /// # Errors

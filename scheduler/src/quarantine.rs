@@ -1,10 +1,10 @@
-//! Setting aside a run whose rows the schema refuses, so that it stops nothing else.
+//! Setting aside what the database refuses or cannot give back, so that it stops nothing else.
 //!
 //! The run is ended in the store without the engine, and the engine is rebuilt without the run. A clear by a
 //! person brings it back once the cause is gone. When it is the *creation* of a run that is refused, there is
 //! nothing to end yet, and its DAG stays out of the engine until this leader steps down.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tidemill_engine::{
     action::{RunChange, TaskChange, TaskFence, TryChange},
@@ -34,74 +34,162 @@ impl Core {
         snapshot
     }
 
-    /// The schema refused the batch: one run is set aside, the rest goes on.
+    /// The database refused the batch and would refuse it again: who is to blame is set aside, the rest goes on.
     pub(crate) async fn refused(&mut self, run: Option<RunKey>, what: &str) -> Result<(), Exit> {
-        let batch = &self.round.batch;
-        let touched: BTreeSet<RunKey> = batch
-            .runs
-            .iter()
-            .map(|change| change.row.key)
-            .chain(batch.tasks.iter().map(|change| change.row.key.run))
-            .chain(batch.tries.iter().map(|write| write.change.row.attempt.instance.run))
-            .collect();
-        let single = (touched.len() == 1).then(|| touched.first().copied()).flatten();
-        let culprit = run.or(single);
-        let is_new = culprit.is_some_and(|run| {
-            batch.runs.iter().any(|change| change.row.key == run && change.from.is_none())
-        });
-        let dag_id: Option<DagId> =
-            culprit.and_then(|run| self.known.runs.get(&run)).map(|row| row.dag_id.clone());
+        let batch = self.round.batch.clone();
+        let has_folder_news = !self.round.folder.is_empty();
+        let is_alone = self.round.events <= 1;
+        let touched = touched(&batch);
+        tracing::error!(code = "SCH0501", run.key = ?run, what, "a batch was refused; rebuilding");
         let reason = format!("SCH0501: the database refuses a row of this dag run: {what}");
-        tracing::error!(code = "SCH0501", run.key = ?culprit, what, "a batch was refused; rebuilding");
-        self.fail_round(&Unavailable::NotCommitted { reason: reason.clone() });
-        match (culprit, dag_id) {
-            (Some(_), Some(dag_id)) if is_new => {
-                self.quarantined_dags.insert(dag_id, reason);
+        self.fail_round(&Unavailable::NotCommitted { reason: reason.clone() }, true);
+        let culprits = match run {
+            Some(run) => vec![(run, reason)],
+            None if touched.len() == 1 && !has_folder_news => {
+                touched.into_iter().map(|run| (run, reason.clone())).collect()
             }
-            (Some(run), _) => {
-                self.end_quarantined(run, &reason).await?;
-                self.quarantined.insert(run, reason);
+            None => self.commit_by_run(&batch, &touched).await?,
+        };
+        let is_blamed = !culprits.is_empty();
+        for (run, reason) in culprits {
+            let created = batch.runs.iter().find(|change| change.row.key == run && change.from.is_none());
+            match created {
+                // There is nothing to end yet.
+                Some(change) => drop(self.quarantined_dags.insert(change.row.dag_id.clone(), reason)),
+                None => {
+                    self.end_run(run, &reason).await?;
+                    self.quarantined.insert(run, reason);
+                }
             }
+        }
+        if !is_blamed {
             // Nobody is to blame yet: the messages come back one by one.
-            (None, _) => self.isolated_rounds = self.isolated_rounds.max(16),
+            self.isolated_rounds = self.isolated_rounds.max(16);
+            if is_alone && !has_folder_news {
+                self.set_dag_aside(&batch, what);
+            }
         }
         self.rebuild().await
     }
 
-    /// Ends a run in the store without the engine, so that a restart does not stumble over it again.
-    async fn end_quarantined(&mut self, run: RunKey, reason: &str) -> Result<(), Exit> {
-        let loaded = loop {
-            match self.writer.load_run(run).await {
-                Ok(loaded) => break loaded,
-                Err(ReadError::Unavailable { source }) => self.endure(source.to_string()).await?,
+    /// What a single message or a tick wants written of a single DAG is refused: nothing but that DAG's own rows is left
+    /// to blame.
+    fn set_dag_aside(&mut self, batch: &Batch, what: &str) {
+        let rows = batch.dags.iter().map(|row| &row.dag_id);
+        let dags: BTreeSet<&DagId> = rows.chain(batch.passed_over.iter().map(|row| &row.dag_id)).collect();
+        if let (1, Some(dag_id)) = (dags.len(), dags.first()) {
+            let reason = format!("SCH0501: the database refuses a row of this DAG: {what}");
+            self.quarantined_dags.insert((*dag_id).clone(), reason);
+        }
+    }
+
+    /// Commits a refused batch again run by run, each by itself, and returns the runs that are refused. What goes through
+    /// is what the engine decided, guarded row by row as before; who waited for it was told to ask again.
+    async fn commit_by_run(
+        &mut self,
+        batch: &Batch,
+        touched: &BTreeSet<RunKey>,
+    ) -> Result<Vec<(RunKey, String)>, Exit> {
+        let mut culprits = Vec::new();
+        if touched.len() < 2 {
+            return Ok(culprits);
+        }
+        for run in touched {
+            match self.commit_aside(part_of(batch, *run)).await? {
+                Ok(()) => {}
+                Err(CommitError::Constraint { what, .. }) => {
+                    let reason = format!("SCH0501: the database refuses a row of this dag run: {what}");
+                    culprits.push((*run, reason));
+                }
                 Err(error) => {
-                    tracing::error!(error = %chain(&error), run.key = %run, "a run that is set aside cannot be read");
-                    return Ok(());
+                    tracing::error!(error = %chain(&error), run.key = %run, "a run was not committed")
                 }
             }
-        };
-        let Some(loaded) = loaded else { return Ok(()) };
-        // With its leases closed if the schema takes that, else the run's row alone; if not even that, the run
-        // stays out of the engine for as long as this leader lives.
-        for has_leases in [true, false] {
-            let batch = self.end_batch(&loaded.snapshot, reason, has_leases);
-            let started = self.shared.clock.now().mono;
-            match self.writer.commit(&batch).await {
-                Ok(()) => {
-                    meter::committed(&batch, self.shared.clock.now().mono.saturating_sub(started));
-                    self.next_batch += 1;
-                    break;
-                }
+        }
+        Ok(culprits)
+    }
+
+    /// Commits a batch that is not the round's under a number of its own, and waits for a store that is away.
+    async fn commit_aside(&mut self, mut batch: Batch) -> Result<Result<(), CommitError>, Exit> {
+        batch.id = BatchId(self.next_batch);
+        // Whatever becomes of it, the next batch is another content.
+        self.next_batch += 1;
+        let batch = Arc::new(batch);
+        let began = self.shared.clock.now().mono;
+        loop {
+            let (writer, sent) = (Arc::clone(&self.writer), Arc::clone(&batch));
+            match self.meanwhile(async move { writer.commit(&sent).await }).await? {
                 Err(CommitError::TermLost { .. }) => return Err(Exit::TermLost),
+                // The same batch again: the store recognises one that arrived.
+                Err(error @ (CommitError::Unavailable { .. } | CommitError::Ambiguous { .. })) => {
+                    self.endure(format!("{}: {}", error.code(), chain(&error))).await?;
+                }
+                settled => {
+                    if settled.is_ok() {
+                        meter::committed(&batch, self.shared.clock.now().mono.saturating_sub(began));
+                    }
+                    return Ok(settled);
+                }
+            }
+        }
+    }
+
+    /// Ends the runs that could not be taken in, so that nobody waits for them.
+    pub(crate) async fn end_left_out(&mut self) -> Result<(), Exit> {
+        for (run, reason) in std::mem::take(&mut self.left_out) {
+            tracing::error!(code = "SCH0502", run.key = %run, reason, "a dag run cannot be read; it is ended");
+            self.end_run(run, &reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a run in the store without the engine, so that a restart does not stumble over it again.
+    async fn end_run(&mut self, run: RunKey, reason: &str) -> Result<(), Exit> {
+        let snapshot = loop {
+            let writer = Arc::clone(&self.writer);
+            match self.meanwhile(async move { writer.load_run(run).await }).await? {
+                Ok(Some(loaded)) => break loaded.snapshot,
+                Err(ReadError::Unavailable { source }) => self.endure(source.to_string()).await?,
+                // Its definition or one of its rows is not what it was; its own row may be.
+                Ok(None) | Err(_) => match self.shared.reader.run_by_key(run).await {
+                    Ok(Some(row)) => {
+                        break RunSnapshot { run: row, tasks: Vec::new(), fences: Vec::new() };
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(ReadError::Unavailable { source }) => self.endure(source.to_string()).await?,
+                    Err(error) => {
+                        tracing::error!(error = %chain(&error), run.key = %run, "a run that is set aside cannot be read");
+                        return Ok(());
+                    }
+                },
+            }
+        };
+        // With its leases closed if the database takes that, else the run's row alone; if not even that, the run
+        // stays out of the engine for as long as this leader lives.
+        let open = self.open_tries(&snapshot).await;
+        for has_leases in [true, false] {
+            let batch = self.end_batch(&snapshot, &open, reason, has_leases);
+            match self.commit_aside(batch).await? {
+                Ok(()) => break,
                 Err(error) => tracing::error!(error = %chain(&error), "a run could not be ended"),
             }
         }
         Ok(())
     }
 
-    fn end_batch(&self, snapshot: &RunSnapshot, reason: &str, has_leases: bool) -> Batch {
+    /// Returns the tries of a run that have not ended, as far as they can be read.
+    async fn open_tries(&self, snapshot: &RunSnapshot) -> Vec<TryRow> {
+        let mut open = Vec::new();
+        for row in snapshot.tasks.iter().filter(|row| row.state.has_lease()) {
+            let tries = self.shared.reader.tries(&row.key).await.unwrap_or_default();
+            open.extend(tries.into_iter().filter(|row| row.outcome.is_none()));
+        }
+        open
+    }
+
+    fn end_batch(&self, snapshot: &RunSnapshot, open: &[TryRow], reason: &str, has_leases: bool) -> Batch {
         let now = self.shared.clock.now().wall;
-        let mut batch = Batch::new(self.term, BatchId(self.next_batch), now);
+        let mut batch = Batch::new(self.term, BatchId::default(), now);
         let from = snapshot.run.state;
         if from.is_terminal() {
             return batch;
@@ -120,27 +208,38 @@ impl Core {
             row.reason = Some(reason.to_owned());
             row.stop = None;
             batch.tasks.push(TaskChange { from: fence, row, is_clear: false, is_note: false });
-            let attempt = AttemptKey {
-                instance: stored.key.clone(),
-                try_number: stored.try_number,
-                epoch: stored.epoch,
-            };
-            if let Some(lease) = self.known.leases.get(&attempt) {
-                let row = TryRow {
-                    attempt,
-                    worker: lease.worker.clone(),
-                    boot_id: lease.boot_id.clone(),
-                    queued_at: stored.queued_at.unwrap_or(now),
-                    started_at: stored.started_at,
-                    finished_at: Some(now),
-                    outcome: Some(TryOutcome::Lost),
-                    exit_code: None,
-                    reason: Some(reason.to_owned()),
-                };
-                let change = TryChange { is_new: false, row };
-                batch.tries.push(TryWrite { change, token_hash: None, rendered: None });
-            }
+        }
+        for stored in open.iter().filter(|_| has_leases) {
+            let outcome = Some(TryOutcome::Lost);
+            let row =
+                TryRow { finished_at: Some(now), outcome, reason: Some(reason.to_owned()), ..stored.clone() };
+            let change = TryChange { is_new: false, row };
+            batch.tries.push(TryWrite { change, token_hash: None, rendered: None });
         }
         batch
     }
+}
+
+/// Returns the runs that a batch changes.
+fn touched(batch: &Batch) -> BTreeSet<RunKey> {
+    batch
+        .runs
+        .iter()
+        .map(|change| change.row.key)
+        .chain(batch.tasks.iter().map(|change| change.row.key.run))
+        .chain(batch.tries.iter().map(|write| write.change.row.attempt.instance.run))
+        .collect()
+}
+
+/// Returns what a batch changes of one run, without what belongs to its DAG: a date whose cursor is not moved with it
+/// is found to be taken.
+fn part_of(batch: &Batch, run: RunKey) -> Batch {
+    let mut part = Batch::new(batch.term, batch.id, batch.at);
+    part.runs.extend(batch.runs.iter().filter(|change| change.row.key == run).cloned());
+    part.tasks.extend(batch.tasks.iter().filter(|change| change.row.key.run == run).cloned());
+    let is_of = |attempt: &AttemptKey| attempt.instance.run == run;
+    part.tries.extend(batch.tries.iter().filter(|write| is_of(&write.change.row.attempt)).cloned());
+    part.outputs.extend(batch.outputs.iter().filter(|write| is_of(&write.attempt)).cloned());
+    part.reports.extend(batch.reports.iter().filter(|write| is_of(&write.attempt)).cloned());
+    part
 }

@@ -83,6 +83,9 @@ pub struct AdminWrite {
     pub settings: Vec<(String, String)>,
     /// Finished runs that retention deletes; their logs go with them.
     pub run_deletes: Vec<(DagId, RunKey)>,
+    /// Per DAG: versions that nothing uses and records of dates that were passed over, older than the instant, are
+    /// deleted.
+    pub prunes: Vec<(DagId, DateTime<Utc>)>,
     /// Expired sessions, login links, idempotency keys and delivered messages older than this are deleted.
     pub expire_before: Option<DateTime<Utc>>,
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -9,9 +10,10 @@ use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{Action, Assign, Cancel, Notify, Reply, TaskChange, TryChange},
     event::{Event, RequestId},
-    ids::{AttemptKey, DagId, RunKey, WorkerId},
-    rows::RunRow,
+    ids::{AttemptKey, DagId, PoolName, RunKey, WorkerId},
+    rows::{DagRow, RunRow, TryRow},
     state::TryOutcome,
+    wait_reason::WaitReason,
 };
 use tidemill_protocol::worker::{AttemptReport, HeartbeatResponse, Verdict};
 use tidemill_store::{
@@ -21,6 +23,7 @@ use tidemill_store::{
 
 use crate::{
     input::{FolderNews, ReplyTo},
+    known::Known,
     request::{AdminWrite, IdempotencyKey, Triggered},
     sessions::OpenExchange,
 };
@@ -48,7 +51,10 @@ pub(crate) struct LogTail {
 #[derive(Default)]
 pub(crate) struct Round {
     pub(crate) batch: Batch,
+    /// The batch while it is being committed.
+    pub(crate) sent: Option<Arc<Batch>>,
     coalescer: Coalescer,
+    dags: BTreeMap<DagId, usize>,
     tries: BTreeMap<AttemptKey, usize>,
     /// Something in it must not wait for the note interval.
     pub(crate) is_urgent: bool,
@@ -67,6 +73,8 @@ pub(crate) struct Round {
     pub(crate) cancels: Vec<Cancel>,
     pub(crate) tails: Vec<LogTail>,
     pub(crate) folder: Vec<FolderNews>,
+    /// Who asked why an instance does not run, and what they are told once that is committed.
+    pub(crate) reasons: Vec<(ReplyTo<Vec<WaitReason>>, Vec<WaitReason>)>,
     /// Who waits for nothing but the commit.
     pub(crate) admin: Vec<ReplyTo<()>>,
     /// DAGs and runs whose logs are deleted after the commit.
@@ -105,7 +113,7 @@ impl Round {
 
     fn take_one(&mut self, action: Action) {
         match action {
-            Action::Dag(row) => self.batch.dags.push(row),
+            Action::Dag(row) => self.take_dag(row),
             Action::DeleteDag(dag_id) => {
                 self.deleted_dags.push(dag_id.clone());
                 self.batch.dag_deletes.push(dag_id);
@@ -114,8 +122,14 @@ impl Round {
             Action::Run(change) => self.coalescer.push_run(&mut self.batch, change),
             Action::Task(change) => self.coalescer.push_task(&mut self.batch, change),
             Action::Try(change) => self.take_try(change),
-            Action::Pool(row) => self.batch.pools.push(row),
-            Action::DeletePool(name) => self.batch.pool_deletes.push(name),
+            Action::Pool(row) => {
+                self.forget_pool(&row.name);
+                self.batch.pools.push(row);
+            }
+            Action::DeletePool(name) => {
+                self.forget_pool(&name);
+                self.batch.pool_deletes.push(name);
+            }
             // A round can assign an attempt and, at the worker's exchange just after, assign it again.
             Action::Assign(assign) => {
                 if self.assigned.insert(assign.attempt.clone()) {
@@ -130,6 +144,23 @@ impl Round {
             Action::Notify(notify) => self.take_message(notify),
             Action::Answer(answer) => self.answers.push((answer.request, answer.reply)),
         }
+    }
+
+    /// One row per DAG: the last word counts.
+    fn take_dag(&mut self, row: DagRow) {
+        let known = self.dags.get(&row.dag_id).and_then(|index| self.batch.dags.get_mut(*index));
+        if let Some(known) = known {
+            *known = row;
+            return;
+        }
+        self.dags.insert(row.dag_id.clone(), self.batch.dags.len());
+        self.batch.dags.push(row);
+    }
+
+    /// The last word on a pool counts; the store writes pools before it deletes any.
+    fn forget_pool(&mut self, name: &PoolName) {
+        self.batch.pools.retain(|row| row.name != *name);
+        self.batch.pool_deletes.retain(|other| other != name);
     }
 
     fn take_message(&mut self, notify: Notify) {
@@ -164,7 +195,13 @@ impl Round {
 
     /// Returns the outcome that this round gives to an attempt.
     pub(crate) fn outcome(&self, attempt: &AttemptKey) -> Option<TryOutcome> {
-        self.tries.get(attempt).and_then(|index| self.batch.tries.get(*index))?.change.row.outcome
+        self.try_row(attempt)?.outcome
+    }
+
+    /// Returns the row that this round gives to an attempt.
+    pub(crate) fn try_row(&self, attempt: &AttemptKey) -> Option<&TryRow> {
+        let batch = self.sent.as_deref().unwrap_or(&self.batch);
+        self.tries.get(attempt).and_then(|index| batch.tries.get(*index)).map(|write| &write.change.row)
     }
 
     /// Whether an answer to `request` says that it was done.
@@ -173,7 +210,7 @@ impl Round {
     }
 
     /// Adds an administrative write.
-    pub(crate) fn take_admin(&mut self, write: &AdminWrite) {
+    pub(crate) fn take_admin(&mut self, write: &AdminWrite, known: &Known) {
         if *write == AdminWrite::default() {
             return;
         }
@@ -181,8 +218,12 @@ impl Round {
         self.batch.access.extend(write.access.iter().cloned());
         self.batch.audit.extend(write.audit.iter().cloned());
         self.batch.settings.extend(write.settings.iter().cloned());
-        self.batch.run_deletes.extend(write.run_deletes.iter().map(|(_, run)| *run));
-        self.deleted_runs.extend(write.run_deletes.iter().cloned());
+        // One that was cleared since it was found to be old is not old any more.
+        let deleted: Vec<_> =
+            write.run_deletes.iter().filter(|(_, run)| !known.runs.contains_key(run)).cloned().collect();
+        self.batch.run_deletes.extend(deleted.iter().map(|(_, run)| *run));
+        self.deleted_runs.extend(deleted);
+        self.batch.prunes.extend(write.prunes.iter().cloned());
         if let Some(before) = write.expire_before {
             self.batch.expire_before =
                 Some(self.batch.expire_before.map_or(before, |earlier| earlier.max(before)));
@@ -199,8 +240,14 @@ impl Round {
         });
     }
 
-    /// Takes in what came with an accepted result: outputs, report and the end of the log.
-    pub(crate) fn take_evidence(&mut self, dag_id: Option<&DagId>, report: &AttemptReport, verdict: Verdict) {
+    /// Takes in what came with a result: outputs and report of an accepted one, and the end of the log of every attempt
+    /// of the sender's own, whose DAG is given then. What a lost attempt wrote before it was killed is kept too.
+    pub(crate) fn take_evidence(
+        &mut self,
+        own_dag: Option<&DagId>,
+        report: &AttemptReport,
+        verdict: Verdict,
+    ) {
         let attempt = &report.attempt;
         if verdict == Verdict::Accepted {
             if report.outcome == TryOutcome::Success && !report.outputs.is_empty() {
@@ -212,9 +259,8 @@ impl Round {
             }
         }
         // A tail is placed by its offset, so a repeated result may bring it again.
-        if verdict != Verdict::Fenced
-            && !report.log_tail.is_empty()
-            && let Some(dag_id) = dag_id
+        if !report.log_tail.is_empty()
+            && let Some(dag_id) = own_dag
             && let Ok(bytes) = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, &report.log_tail)
         {
             self.tails.push(LogTail {

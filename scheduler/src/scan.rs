@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     Leaves,
     /// The file system refused.
     Unreadable(String),
+    /// We panicked.
+    Panicked(String),
 }
 
 /// What reading a file gave.

@@ -7,14 +7,15 @@ use std::{
 };
 
 use tidemill_engine::{engine::Engine, rows::EngineSnapshot};
-use tidemill_store::{Batch, BatchId, CommitError, Leadership, LeadershipError, ReadError, Reader, Writer};
+use tidemill_store::{
+    Batch, BatchId, CommitError, Leadership, LeadershipError, ReadError, Reader, Writer, writer::Loaded,
+};
 use tokio::{
     sync::{Notify, broadcast, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 
 use crate::{
-    apply::OUTAGE_LEASE,
     assign::Assignments,
     clock::Clock,
     commit::STEP_DOWN_MARGIN,
@@ -27,7 +28,9 @@ use crate::{
     known::Known,
     logs::{LogError, LogStore},
     options::{Options, OptionsError},
+    outage::OUTAGE_LEASE,
     outbox::Outbox,
+    panics::{Panics, caught},
     round::Round,
     sessions::Sessions,
     tokens::{InstanceSecret, NoEntropy},
@@ -135,8 +138,8 @@ impl Scheduler {
         let service = Service { options: Arc::new(options), shared, writer, stop: stopped };
         let handle = Handle { shared: Arc::clone(&service.shared) };
         let first = match service.take_leadership().await {
-            Ok(leadership) => {
-                let prepared = service.prepare(leadership).await?;
+            Ok(term) => {
+                let prepared = service.prepare(term).await?;
                 // Who started this asks at once whether it leads, before the supervisor has its first turn.
                 service.declare_leader(&prepared);
                 Some(prepared)
@@ -147,7 +150,17 @@ impl Scheduler {
             }
             Err(error) => return Err(StartError::Leadership(error)),
         };
-        let supervisor = tokio::spawn(service.supervise(first, receiver));
+        let supervisor = tokio::spawn(async move {
+            let shared = Arc::clone(&service.shared);
+            if let Err(panic) = caught(Box::pin(service.supervise(first, receiver))).await {
+                tracing::error!(
+                    code = "SCH0503",
+                    panic,
+                    "the scheduler ended; this server must be started again"
+                );
+                shared.update_status(|status| status.is_leader = false);
+            }
+        });
         Ok(Self { handle, stop, supervisor })
     }
 
@@ -172,23 +185,58 @@ impl Scheduler {
     }
 }
 
+/// A leadership, and what keeps it up from the first moment: what is loaded under it may take longer than its lease.
+struct Term {
+    leadership: Leadership,
+    trust: Arc<Trust>,
+    is_lost: watch::Receiver<bool>,
+    /// The renewal first; whatever else runs as long as this server leads joins it.
+    tasks: JoinSet<()>,
+}
+
 /// A leadership with what was loaded under it.
 struct Prepared {
-    leadership: Leadership,
-    taken_at: Duration,
-    loaded: tidemill_store::writer::Loaded,
+    term: Term,
+    loaded: Loaded,
     next_batch: i64,
 }
 
 impl Service {
-    async fn take_leadership(&self) -> Result<(Leadership, Duration), LeadershipError> {
+    async fn take_leadership(&self) -> Result<Term, LeadershipError> {
         let taken_at = self.shared.clock.now().mono;
         let leadership = self.writer.take_leadership(&self.options.server, &self.options.url).await?;
-        Ok((leadership, taken_at))
+        let trust = Arc::new(leadership.lease.map_or_else(Trust::for_ever, |lease| {
+            Trust::until((taken_at + lease).saturating_sub(STEP_DOWN_MARGIN))
+        }));
+        let (lost, is_lost) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        if leadership.lease.is_some() {
+            let (shared, writer) = (Arc::clone(&self.shared), Arc::clone(&self.writer));
+            tasks.spawn(renew(shared, writer, leadership.term, Arc::clone(&trust), lost));
+        } else {
+            // Nobody can take leadership away; the sender must live as long as the loop.
+            tasks.spawn(async move { lost.closed().await });
+        }
+        Ok(Term { leadership, trust, is_lost, tasks })
     }
 
     /// Loads what is stored, and makes the instance secret at the very first start.
-    async fn prepare(&self, (leadership, taken_at): (Leadership, Duration)) -> Result<Prepared, StartError> {
+    async fn prepare(&self, term: Term) -> Result<Prepared, StartError> {
+        let number = term.leadership.term;
+        match self.load(number).await {
+            Ok((loaded, next_batch)) => Ok(Prepared { term, loaded, next_batch }),
+            Err(error) => {
+                drop(term);
+                // Who cannot lead must not keep others from it.
+                if let Err(error) = self.writer.release(number).await {
+                    tracing::warn!(error = %chain(&error), "leadership was not given back");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn load(&self, term: i64) -> Result<(Loaded, i64), StartError> {
         let mut next_batch = 1;
         if self.shared.secret.get().is_none() {
             let stored = self.shared.reader.setting(SECRET_SETTING).await?;
@@ -199,7 +247,7 @@ impl Service {
                 None => {
                     let secret = InstanceSecret::generate()?;
                     let now = self.shared.clock.now().wall;
-                    let mut batch = Batch::new(leadership.term, BatchId(next_batch), now);
+                    let mut batch = Batch::new(term, BatchId(next_batch), now);
                     batch.settings.push((SECRET_SETTING.to_owned(), hex::encode(secret.as_bytes())));
                     self.writer.commit(&batch).await?;
                     next_batch += 1;
@@ -209,34 +257,26 @@ impl Service {
             let _ = self.shared.secret.set(secret);
         }
         let loaded = self.writer.load().await?;
-        for unreadable in &loaded.unreadable {
-            tracing::error!(code = "SCH0502", what = %unreadable.what, "a stored row was left out");
-        }
         let errors = self.shared.reader.import_errors().await?;
         let errors = errors.into_iter().map(|error| (error.path.clone(), error)).collect();
         *self.shared.import_errors.write().unwrap_or_else(std::sync::PoisonError::into_inner) = errors;
-        Ok(Prepared { leadership, taken_at, loaded, next_batch })
+        Ok((loaded, next_batch))
     }
 
     async fn supervise(self, mut prepared: Option<Prepared>, mut inbox: mpsc::Receiver<Input>) {
         loop {
-            let term = match prepared.take() {
-                Some(prepared) => {
-                    let term = prepared.leadership.term;
-                    let (exit, returned) = self.lead(prepared, inbox).await;
-                    inbox = returned;
-                    if exit == Exit::Stopped {
-                        if let Err(error) = self.writer.release(term).await {
-                            tracing::warn!(error = %chain(&error), "leadership was not given back");
-                        }
-                        return;
+            if let Some(prepared) = prepared.take() {
+                let term = prepared.term.leadership.term;
+                let (exit, returned) = self.lead(prepared, inbox).await;
+                inbox = returned;
+                if exit == Exit::Stopped {
+                    if let Err(error) = self.writer.release(term).await {
+                        tracing::warn!(error = %chain(&error), "leadership was not given back");
                     }
-                    tracing::warn!("another server leads now; standing by");
-                    Some(term)
+                    return;
                 }
-                None => None,
-            };
-            let _ = term;
+                tracing::warn!("another server leads now; standing by");
+            }
             match self.stand_by(&mut inbox).await {
                 Some(next) => prepared = Some(next),
                 None => return,
@@ -249,7 +289,7 @@ impl Service {
         let mut stop = self.stop.clone();
         loop {
             match self.take_leadership().await {
-                Ok(leadership) => match self.prepare(leadership).await {
+                Ok(term) => match self.prepare(term).await {
                     Ok(prepared) => return Some(prepared),
                     Err(error) => tracing::error!(error = %chain(&error), "leading failed"),
                 },
@@ -281,34 +321,17 @@ impl Service {
         self.shared.update_status(|status| {
             status.is_leader = true;
             status.leader_url = Some(self.options.url.clone());
-            status.term = prepared.leadership.term;
+            status.term = prepared.term.leadership.term;
             status.store = StoreState::Ok;
-            status.quarantined_runs = prepared.loaded.unreadable.len();
         });
     }
 
     /// Leads until it is stopped or another server leads.
     async fn lead(&self, prepared: Prepared, inbox: mpsc::Receiver<Input>) -> (Exit, mpsc::Receiver<Input>) {
         self.declare_leader(&prepared);
-        let Prepared { leadership, taken_at, loaded, next_batch } = prepared;
+        let Prepared { term, loaded, next_batch } = prepared;
+        let Term { leadership, trust, is_lost, mut tasks } = term;
         let shared = &self.shared;
-        let trust = Arc::new(leadership.lease.map_or_else(Trust::for_ever, |lease| {
-            Trust::until((taken_at + lease).saturating_sub(STEP_DOWN_MARGIN))
-        }));
-        let (lost, is_lost) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        if leadership.lease.is_some() {
-            tasks.spawn(renew(
-                Arc::clone(shared),
-                Arc::clone(&self.writer),
-                leadership.term,
-                Arc::clone(&trust),
-                lost,
-            ));
-        } else {
-            // Nobody can take leadership away; the sender must live as long as the loop.
-            tasks.spawn(async move { lost.closed().await });
-        }
         let now = shared.clock.now();
         // Attempts of the leader before may still run, and their workers may need a while to find this server.
         let is_take_over = leadership.was_abandoned && leadership.lease.is_some();
@@ -316,7 +339,7 @@ impl Service {
             if is_take_over { now.mono + OUTAGE_LEASE + STEP_DOWN_MARGIN } else { Duration::ZERO };
         let outbox = Arc::new(Notify::new());
         self.start_company(&mut tasks, &loaded.snapshot, &outbox);
-        let mut core = Core {
+        let core = Core {
             shared: Arc::clone(shared),
             writer: Arc::clone(&self.writer),
             inbox,
@@ -334,16 +357,18 @@ impl Service {
             must_renew: false,
             grace_until,
             isolated_rounds: 0,
+            left_out: Vec::new(),
             quarantined: BTreeMap::new(),
             quarantined_dags: BTreeMap::new(),
             stop: self.stop.clone(),
             lost: is_lost,
             last_tick: None,
+            last_wall: None,
             last_renewal: now.mono,
+            panics: Panics::default(),
             outbox,
         };
-        core.rebuild_from(loaded.snapshot);
-        let (exit, inbox) = core.run().await;
+        let (exit, inbox) = core.run(loaded).await;
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}
         shared.update_status(|status| status.is_leader = false);

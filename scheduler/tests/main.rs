@@ -1,6 +1,6 @@
 //! The scheduler as its callers see it: a handle, a folder of DAG files, a store and a clock driven by hand.
 
-/// Runs each test over the store in memory and over SQLite.
+/// Runs each test over the store in memory, over SQLite and over PostgreSQL.
 macro_rules! over_both_stores {
     ($($name:ident,)+) => {
         mod in_memory {
@@ -16,6 +16,13 @@ macro_rules! over_both_stores {
                 super::$name(crate::world::World::in_sqlite().await).await;
             })+
         }
+
+        mod in_postgresql {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::world::World::in_postgresql().await).await;
+            })+
+        }
     };
 }
 
@@ -28,7 +35,14 @@ mod folder;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
+mod leaders;
+#[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod outside;
+#[cfg(test)]
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
@@ -37,3 +51,5 @@ mod refusals;
 mod restart;
 #[cfg(test)]
 mod world;
+#[cfg(test)]
+mod writer;

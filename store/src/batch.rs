@@ -78,6 +78,9 @@ pub struct Batch {
     pub run_deletes: Vec<RunKey>,
     /// DAGs that are deleted with everything that hangs on them.
     pub dag_deletes: Vec<DagId>,
+    /// Per DAG: versions that neither the DAG nor a run uses and that were first seen before the instant, and records of
+    /// dates that were passed over before it, are deleted.
+    pub prunes: Vec<(DagId, DateTime<Utc>)>,
     /// Named values of the instance (its secret, …), inserted or replaced.
     pub settings: Vec<(String, String)>,
     /// Expired sessions and login links, idempotency keys and delivered messages older than this are deleted.

@@ -74,8 +74,8 @@ pub enum CommitError {
         /// The first row found so.
         what: RowRef,
     },
-    /// The schema refuses the batch; nothing was written.
-    #[error("the schema refuses the batch: {what}")]
+    /// The database refuses the batch and would refuse it again; nothing was written.
+    #[error("the database refuses the batch: {what}")]
     Constraint {
         /// The run that is to blame, where that is known.
         run: Option<RunKey>,
@@ -113,6 +113,8 @@ pub enum Unavailable {
     Connection,
     /// The file system refused to read or write.
     Io,
+    /// The database gave a statement up because it took too long: a slow machine, or too much in one batch.
+    Slow,
     /// Anything else that the database answered.
     Other,
 }
@@ -124,6 +126,7 @@ impl std::fmt::Display for Unavailable {
             Self::Busy => "locked by another process",
             Self::Connection => "no connection",
             Self::Io => "input/output error",
+            Self::Slow => "it took too long",
             Self::Other => "refused",
         })
     }

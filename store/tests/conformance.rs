@@ -476,3 +476,55 @@ pub(crate) async fn many_rows_in_one_batch(bed: &Bed) {
     bed.store.writer.commit(&batch).await.expect("deleted");
     assert!(bed.store.reader.tasks(RunKey(1)).await.expect("reads").is_empty());
 }
+
+/// A batch may have two words on one DAG, pool or report; the later one counts, on every database.
+pub(crate) async fn of_two_rows_with_one_key_the_later_stays(bed: &Bed) {
+    let mut batch = bed.batch().await;
+    add_dag(&mut batch, "twice");
+    let mut again = batch.dags[0].clone();
+    again.is_paused = true;
+    batch.dags.push(again);
+    let name = tidemill_engine::ids::PoolName::new("gpu").expect("a name");
+    for slots in [1, 2, 3] {
+        let description = format!("{slots} slots");
+        batch.pools.push(tidemill_engine::rows::PoolRow { name: name.clone(), slots, description });
+    }
+    bed.store.writer.commit(&batch).await.expect("the database takes both words");
+    let loaded = bed.store.writer.load().await.expect("loads").snapshot;
+    let (row, _) = loaded.dags.iter().find(|(row, _)| row.dag_id == dag_id("twice")).expect("stored");
+    assert!(row.is_paused);
+    assert_eq!(loaded.pools.iter().find(|pool| pool.name == name).map(|pool| pool.slots), Some(3));
+}
+
+pub(crate) async fn what_nothing_uses_any_more_is_pruned(bed: &Bed) {
+    let old = |hash: &str, batch: &mut Batch| {
+        let mut row = batch.versions[0].clone();
+        row.hash = tidemill_engine::rows::VersionHash(hash.into());
+        batch.versions.push(row);
+    };
+    let mut batch = bed.batch().await;
+    add_dag(&mut batch, "etl");
+    old("unused", &mut batch);
+    old("pinned", &mut batch);
+    let mut run = new_run(1, RunState::Success);
+    run.row.dag_version = tidemill_engine::rows::VersionHash("pinned".into());
+    batch.runs.push(run);
+    let passed =
+        |at| tidemill_engine::rows::PassedOver { dag_id: dag_id("etl"), first: at, last: at, count: 1, at };
+    batch.passed_over.extend([passed(at(1)), passed(at(900))]);
+    bed.store.writer.commit(&batch).await.expect("stored");
+    let hashes = async || {
+        let versions = bed.store.reader.versions(&dag_id("etl")).await.expect("reads");
+        let mut hashes: Vec<String> = versions.iter().map(|version| version.hash.to_string()).collect();
+        hashes.retain(|hash| hash.len() < 10);
+        hashes.sort();
+        (versions.len(), hashes)
+    };
+    assert_eq!(hashes().await.0, 3);
+    let mut batch = bed.batch().await;
+    batch.prunes.push((dag_id("etl"), at(100)));
+    bed.store.writer.commit(&batch).await.expect("pruned");
+    assert_eq!(hashes().await, (2, vec!["pinned".to_owned()]), "what runs and what the DAG is stays");
+    let left = bed.store.reader.passed_over(&dag_id("etl"), 9).await.expect("reads");
+    assert_eq!(left.iter().map(|row| row.first).collect::<Vec<_>>(), [at(900)]);
+}

@@ -49,6 +49,27 @@ async fn a_postgresql_lease_keeps_the_second_server_out() {
     assert_eq!(back.term, 3);
 }
 
+/// A stand-by asks every second; it neither waits for the leader's commit nor holds it up.
+#[tokio::test]
+async fn a_stand_by_does_not_touch_the_row_that_commits_need() {
+    use sea_orm::ConnectionTrait;
+    let bed = Bed::postgres().await;
+    let database = bed.database.clone().expect("a database");
+    let standby = open(&database, Migrate::Refuse).await.expect("opens beside the leader");
+    bed.store.writer.take_leadership("one", "http://one").await.expect("nobody leads");
+    let tidemill_store::Database::Postgres(url) = &database else { panic!("{database}") };
+    let mut options = sea_orm::ConnectOptions::new(url.clone());
+    options.max_connections(1);
+    let committing = sea_orm::Database::connect(options).await.expect("connects");
+    committing.execute_unprepared("BEGIN; SELECT * FROM leader FOR UPDATE").await.expect("locks");
+    let asked = standby.writer.take_leadership("two", "http://two");
+    let error =
+        tokio::time::timeout(std::time::Duration::from_secs(4), asked).await.expect("without waiting");
+    assert_eq!(error.expect_err("one leads").code(), "STO0207");
+    committing.execute_unprepared("ROLLBACK").await.expect("unlocks");
+    committing.close().await.expect("closes");
+}
+
 /// The connection dies under a transaction: nothing was committed, and the next commit goes through.
 #[tokio::test]
 async fn a_postgresql_restart_of_connections_is_survived() {

@@ -112,9 +112,12 @@ pub(crate) async fn filters_and_counts(bed: &Bed) {
     assert_eq!(dags(text("ETA")).await, ["beta", "zeta"]);
     assert_eq!(dags(text("100% DAILY_")).await.len(), 4, "special characters are only characters");
     assert_eq!(dags(text("100x")).await.len(), 0);
+    assert_eq!(dags(text("ÄNDERUNG")).await.len(), 4, "ASCII letters are alike, others are what they are");
+    assert_eq!(dags(text("änderung")).await.len(), 0, "on every database");
     let tag = |tag: &str| DagQuery { tag: Some(tag.to_owned()), ..DagQuery::default() };
     assert_eq!((dags(tag("ml")).await.len(), dags(tag("m")).await.len()), (4, 0), "whole tags");
     assert_eq!(dags(tag("a \"b\"")).await.len(), 4);
+    assert_eq!(dags(tag("ML")).await.len(), 0, "tags are what they are");
     assert_eq!(reader.tags().await.expect("reads"), ["a \"b\"", "ml"]);
     let state = |state| DagQuery { state: Some(state), last_runs: 3, ..DagQuery::default() };
     assert_eq!(dags(state(DagFilter::Running)).await, ["beta", "etl"]);

@@ -55,6 +55,8 @@ over_all! {
     crate::conformance::the_audit_log_is_chained as the_audit_log_is_chained,
     crate::conformance::dates_have_one_run as dates_have_one_run,
     crate::conformance::many_rows_in_one_batch as many_rows_in_one_batch,
+    crate::conformance::of_two_rows_with_one_key_the_later_stays as of_two_rows_with_one_key_the_later_stays,
+    crate::conformance::what_nothing_uses_any_more_is_pruned as what_nothing_uses_any_more_is_pruned,
     crate::refusals::every_illegal_pair_is_refused as every_illegal_pair_is_refused,
     crate::refusals::checks_tie_states_to_columns as checks_tie_states_to_columns,
     crate::lists::pages_cover_everything_once as pages_cover_everything_once,

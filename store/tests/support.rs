@@ -34,7 +34,7 @@ pub(crate) fn dag_id(name: &str) -> DagId {
 
 pub(crate) fn dag(name: &str) -> Arc<Dag> {
     let source = format!(
-        "[dag]\nid = \"{name}\"\ndescription = \"The 100% daily_load\"\nschedule = \"@daily\"\n\
+        "[dag]\nid = \"{name}\"\ndescription = \"The 100% daily_load, Änderung\"\nschedule = \"@daily\"\n\
          start_date = 2026-01-01\ntags = [\"ml\", \"a \\\"b\\\"\"]\n\n\
          [[task]]\nid = \"a\"\ncommand = \"true\"\npool_slots = 2\n\n\
          [[task]]\nid = \"b\"\ncommand = \"true\"\ndepends_on = [\"a\"]\n\n\

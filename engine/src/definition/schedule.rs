@@ -184,14 +184,21 @@ pub(crate) fn date(
     report: &mut Report<'_>,
 ) -> Option<(Instant, Range<usize>)> {
     let node = dag.node(name)?;
-    let parsed = match &node.value {
-        Value::Datetime(value) => instant(value, zone),
-        Value::String(text) => {
-            text.trim().parse::<toml::value::Datetime>().ok().and_then(|value| instant(&value, zone))
-        }
+    let written = match &node.value {
+        Value::Datetime(value) => Some(*value),
+        Value::String(text) => text.trim().parse::<toml::value::Datetime>().ok(),
         _ => None,
     };
-    let Some(found) = parsed else {
+    // Schedules and run ids count in whole seconds, so a fraction would make two names for one date.
+    if written.as_ref().and_then(|value| value.time).and_then(|time| time.nanosecond).is_some_and(|ns| ns > 0)
+    {
+        report.push(
+            Draft::error(Code::BAD_DATE, format!("`{name}` has a fraction of a second"), node.span.clone())
+                .help("write whole seconds, such as 2026-01-31T06:00:00Z"),
+        );
+        return None;
+    }
+    let Some(found) = written.and_then(|value| instant(&value, zone)) else {
         report.push(
             Draft::error(Code::BAD_DATE, format!("`{name}` is not a date"), node.span.clone()).help(
                 "write 2026-01-31, 2026-01-31T06:00:00 (in the DAG's time zone) or 2026-01-31T06:00:00Z",

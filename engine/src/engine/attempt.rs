@@ -65,6 +65,21 @@ impl Engine {
         }
     }
 
+    /// Believes a worker that an attempt of an older incarnation of it is dead, and nobody else.
+    pub(super) fn attempt_swept(
+        &mut self,
+        attempt: &AttemptKey,
+        worker: &WorkerId,
+        boot_id: &str,
+        reason: &str,
+        out: &mut Out,
+    ) {
+        let lease = self.leased(attempt).and_then(|(run, ix)| self.runs[&run].instances[ix].lease.as_ref());
+        if lease.is_some_and(|lease| lease.worker == *worker && lease.boot_id != boot_id) {
+            self.attempt_lost(attempt, reason, out);
+        }
+    }
+
     /// Declares a live attempt lost; nothing happens to one that is not live.
     pub(super) fn attempt_lost(&mut self, attempt: &AttemptKey, reason: &str, out: &mut Out) {
         if let Some(instance) = self.leased(attempt) {
@@ -264,9 +279,7 @@ impl Engine {
             StopReason::MarkedFailed => end(self, TaskState::Failed, "marked failed by a person"),
             StopReason::Cancelled | StopReason::RunTimedOut if result.outcome == TryOutcome::Success => {
                 // It was done before the stop reached it.
-                let follow = result.follow.clone();
-                let result = AttemptResult { follow, ..result.clone() };
-                self.finish_with(instance, result, out);
+                self.finish_with(instance, result.clone(), out);
             }
             StopReason::Cancelled => end(self, TaskState::Skipped, "stopped: its run was cancelled"),
             StopReason::RunTimedOut => end(self, TaskState::Skipped, "stopped: its run timed out"),

@@ -16,12 +16,21 @@ impl Engine {
     pub(super) fn decide(&mut self, (key, ix): Instance, out: &mut Out) {
         let Some(run) = self.runs.get(&key) else { return };
         let record = &run.instances[ix];
-        if !run.is_active() || run.is_ending() || record.row.state != TaskState::NoStatus {
+        // A rule that does not wait for everybody may have let it wait for a slot before the branch chose.
+        let is_waiting = record.row.state == TaskState::Scheduled;
+        let is_undecided = record.row.state == TaskState::NoStatus;
+        if !run.is_active() || run.is_ending() || !(is_undecided || is_waiting) {
             return;
         }
         if let Some(branch) = excluding_branch(run, ix) {
             let reason = format!("branch {branch} did not choose it");
+            if is_waiting {
+                self.unschedule((key, ix));
+            }
             return self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason));
+        }
+        if is_waiting {
+            return;
         }
         let task = run.graph.task(ix);
         match trigger_rule::decide(task.trigger_rule, record.counts) {

@@ -1,6 +1,10 @@
 //! Who gets a slot next, and what holds the others back.
 
-use super::{Engine, Instance, LEASE, Out, Timer, ready::Group, run::Change, run::Lease};
+use super::{
+    Engine, Instance, LEASE, Out, Timer,
+    ready::{Cause, Group},
+    run::{Change, Lease},
+};
 use crate::{
     action::{Action, Assign, TryChange},
     ids::WorkerId,
@@ -14,7 +18,7 @@ impl Engine {
     pub(super) fn dispatch(&mut self, out: &mut Out) {
         loop {
             let mut best: Option<(crate::graph::Priority, Group, Instance)> = None;
-            let mut parked: Vec<Group> = Vec::new();
+            let mut parked: Vec<(Group, Cause)> = Vec::new();
             for lane in self.ready.lanes() {
                 let Some((priority, group, instance)) = self.ready.head(lane) else { continue };
                 if best.as_ref().is_some_and(|(first, ..)| *first <= priority) {
@@ -22,13 +26,18 @@ impl Engine {
                 }
                 match self.obstacle(&group) {
                     None => best = Some((priority, group, instance)),
-                    Some(WaitReason::DagLimit { .. } | WaitReason::TaskLimit { .. }) => parked.push(group),
+                    Some(WaitReason::DagLimit { .. }) => parked.push((group, Cause::DagLimit)),
+                    Some(WaitReason::TaskLimit { .. }) => parked.push((group, Cause::TaskLimit)),
                     Some(_) => {}
                 }
             }
             let is_more = !parked.is_empty();
-            for group in parked {
-                self.ready.park(&group);
+            for (group, cause) in parked {
+                self.ready.park(&group, cause);
+                if cause == Cause::TaskLimit {
+                    // The DAG has room, so the next of its groups gets a chance in its place.
+                    self.ready.unpark_next(&group.dag_id, &group.lane);
+                }
             }
             // What stood behind a parked group may be better than what was found: look again.
             if is_more {
@@ -48,8 +57,10 @@ impl Engine {
         if entry.leased.len() >= dag.max_active_tasks as usize {
             return Some(WaitReason::DagLimit { limit: dag.max_active_tasks });
         }
+        let limit_of =
+            |task| entry.graph.index_of(task).and_then(|ix| entry.graph.task(ix).max_active_per_dag);
         if let Some(task) = &group.limited
-            && let Some(limit) = dag.tasks.iter().find(|t| t.id == *task).and_then(|t| t.max_active_per_dag)
+            && let Some(limit) = limit_of(task)
             && entry.leased_by_task.get(task).is_some_and(|leased| leased.len() >= limit as usize)
         {
             return Some(WaitReason::TaskLimit { limit });
@@ -153,6 +164,6 @@ impl Engine {
         self.fleet.update(&lease.worker, |worker| {
             worker.leased.remove(&(key, ix));
         });
-        self.ready.unpark(&run.row.dag_id);
+        self.ready.unpark_after_end(&run.row.dag_id, &task.id);
     }
 }

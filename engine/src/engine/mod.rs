@@ -58,6 +58,8 @@ type Instance = (RunKey, TaskIndex);
 pub struct Engine {
     dags: BTreeMap<DagId, DagEntry>,
     runs: BTreeMap<RunKey, Run>,
+    /// DAGs without a definition that compiles: kept until their file says again what they are.
+    undefined: BTreeMap<DagId, DagRow>,
     pools: BTreeMap<PoolName, Pool>,
     fleet: Fleet,
     ready: ReadyQueue,
@@ -66,6 +68,8 @@ pub struct Engine {
     /// The next date of each DAG by the wall clock.
     dates: BTreeSet<(DateTime<Utc>, DagId)>,
     next_run_key: i64,
+    /// The wall clock of the newest tick: earlier than now unless it was set back.
+    last_wall: Option<DateTime<Utc>>,
 }
 
 /// A DAG, its current version and what is active of it.
@@ -196,7 +200,9 @@ impl Engine {
                 self.worker_exchanged(&worker, offer, out);
             }
             Event::WorkerLeft { worker, boot_id } => self.worker_left(&worker, &boot_id),
-            Event::AttemptLost { attempt, reason } => self.attempt_lost(&attempt, &reason, out),
+            Event::AttemptLost { attempt, worker, boot_id, reason } => {
+                self.attempt_swept(&attempt, &worker, &boot_id, &reason, out);
+            }
             Event::Clear { request, run, selection, is_dry_run, finished, latest } => {
                 let clear = operate::Clear { run, selection, is_dry_run, finished, latest };
                 self.clear(request, clear, out);
@@ -242,6 +248,12 @@ impl Engine {
         })
     }
 
+    /// Whether a run is in memory.
+    #[must_use]
+    pub fn has_run(&self, run: RunKey) -> bool {
+        self.runs.contains_key(&run)
+    }
+
     /// Whether the attempt is the newest of its instance and leased to this worker.
     #[must_use]
     pub fn has_lease(&self, attempt: &AttemptKey, worker: &WorkerId) -> bool {
@@ -268,10 +280,25 @@ impl Engine {
 
     fn pool_changed(&mut self, request: RequestId, row: PoolRow, out: &mut Out) {
         let name = row.name.clone();
-        let holders = self.pools.remove(&name).map(|pool| pool.holders).unwrap_or_default();
+        // A pool that comes back is still used by what was assigned before it went.
+        let former = self.pools.remove(&name).map(|pool| pool.holders);
+        let holders = former.unwrap_or_else(|| self.holders_of(&name));
         out.actions.push(Action::Pool(row.clone()));
         self.pools.insert(name, Pool { row, holders });
         out.answer(request, Reply::Done);
+    }
+
+    /// Returns the leased instances whose tasks take slots of a pool.
+    fn holders_of(&self, pool: &PoolName) -> BTreeMap<u32, BTreeSet<Instance>> {
+        let mut holders: BTreeMap<u32, BTreeSet<Instance>> = BTreeMap::new();
+        for (key, ix) in self.dags.values().flat_map(|entry| &entry.leased) {
+            let Some(run) = self.runs.get(key) else { continue };
+            let task = run.graph.task(*ix);
+            if task.pool == *pool {
+                holders.entry(task.pool_slots).or_default().insert((*key, *ix));
+            }
+        }
+        holders
     }
 
     fn pool_deleted(&mut self, request: RequestId, name: &PoolName, out: &mut Out) {
@@ -281,7 +308,7 @@ impl Engine {
         if self.pools.remove(name).is_none() {
             return out.refuse(request, Refusal::UnknownPool);
         }
-        // Instances that still run in it keep running; they no longer count anywhere.
+        // Instances that still run in it keep running, and count again when it is made anew.
         out.actions.push(Action::DeletePool(name.clone()));
         out.answer(request, Reply::Done);
     }

@@ -71,11 +71,14 @@ impl Engine {
     /// Clears instances so that they run again (`semantics.md` §10).
     pub(super) fn clear(&mut self, request: RequestId, clear: Clear, out: &mut Out) {
         let gone = clear.latest.then(|| clear.finished.as_ref().map(|f| f.snapshot.tasks.clone())).flatten();
+        let former = clear.finished.as_ref().map(|finished| finished.snapshot.run.dag_version.clone());
         let run = match self.open(clear.run, clear.finished, clear.latest) {
             Ok(run) => run,
             Err(refusal) => return out.refuse(request, refusal),
         };
-        let selected = match select(&run, &clear.selection) {
+        // A task that the version before did not have has nothing to clear, and is what was asked for all the same.
+        let is_newer = clear.latest && former.is_some_and(|former| former != run.graph.version);
+        let selected = match select(&run, &clear.selection, is_newer) {
             Ok(selected) => selected,
             Err(refusal) => return out.refuse(request, refusal),
         };
@@ -84,7 +87,7 @@ impl Engine {
         if !clear.is_dry_run && !changed.is_empty() {
             let key = clear.run;
             let is_latest = clear.latest;
-            self.adopt(run, out);
+            self.adopt(run);
             if is_latest {
                 self.take_latest(key, gone.unwrap_or_default(), out);
             }
@@ -119,7 +122,7 @@ impl Engine {
     }
 
     /// Takes a run that was worked out into memory, unless it is there.
-    fn adopt(&mut self, run: Run, _out: &mut Out) {
+    fn adopt(&mut self, run: Run) {
         let key = run.row.key;
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
             entry.run_ids.insert(run.row.run_id.clone());
@@ -174,14 +177,13 @@ impl Engine {
         }
     }
 
-    /// Marks a leased instance for its end and tells its worker. A mark that stands is not replaced, except by
-    /// the end of the whole run.
+    /// Marks a leased instance for its end and tells its worker. The newest word counts: what a person asked for last
+    /// replaces what was asked for before, and the end of the whole run replaces both.
     fn stop(&mut self, (key, ix): Instance, reason: StopReason, out: &mut Out) {
         let Some(run) = self.runs.get_mut(&key) else { return };
         let record = &run.instances[ix];
         let Some(worker) = record.lease.as_ref().map(|lease| lease.worker.clone()) else { return };
-        let is_whole_run = matches!(reason, StopReason::Cancelled | StopReason::RunTimedOut);
-        if record.row.stop.is_some() && !is_whole_run {
+        if record.row.stop == Some(reason) {
             return;
         }
         out.actions.push(run.change_task(ix, Change::Durable, |row| row.stop = Some(reason)));
@@ -252,7 +254,7 @@ impl Engine {
         out.ending.insert(key);
     }
 
-    /// Gives instances a verdict by hand. After a success, what failed below because of it is decided anew.
+    /// Gives instances a verdict by hand. After a success, what is upstream_failed below is decided anew.
     pub(super) fn mark_task(&mut self, request: RequestId, mark: MarkTask, out: &mut Out) {
         let stop = match mark.state {
             TaskState::Success => StopReason::MarkedSuccess,
@@ -273,7 +275,7 @@ impl Engine {
         let mut list: Vec<Changed> = marked.iter().map(|ix| changed(&run, *ix, mark.state)).collect();
         list.extend(revived.iter().map(|ix| changed(&run, *ix, TaskState::NoStatus)));
         if !mark.is_dry_run && !list.is_empty() {
-            self.adopt(run, out);
+            self.adopt(run);
             self.apply_mark(mark.run, &marked, &revived, mark.state, stop, out);
         }
         out.answer(request, Reply::Changed(list));
@@ -305,11 +307,18 @@ impl Engine {
             self.reopen(key, out);
         } else {
             let (state, reason) = super::decide::outcome(run);
-            if state == run.row.state {
-                self.forget_run(key, out);
-            } else {
-                self.end_run(key, state, reason, out);
+            let with_failures = state == RunState::Success && run.has_failures();
+            if state != run.row.state {
+                return self.end_run(key, state, reason, out);
             }
+            // It ended when it ended, and that was told; what is said about it may be another now.
+            if (&run.row.reason, run.row.with_failures) != (&reason, with_failures) {
+                out.actions.push(run.change(|row| {
+                    row.reason = reason;
+                    row.with_failures = with_failures;
+                }));
+            }
+            self.forget_run(key, out);
         }
     }
 
@@ -333,7 +342,7 @@ impl Engine {
         };
         let why = format!("its run was marked {state} by a person");
         if run.row.state.is_terminal() {
-            self.adopt(run, out);
+            self.adopt(run);
             if let Some(run) = self.runs.get_mut(&key) {
                 // The person's verdict replaces that of the cancel or the timeout.
                 run.row.cancel_requested_at = None;
@@ -344,12 +353,17 @@ impl Engine {
         }
         // The leaves carry the verdict, so that it needs no record of its own and survives a restart.
         let leaves: Vec<TaskIndex> = run.graph.leaves().to_vec();
+        let is_good = |state: TaskState| matches!(state, TaskState::Success | TaskState::Skipped);
+        // Leaves that do not wait for everybody may all have ended well while something above them still runs.
+        let are_all_good = leaves.iter().all(|ix| is_good(run.instances[*ix].row.state));
         let mut list = Vec::new();
         for ix in leaves {
             let now = run.instances[ix].row.state;
             let is_open = !now.is_terminal();
-            let is_against =
-                state == RunState::Success && matches!(now, TaskState::Failed | TaskState::UpstreamFailed);
+            let is_against = match state {
+                RunState::Success => now.is_terminal() && !is_good(now),
+                _ => are_all_good,
+            };
             if (is_open || is_against) && !now.has_lease() {
                 list.push(changed(&run, ix, leaf));
                 self.end_unstarted((key, ix), leaf, &why, out);
@@ -384,8 +398,9 @@ fn positions(run: &Run, tasks: &[TaskId]) -> Result<BTreeSet<TaskIndex>, Refusal
         .collect()
 }
 
-/// Returns the instances that a clear selects and that there is something to clear of.
-fn select(run: &Run, selection: &ClearSelection) -> Result<BTreeSet<TaskIndex>, Refusal> {
+/// Returns the instances that a clear selects and that there is something to clear of, or that are to run for the
+/// first time in a newer version.
+fn select(run: &Run, selection: &ClearSelection, is_newer: bool) -> Result<BTreeSet<TaskIndex>, Refusal> {
     let named = positions(run, &selection.tasks)?;
     let mut selected: BTreeSet<TaskIndex> =
         if selection.tasks.is_empty() { (0..run.instances.len()).collect() } else { named.clone() };
@@ -398,20 +413,18 @@ fn select(run: &Run, selection: &ClearSelection) -> Result<BTreeSet<TaskIndex>, 
     selected.retain(|ix| {
         let state = run.instances[*ix].row.state;
         let is_failed = matches!(state, TaskState::Failed | TaskState::UpstreamFailed);
-        state != TaskState::NoStatus && (is_failed || !selection.only_failed)
+        (state != TaskState::NoStatus || is_newer) && (is_failed || !selection.only_failed)
     });
     Ok(selected)
 }
 
-/// Returns what is decided anew below instances that are marked as success: failures that followed from them.
+/// Returns what is decided anew below instances that are marked as success: what never ran because they had failed.
+/// What failed below by itself keeps its verdict.
 fn revived_by(run: &Run, named: &BTreeSet<TaskIndex>, state: TaskState) -> BTreeSet<TaskIndex> {
     if state != TaskState::Success {
         return BTreeSet::new();
     }
     let mut below = run.graph.descendants(named);
-    below.retain(|ix| {
-        !named.contains(ix)
-            && matches!(run.instances[*ix].row.state, TaskState::Failed | TaskState::UpstreamFailed)
-    });
+    below.retain(|ix| !named.contains(ix) && run.instances[*ix].row.state == TaskState::UpstreamFailed);
     below
 }

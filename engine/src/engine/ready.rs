@@ -2,7 +2,8 @@
 //!
 //! Instances that are held back by exactly the same things form a *group*; groups that compete for the same
 //! pool slots and worker queue form a *lane*. Dispatch looks at the first group of each lane, so its cost does
-//! not grow with what waits behind. A group whose DAG or task limit is reached is parked and blocks nobody.
+//! not grow with what waits behind. A group whose DAG or task limit is reached is parked by that cause and blocks
+//! nobody; an end lets back only what it made room for, however many groups are parked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,89 +30,170 @@ pub(super) struct Group {
     pub(super) limited: Option<TaskId>,
 }
 
+/// Groups by how urgent their heads are.
+type Heads = BTreeSet<(Priority, Group)>;
+
+/// Why a group stands aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// `max_active_tasks` of its DAG.
+    DagLimit,
+    /// `max_active_per_dag` of its task.
+    TaskLimit,
+}
+
+/// A group's instances and where it stands.
+#[derive(Clone, Debug, Default)]
+struct Members {
+    waiting: BTreeSet<(Priority, Instance)>,
+    /// Absent: in its lane.
+    parked: Option<Cause>,
+}
+
 /// The ready queue.
+///
+/// **Invariant:** every group with members stands in exactly one place: in its lane, or parked for one cause. While a
+/// DAG's limit is not reached, the most urgent of its groups that are parked for that limit is not more urgent than
+/// what its lane offers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReadyQueue {
-    groups: BTreeMap<Group, BTreeSet<(Priority, Instance)>>,
-    lanes: BTreeMap<Lane, BTreeSet<(Priority, Group)>>,
-    parked: BTreeMap<DagId, BTreeSet<Group>>,
+    groups: BTreeMap<Group, Members>,
+    lanes: BTreeMap<Lane, Heads>,
+    by_dag: BTreeMap<DagId, BTreeMap<Lane, Heads>>,
+    by_task: BTreeMap<(DagId, Option<TaskId>), Heads>,
+}
+
+/// Replaces a group's head in one of several sets; a set that is empty goes.
+fn replace<K: Ord>(
+    sets: &mut BTreeMap<K, Heads>,
+    key: K,
+    group: &Group,
+    former: Option<Priority>,
+    head: Option<Priority>,
+) {
+    if let Some(former) = former
+        && let Some(set) = sets.get_mut(&key)
+    {
+        set.remove(&(former, group.clone()));
+        if set.is_empty() && head.is_none() {
+            sets.remove(&key);
+            return;
+        }
+    }
+    if let Some(head) = head {
+        sets.entry(key).or_default().insert((head, group.clone()));
+    }
 }
 
 impl ReadyQueue {
     /// Adds an instance.
     pub(super) fn insert(&mut self, group: Group, priority: Priority, instance: Instance) {
         let members = self.groups.entry(group.clone()).or_default();
-        let head = members.first().map(|(priority, _)| *priority);
-        members.insert((priority, instance));
-        if head.is_none_or(|head| priority < head) && !self.is_parked(&group) {
-            self.move_head(&group, head);
+        let (head, parked) = (members.waiting.first().map(|(priority, _)| *priority), members.parked);
+        members.waiting.insert((priority, instance));
+        if head.is_none_or(|head| priority < head) {
+            self.put(&group, parked, head, Some(priority));
+            if parked == Some(Cause::DagLimit) {
+                // It may be the most urgent one of its DAG now, and the limit may not be reached any more.
+                self.move_to(&group, None);
+            }
         }
     }
 
     /// Removes an instance.
     pub(super) fn remove(&mut self, group: &Group, priority: Priority, instance: Instance) {
         let Some(members) = self.groups.get_mut(group) else { return };
-        let head = members.first().map(|(priority, _)| *priority);
-        if !members.remove(&(priority, instance)) {
+        let (head, parked) = (members.waiting.first().map(|(priority, _)| *priority), members.parked);
+        if !members.waiting.remove(&(priority, instance)) {
             return;
         }
-        let is_empty = members.is_empty();
-        if self.is_parked(group) {
-            if is_empty {
-                self.unpark_one(group);
-            }
-        } else if head == Some(priority) {
-            self.move_head(group, head);
-        }
-        if is_empty {
+        let next = members.waiting.first().map(|(priority, _)| *priority);
+        if next.is_none() {
             self.groups.remove(group);
         }
-    }
-
-    /// Puts the group's present head where its former one stood in the lane.
-    fn move_head(&mut self, group: &Group, former: Option<Priority>) {
-        let lane = self.lanes.entry(group.lane.clone()).or_default();
-        if let Some(former) = former {
-            lane.remove(&(former, group.clone()));
-        }
-        if let Some((priority, _)) = self.groups.get(group).and_then(BTreeSet::first) {
-            lane.insert((*priority, group.clone()));
-        }
-        if lane.is_empty() {
-            self.lanes.remove(&group.lane);
-        }
-    }
-
-    fn is_parked(&self, group: &Group) -> bool {
-        self.parked.get(&group.dag_id).is_some_and(|groups| groups.contains(group))
-    }
-
-    fn unpark_one(&mut self, group: &Group) {
-        if let Some(groups) = self.parked.get_mut(&group.dag_id) {
-            groups.remove(group);
-            if groups.is_empty() {
-                self.parked.remove(&group.dag_id);
+        if head != next {
+            self.put(group, parked, head, next);
+            if parked.is_none() {
+                // One that is parked may be more urgent than what this group has left. If the DAG's limit is reached,
+                // it is parked again as soon as it is looked at.
+                self.unpark_next(&group.dag_id, &group.lane);
             }
         }
     }
 
-    /// Takes a group out of its lane until [`Self::unpark`] of its DAG.
-    pub(super) fn park(&mut self, group: &Group) {
-        if let Some((priority, _)) = self.groups.get(group).and_then(BTreeSet::first).copied()
-            && let Some(lane) = self.lanes.get_mut(&group.lane)
-        {
-            lane.remove(&(priority, group.clone()));
-            if lane.is_empty() {
-                self.lanes.remove(&group.lane);
+    /// Replaces the head of a group where the group stands.
+    fn put(
+        &mut self,
+        group: &Group,
+        parked: Option<Cause>,
+        former: Option<Priority>,
+        head: Option<Priority>,
+    ) {
+        match parked {
+            None => replace(&mut self.lanes, group.lane.clone(), group, former, head),
+            Some(Cause::DagLimit) => {
+                let lanes = self.by_dag.entry(group.dag_id.clone()).or_default();
+                replace(lanes, group.lane.clone(), group, former, head);
+                if lanes.is_empty() {
+                    self.by_dag.remove(&group.dag_id);
+                }
+            }
+            Some(Cause::TaskLimit) => {
+                let key = (group.dag_id.clone(), group.limited.clone());
+                replace(&mut self.by_task, key, group, former, head);
             }
         }
-        self.parked.entry(group.dag_id.clone()).or_default().insert(group.clone());
     }
 
-    /// Puts the parked groups of a DAG back: one of its instances gave up its lease, or its limits changed.
+    /// Moves a group to where it is from now on.
+    fn move_to(&mut self, group: &Group, parked: Option<Cause>) {
+        let Some(members) = self.groups.get_mut(group) else { return };
+        let head = members.waiting.first().map(|(priority, _)| *priority);
+        let former = std::mem::replace(&mut members.parked, parked);
+        if former != parked {
+            self.put(group, former, head, None);
+            self.put(group, parked, None, head);
+        }
+    }
+
+    /// Takes a group out of its lane until its cause is gone.
+    pub(super) fn park(&mut self, group: &Group, cause: Cause) {
+        self.move_to(group, Some(cause));
+    }
+
+    /// Puts the most urgent group of a DAG that its limit holds back into its lane.
+    pub(super) fn unpark_next(&mut self, dag_id: &DagId, lane: &Lane) {
+        let parked = self.by_dag.get(dag_id).and_then(|lanes| lanes.get(lane));
+        if let Some((_, group)) = parked.and_then(BTreeSet::first).cloned() {
+            self.move_to(&group, None);
+        }
+    }
+
+    /// An instance gave up its lease: one more of its task may run, and one more of its DAG. Which lane gets the latter
+    /// depends on pools and workers, so each may offer its most urgent group; the rest stays where it is.
+    pub(super) fn unpark_after_end(&mut self, dag_id: &DagId, task: &TaskId) {
+        let limited = (dag_id.clone(), Some(task.clone()));
+        let of_task = self.by_task.get(&limited).into_iter().flatten().map(|(_, group)| group.clone());
+        for group in of_task.collect::<Vec<_>>() {
+            self.move_to(&group, None);
+        }
+        let lanes: Vec<Lane> =
+            self.by_dag.get(dag_id).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        for lane in lanes {
+            self.unpark_next(dag_id, &lane);
+        }
+    }
+
+    /// Puts everything of a DAG back: its limits changed.
     pub(super) fn unpark(&mut self, dag_id: &DagId) {
-        for group in self.parked.remove(dag_id).unwrap_or_default() {
-            self.move_head(&group, None);
+        let parked: Vec<Group> = self
+            .groups
+            .iter()
+            .filter(|(group, members)| group.dag_id == *dag_id && members.parked.is_some())
+            .map(|(group, _)| group.clone())
+            .collect();
+        for group in parked {
+            self.move_to(&group, None);
         }
     }
 
@@ -123,7 +205,7 @@ impl ReadyQueue {
     /// Returns the first group of a lane with its head.
     pub(super) fn head(&self, lane: &Lane) -> Option<(Priority, Group, Instance)> {
         let (priority, group) = self.lanes.get(lane)?.first()?;
-        let (_, instance) = self.groups.get(group)?.first()?;
+        let (_, instance) = self.groups.get(group)?.waiting.first()?;
         Some((*priority, group.clone(), *instance))
     }
 }

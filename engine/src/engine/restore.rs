@@ -47,7 +47,8 @@ impl Engine {
     /// Builds the engine from what is stored. Leased attempts get a whole lease from `now`; the remaining part
     /// of a delay is never longer than the delay.
     ///
-    /// What has no definition that compiles is left out; the store keeps it.
+    /// A DAG without a definition that compiles is remembered, not scheduled; its runs, and runs whose own version does
+    /// not compile, are left out: [`Engine::has_run`] tells which.
     #[must_use]
     pub fn restore(snapshot: EngineSnapshot, now: Now) -> Self {
         let mut engine = Self { next_run_key: snapshot.next_run_key, ..Self::default() };
@@ -55,12 +56,16 @@ impl Engine {
             engine.pools.insert(row.name.clone(), Pool { row, holders: BTreeMap::new() });
         }
         for (row, dag) in snapshot.dags {
-            let Ok(graph) = Graph::new(Arc::clone(&dag), row.version.clone()) else { continue };
-            let Ok(timetable) = Timetable::new(&dag) else { continue };
+            let compiled = (Graph::new(Arc::clone(&dag), row.version.clone()), Timetable::new(&dag));
+            let (Ok(graph), Ok(timetable)) = compiled else {
+                engine.undefined.insert(row.dag_id.clone(), row);
+                continue;
+            };
             let timetable = timetable.first_seen(row.created_at);
             let id = row.dag_id.clone();
             engine.dags.insert(id, DagEntry::new(row, Arc::new(graph), Arc::new(timetable)));
         }
+        engine.undefined.extend(snapshot.undefined.into_iter().map(|row| (row.dag_id.clone(), row)));
         let mut graphs = BTreeMap::new();
         for run in &snapshot.runs {
             engine.restore_run(run, &snapshot.versions, &mut graphs);
@@ -140,7 +145,7 @@ impl Engine {
         }
         let dags: Vec<DagId> = self.dags.keys().cloned().collect();
         for dag_id in dags {
-            self.rearm(&dag_id);
+            self.rearm(&dag_id, now);
         }
     }
 
@@ -204,6 +209,7 @@ impl Engine {
         for entry in self.dags.values() {
             snapshot.dags.push((entry.row.clone(), Arc::clone(&entry.graph.dag)));
         }
+        snapshot.undefined.extend(self.undefined.values().cloned());
         for pool in self.pools.values() {
             snapshot.pools.push(pool.row.clone());
         }

@@ -27,7 +27,8 @@ const CREATED_PER_STEP: usize = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct DatePlan {
     create: Vec<Slot>,
-    passed_over: Option<(Slot, Slot, u64)>,
+    /// The first date that gets no run and the first later one that does. Counted only when it is recorded.
+    passed_over: Option<(Slot, Slot)>,
     cursor: Option<DateTime<Utc>>,
 }
 
@@ -71,14 +72,17 @@ impl DagEntry {
     }
 
     /// Returns when this DAG's dates have to be looked at next.
-    fn wanted_date(&self) -> Option<DateTime<Utc>> {
+    fn wanted_date(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if !self.is_scheduling() {
             return None;
         }
         match self.graph.dag.schedule {
             Schedule::Never => None,
             Schedule::Continuous if self.active_runs() > 0 => None,
-            Schedule::Continuous => Some(self.row.cursor + TimeDelta::seconds(1)),
+            // A cursor that a clock set back has left in the future holds nothing up: there is no date to wait for.
+            Schedule::Continuous => {
+                Some((self.row.cursor + TimeDelta::seconds(1)).min(now + TimeDelta::seconds(1)))
+            }
             // Catch-up holds until a run ends, so that thousands of missed dates are not thousands of rows.
             _ if self.graph.dag.catchup && self.active_runs() >= self.limit() => None,
             _ => self.timetable.next_after(self.row.cursor).map(|slot| slot.run_after),
@@ -87,7 +91,7 @@ impl DagEntry {
 
     /// Decides what becomes of the dates that are due at `now` (`semantics.md` §5).
     fn plan_dates(&self, now: DateTime<Utc>) -> DatePlan {
-        if self.wanted_date().is_none_or(|at| at > now) {
+        if self.next_date.is_none_or(|at| at > now) {
             return DatePlan::default();
         }
         if self.graph.dag.schedule == Schedule::Continuous {
@@ -96,19 +100,18 @@ impl DagEntry {
                 Slot { logical_date: at, data_interval_start: at, data_interval_end: at, run_after: at };
             return DatePlan { create: vec![slot], passed_over: None, cursor: Some(at) };
         }
-        let Some(missed) = self.timetable.missed(self.row.cursor, now) else { return DatePlan::default() };
+        let first = self.timetable.next_after(self.row.cursor).filter(|slot| slot.run_after <= now);
+        let Some(first) = first else { return DatePlan::default() };
         let is_catchup = self.graph.dag.catchup;
-        let is_late = missed.first.run_after + LATE < now;
-        if !is_catchup && is_late && missed.count > 1 {
-            let last = self.newest_before(missed.first, missed.newest);
-            return DatePlan {
-                create: vec![missed.newest],
-                passed_over: Some((missed.first, last, missed.count - 1)),
-                cursor: Some(missed.newest.run_after),
-            };
+        if !is_catchup && first.run_after + LATE < now {
+            let newest = self.timetable.newest_at(now).unwrap_or(first);
+            if newest.run_after > first.run_after {
+                let cursor = Some(newest.run_after);
+                return DatePlan { create: vec![newest], passed_over: Some((first, newest)), cursor };
+            }
         }
         let room = if is_catchup { self.limit().saturating_sub(self.active_runs()) } else { usize::MAX };
-        let mut create = vec![missed.first];
+        let mut create = vec![first];
         while create.len() < room.min(CREATED_PER_STEP) {
             let Some(last) = create.last() else { break };
             match self.timetable.next_after(last.run_after) {
@@ -120,25 +123,24 @@ impl DagEntry {
         DatePlan { create, passed_over: None, cursor }
     }
 
-    /// Returns the last slot before `newest`, for the record of what was passed over. A bounded walk: what is
-    /// recorded for a very long gap is its first and count, and this end.
-    fn newest_before(&self, first: Slot, newest: Slot) -> Slot {
-        let interval = newest.run_after - first.run_after;
-        let mut at = first;
-        // Jump near the end, then walk: schedules are regular enough that one sixteenth of the gap is short.
-        let jump = first.run_after + interval - interval / 16;
-        if let Some(slot) = self.timetable.next_after(jump)
-            && slot.run_after < newest.run_after
-        {
-            at = slot;
+    /// Deals with every date up to `now` without a run, and says which these are (promise 1). Dates that nobody waits
+    /// for any more: those of a pause, of a missing file, of a schedule that is not the DAG's any more.
+    fn pass_over(&mut self, now: DateTime<Utc>) -> Option<PassedOver> {
+        let cursor = self.row.cursor;
+        self.row.cursor = cursor.max(now);
+        let first = self.timetable.next_after(cursor).filter(|slot| slot.run_after <= now)?;
+        let last = self.timetable.newest_at(now).unwrap_or(first);
+        Some(self.passed_over(first, last, now))
+    }
+
+    fn passed_over(&self, first: Slot, last: Slot, at: DateTime<Utc>) -> PassedOver {
+        PassedOver {
+            dag_id: self.row.dag_id.clone(),
+            first: first.logical_date,
+            last: last.logical_date,
+            count: self.timetable.count(first, last),
+            at,
         }
-        for _ in 0..10_000 {
-            match self.timetable.next_after(at.run_after) {
-                Some(slot) if slot.run_after < newest.run_after => at = slot,
-                _ => break,
-            }
-        }
-        at
     }
 }
 
@@ -159,6 +161,13 @@ impl Engine {
 
     /// Lets everything become due that is due.
     pub(super) fn tick(&mut self, taken: &[(DagId, DateTime<Utc>)], out: &mut Out) {
+        if self.last_wall.is_some_and(|last| out.now.wall < last) {
+            // Whoever is armed for a date that the clock was set back from waits for something nearer now.
+            for dag_id in self.dags.keys().cloned().collect::<Vec<_>>() {
+                self.rearm(&dag_id, out.now);
+            }
+        }
+        self.last_wall = Some(out.now.wall);
         while let Some((at, _)) = self.timers.first()
             && *at <= out.now.mono
         {
@@ -190,14 +199,9 @@ impl Engine {
     fn create_due(&mut self, dag_id: &DagId, taken: &[(DagId, DateTime<Utc>)], out: &mut Out) {
         let Some(entry) = self.dags.get_mut(dag_id) else { return };
         let plan = entry.plan_dates(out.now.wall);
-        if let Some((first, last, count)) = plan.passed_over {
-            out.actions.push(Action::PassedOver(PassedOver {
-                dag_id: dag_id.clone(),
-                first: first.logical_date,
-                last: last.logical_date,
-                count,
-                at: out.now.wall,
-            }));
+        if let Some((first, created)) = plan.passed_over {
+            let last = entry.timetable.before(created).unwrap_or(first);
+            out.actions.push(Action::PassedOver(entry.passed_over(first, last, out.now.wall)));
         }
         if let Some(cursor) = plan.cursor {
             entry.row.cursor = cursor;
@@ -208,13 +212,13 @@ impl Engine {
                 self.create_scheduled(dag_id, slot, out);
             }
         }
-        self.rearm(dag_id);
+        self.rearm(dag_id, out.now);
     }
 
     /// Puts a DAG where it belongs among the dates.
-    pub(super) fn rearm(&mut self, dag_id: &DagId) {
+    pub(super) fn rearm(&mut self, dag_id: &DagId, now: crate::now::Now) {
         let Some(entry) = self.dags.get_mut(dag_id) else { return };
-        let wanted = entry.wanted_date();
+        let wanted = entry.wanted_date(now.wall);
         if entry.next_date != wanted {
             if let Some(at) = entry.next_date {
                 self.dates.remove(&(at, dag_id.clone()));
@@ -329,47 +333,65 @@ impl Engine {
                 return;
             }
             let is_rescheduled = entry.row.is_missing || !is_same_schedule(&entry.graph.dag, &dag);
+            if is_rescheduled && !dag.catchup {
+                // By the schedule that it had: the new one begins now.
+                out.actions.extend(entry.pass_over(now).map(Action::PassedOver));
+            }
             entry.timetable = Arc::new(timetable.first_seen(entry.row.created_at));
             entry.graph = graph;
             entry.row.version = version;
             entry.row.path = path;
             entry.row.is_missing = false;
-            if is_rescheduled && !dag.catchup {
-                entry.row.cursor = entry.row.cursor.max(now);
-            }
             out.actions.push(Action::Dag(entry.row.clone()));
             self.ready.unpark(&dag_id);
         } else {
             let first = timetable.cursor_before_start();
             let is_from_start = dag.catchup || dag.schedule == Schedule::Once;
             let cursor = first.filter(|_| is_from_start).unwrap_or(now);
-            let row = DagRow {
-                dag_id: dag_id.clone(),
-                version,
-                path,
-                is_paused: false,
-                is_missing: false,
-                cursor,
-                created_at: now,
+            // What was decided about it outlives a definition that could not be read; which dates it had is not known.
+            let row = match self.undefined.remove(&dag_id) {
+                Some(row) => {
+                    let cursor = if dag.catchup { row.cursor } else { row.cursor.max(now) };
+                    DagRow { version, path, is_missing: false, cursor, ..row }
+                }
+                None => DagRow {
+                    dag_id: dag_id.clone(),
+                    version,
+                    path,
+                    is_paused: false,
+                    is_missing: false,
+                    cursor,
+                    created_at: now,
+                },
             };
             out.actions.push(Action::Dag(row.clone()));
-            let timetable = Arc::new(timetable.first_seen(now));
+            let timetable = Arc::new(timetable.first_seen(row.created_at));
             self.dags.insert(dag_id.clone(), DagEntry::new(row, graph, timetable));
         }
-        self.rearm(&dag_id);
+        self.rearm(&dag_id, out.now);
         out.promoting.insert(dag_id);
     }
 
     /// Notes that a DAG's file is gone. Its runs go on with the version that they are pinned to.
     pub(super) fn dag_missing(&mut self, dag_id: &DagId, out: &mut Out) {
+        if let Some(row) = self.undefined.get_mut(dag_id).filter(|row| !row.is_missing) {
+            row.is_missing = true;
+            out.actions.push(Action::Dag(row.clone()));
+            return;
+        }
         let Some(entry) = self.dags.get_mut(dag_id).filter(|entry| !entry.row.is_missing) else { return };
         entry.row.is_missing = true;
         out.actions.push(Action::Dag(entry.row.clone()));
-        self.rearm(dag_id);
+        self.rearm(dag_id, out.now);
     }
 
     /// Deletes a DAG whose file is gone.
     pub(super) fn dag_deleted(&mut self, request: RequestId, dag_id: &DagId, out: &mut Out) {
+        if self.undefined.get(dag_id).is_some_and(|row| row.is_missing) {
+            self.undefined.remove(dag_id);
+            out.actions.push(Action::DeleteDag(dag_id.clone()));
+            return out.answer(request, Reply::Done);
+        }
         let Some(entry) = self.dags.get(dag_id) else { return out.refuse(request, Refusal::UnknownDag) };
         if !entry.row.is_missing {
             return out.refuse(request, Refusal::FileExists(entry.row.path.clone()));
@@ -389,10 +411,10 @@ impl Engine {
         if entry.row.is_paused != is_paused {
             entry.row.is_paused = is_paused;
             if !is_paused && !entry.graph.dag.catchup {
-                entry.row.cursor = entry.row.cursor.max(out.now.wall);
+                out.actions.extend(entry.pass_over(out.now.wall).map(Action::PassedOver));
             }
             out.actions.push(Action::Dag(entry.row.clone()));
-            self.rearm(dag_id);
+            self.rearm(dag_id, out.now);
         }
         out.answer(request, Reply::Done);
     }
@@ -407,7 +429,7 @@ impl Engine {
             entry.running.insert(key);
             self.start_run(key, out);
         }
-        self.rearm(dag_id);
+        self.rearm(dag_id, out.now);
     }
 
     fn start_run(&mut self, key: RunKey, out: &mut Out) {

@@ -235,23 +235,52 @@ impl Timetable {
             return Some(Missed { first, newest: first, count: 1 });
         };
         let newest = self.newest_until(clock, now).unwrap_or(first);
-        let count = match clock {
-            Clock::Every { step, .. } => {
-                let steps = (newest.run_after - first.run_after).num_milliseconds() / step.num_milliseconds();
+        Some(Missed { first, newest, count: self.count(first, newest) })
+    }
+
+    /// Returns the newest slot that fires at or before `now`; it may lie before every slot that `start_date` allows.
+    /// Costs a few searches, however long ago the last one was.
+    #[must_use]
+    pub fn newest_at(&self, now: DateTime<Utc>) -> Option<Slot> {
+        match &self.plan {
+            Plan::Clock(clock) => self.newest_until(clock, now),
+            _ => None,
+        }
+    }
+
+    /// Returns the slot before another one.
+    #[must_use]
+    pub fn before(&self, slot: Slot) -> Option<Slot> {
+        match &self.plan {
+            Plan::Clock(clock) => {
+                let end = clock.previous(slot.run_after)?;
+                Some(self.slot(clock.previous(end)?, end))
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts the slots from `first` to `last`, both included: exact for `every`, for cron one search per slot up to
+    /// [`MISSED_COUNT_LIMIT`].
+    #[must_use]
+    pub fn count(&self, first: Slot, last: Slot) -> u64 {
+        match &self.plan {
+            Plan::Clock(Clock::Every { step, .. }) => {
+                let steps = (last.run_after - first.run_after).num_milliseconds() / step.num_milliseconds();
                 u64::try_from(steps).unwrap_or(0).saturating_add(1)
             }
-            Clock::Cron { .. } => {
+            Plan::Clock(clock @ Clock::Cron { .. }) => {
                 let mut count = 1;
                 let mut at = first.run_after;
-                while count < MISSED_COUNT_LIMIT && at < newest.run_after {
+                while count < MISSED_COUNT_LIMIT && at < last.run_after {
                     let Some(next) = clock.next(at) else { break };
                     at = next;
                     count += 1;
                 }
                 count
             }
-        };
-        Some(Missed { first, newest, count })
+            _ => 1,
+        }
     }
 
     /// Returns the slots whose logical date is at or after `from`, in order.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{RunChange, TaskChange},
     ids::{AttemptKey, DagId, RunKey, TaskId, TaskInstanceKey},
-    rows::{RunRow, TaskRow},
+    rows::{RunRow, TaskRow, VersionHash},
     state::{RunType, TaskState},
 };
 
@@ -132,6 +133,15 @@ impl Apply<'_> {
             }
             self.set(|s| &mut s.idempotency, row.key_hash.clone(), Some(row.clone()));
         }
+        self.deletes(batch);
+        for (name, value) in &batch.settings {
+            self.set(|s| &mut s.settings, name.clone(), Some(value.clone()));
+        }
+        self.expire(batch);
+        Ok(())
+    }
+
+    fn deletes(&mut self, batch: &Batch) {
         for run in &batch.run_deletes {
             if self.state.runs.get(run).is_some_and(|row| row.finished_at.is_some()) {
                 self.delete_run(*run);
@@ -140,11 +150,9 @@ impl Apply<'_> {
         for dag_id in &batch.dag_deletes {
             self.delete_dag(dag_id);
         }
-        for (name, value) in &batch.settings {
-            self.set(|s| &mut s.settings, name.clone(), Some(value.clone()));
+        for (dag_id, before) in &batch.prunes {
+            self.prune(dag_id, *before);
         }
-        self.expire(batch);
-        Ok(())
     }
 
     fn dags(&mut self, batch: &Batch) -> Result<(), CommitError> {
@@ -396,6 +404,24 @@ impl Apply<'_> {
             self.set(|s| &mut s.passed_over, key, None);
         }
         self.set(|s| &mut s.dags, dag_id.clone(), None);
+    }
+
+    fn prune(&mut self, dag_id: &DagId, before: DateTime<Utc>) {
+        let state = &self.state;
+        let is_used = |hash: &VersionHash| {
+            state.dags.get(dag_id).is_some_and(|dag| dag.version == *hash)
+                || state.runs.values().any(|run| run.dag_id == *dag_id && run.dag_version == *hash)
+        };
+        let versions = state.versions.values().filter(|row| row.dag_id == *dag_id && row.created_at < before);
+        let versions: Vec<_> = versions.map(|row| row.hash.clone()).filter(|hash| !is_used(hash)).collect();
+        let passed = state.passed_over.iter().filter(|((dag, ..), row)| dag == dag_id && row.at < before);
+        let passed: Vec<_> = passed.map(|(key, _)| key.clone()).collect();
+        for hash in versions {
+            self.set(|s| &mut s.versions, (dag_id.clone(), hash), None);
+        }
+        for key in passed {
+            self.set(|s| &mut s.passed_over, key, None);
+        }
     }
 
     fn expire(&mut self, batch: &Batch) {

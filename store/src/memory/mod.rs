@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** it refuses what the databases refuse. A batch is applied change by change with a journal of
 //! what each change replaced; the first refusal plays the journal back, so a batch is all or nothing here too.
+//! It can lead by leases, as PostgreSQL does, and each of several connections to it can be cut or held up.
 
 mod apply;
 mod reader;
@@ -9,6 +10,7 @@ mod reader;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -30,7 +32,7 @@ use crate::{
     },
     error::{CommitError, LeadershipError, ReadError, Unavailable},
     reader::{AuditRow, OutboxRow, StoredReport},
-    writer::{Leadership, Loaded, Writer},
+    writer::{LEADER_LEASE, Leadership, Loaded, Writer},
 };
 
 /// What a test makes of a commit.
@@ -42,12 +44,44 @@ pub enum Fault {
     LostBefore,
     /// It is written and the caller does not know.
     LostAfter,
+    /// Nothing is written, and the database would refuse it again.
+    Refused,
 }
 
-/// A database in memory. Clones share it, as connections share a database.
-#[derive(Clone, Debug, Default)]
+/// How a connection is, as far as writing and leading go. Reading is not affected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// It works.
+    #[default]
+    Up,
+    /// Everything fails at once.
+    Cut,
+    /// Nothing is answered until it is up or cut.
+    Silent,
+}
+
+/// The clock that leases go by: the database's, whatever the servers think.
+type LeaseClock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// A database in memory. Clones share it, as statements share a connection.
+#[derive(Clone)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+    link: Arc<tokio::sync::watch::Sender<Link>>,
+    /// Absent: who leads leads until it is released, as with SQLite.
+    clock: Option<LeaseClock>,
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").field("link", &self.link.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self { state: Arc::default(), link: Arc::new(tokio::sync::watch::Sender::new(Link::Up)), clock: None }
+    }
 }
 
 /// A stored try with what only the store keeps of it.
@@ -65,6 +99,8 @@ struct Leader {
     term: i64,
     batch: BatchId,
     next_run_key: i64,
+    /// When the lease ends, by the lease clock.
+    expires_at: Duration,
 }
 
 /// The tables. Secondary indexes stand beside the table that they belong to and change with it.
@@ -137,6 +173,46 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// Returns an empty database whose leadership is a lease of [`LEADER_LEASE`] by `clock`.
+    #[must_use]
+    pub fn with_leases(clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { clock: Some(Arc::new(clock)), ..Self::default() }
+    }
+
+    /// Returns another connection to the same database, with a link of its own.
+    #[must_use]
+    pub fn connect(&self) -> Self {
+        let link = Arc::new(tokio::sync::watch::Sender::new(Link::Up));
+        Self { state: Arc::clone(&self.state), link, clock: self.clock.clone() }
+    }
+
+    /// Cuts this connection, holds it up or lets it work again.
+    pub fn set_link(&self, link: Link) {
+        self.link.send_replace(link);
+    }
+
+    async fn reach(&self) -> Result<(), CommitError> {
+        let mut link = self.link.subscribe();
+        let state = link.wait_for(|link| *link != Link::Silent).await.map_or(Link::Cut, |link| *link);
+        match state {
+            Link::Up => Ok(()),
+            _ => Err(CommitError::Unavailable { why: Unavailable::Connection, source: injected() }),
+        }
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        self.clock.is_some().then_some(LEADER_LEASE)
+    }
+
+    /// When a lease that begins now ends.
+    fn expiry(&self) -> Duration {
+        self.clock.as_ref().map_or(Duration::MAX, |clock| clock() + LEADER_LEASE)
+    }
+
+    fn is_lease_valid(&self, expires_at: Duration) -> bool {
+        self.clock.as_ref().is_none_or(|clock| expires_at > clock())
+    }
+
     /// Makes the next commit that has no fault yet go wrong.
     pub fn inject(&self, fault: Fault) {
         self.lock().faults.push_back(fault);
@@ -192,8 +268,16 @@ pub(crate) fn fences(tasks: &[TaskRow], tries: impl Iterator<Item = AttemptKey>)
 #[async_trait]
 impl Writer for MemoryStore {
     async fn take_leadership(&self, holder: &str, url: &str) -> Result<Leadership, LeadershipError> {
+        self.reach().await?;
         let mut state = self.lock();
         let was_abandoned = !state.leader.holder.is_empty();
+        if let Some(clock) = &self.clock
+            && was_abandoned
+            && let Some(left) = state.leader.expires_at.checked_sub(clock()).filter(|left| !left.is_zero())
+        {
+            let Leader { holder, url, term, .. } = state.leader.clone();
+            return Err(LeadershipError::Held { holder, url, term, expires_in: Some(left) });
+        }
         let term = state.leader.term + 1;
         let next_run_key = state.leader.next_run_key;
         state.leader = Leader {
@@ -202,19 +286,23 @@ impl Writer for MemoryStore {
             term,
             batch: BatchId::default(),
             next_run_key,
+            expires_at: self.expiry(),
         };
-        Ok(Leadership { term, lease: None, was_abandoned })
+        Ok(Leadership { term, lease: self.lease(), was_abandoned })
     }
 
     async fn renew(&self, term: i64) -> Result<Leadership, CommitError> {
-        let state = self.lock();
+        self.reach().await?;
+        let mut state = self.lock();
         if state.leader.term != term || state.leader.holder.is_empty() {
             return Err(CommitError::TermLost { term });
         }
-        Ok(Leadership { term, lease: None, was_abandoned: false })
+        state.leader.expires_at = self.expiry();
+        Ok(Leadership { term, lease: self.lease(), was_abandoned: false })
     }
 
     async fn release(&self, term: i64) -> Result<(), CommitError> {
+        self.reach().await?;
         let mut state = self.lock();
         if state.leader.term == term {
             state.leader.holder.clear();
@@ -224,6 +312,7 @@ impl Writer for MemoryStore {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<(), CommitError> {
+        self.reach().await?;
         let mut state = self.lock();
         let fault = state.faults.pop_front();
         match fault {
@@ -233,6 +322,10 @@ impl Writer for MemoryStore {
             Some(Fault::LostBefore) => {
                 return Err(CommitError::Ambiguous { batch: batch.id, source: injected() });
             }
+            Some(Fault::Refused) => {
+                let what = "refused by the test".to_owned();
+                return Err(CommitError::Constraint { run: None, what });
+            }
             Some(Fault::LostAfter) | None => {}
         }
         if state.leader.term != batch.term || state.leader.holder.is_empty() {
@@ -241,6 +334,7 @@ impl Writer for MemoryStore {
         if state.leader.batch != batch.id {
             state.apply(batch)?;
             state.leader.batch = batch.id;
+            state.leader.expires_at = self.expiry();
         }
         match fault {
             Some(_) => Err(CommitError::Ambiguous { batch: batch.id, source: injected() }),
@@ -249,6 +343,7 @@ impl Writer for MemoryStore {
     }
 
     async fn was_committed(&self, term: i64, batch: BatchId) -> Result<bool, CommitError> {
+        self.reach().await?;
         let state = self.lock();
         if state.leader.term != term {
             return Err(CommitError::TermLost { term });
@@ -257,8 +352,9 @@ impl Writer for MemoryStore {
     }
 
     async fn redeem_login_link(&self, term: i64, hash: &str, session: &Session) -> Result<bool, CommitError> {
+        self.reach().await?;
         let mut state = self.lock();
-        if state.leader.term != term {
+        if state.leader.term != term || state.leader.holder.is_empty() {
             return Err(CommitError::TermLost { term });
         }
         let at = session.created_at;
@@ -272,6 +368,9 @@ impl Writer for MemoryStore {
     }
 
     async fn load(&self) -> Result<Loaded, ReadError> {
+        if self.reach().await.is_err() {
+            return Err(ReadError::Unavailable { source: injected() });
+        }
         let state = self.lock();
         let mut snapshot = EngineSnapshot {
             pools: state.pools.values().cloned().collect(),
@@ -279,8 +378,9 @@ impl Writer for MemoryStore {
             ..EngineSnapshot::default()
         };
         for dag in state.dags.values() {
-            if let Some(definition) = state.definition(&dag.dag_id, &dag.version) {
-                snapshot.dags.push((dag.clone(), definition));
+            match state.definition(&dag.dag_id, &dag.version) {
+                Some(definition) => snapshot.dags.push((dag.clone(), definition)),
+                None => snapshot.undefined.push(dag.clone()),
             }
         }
         for run in state.runs.values().filter(|run| !run.state.is_terminal()) {

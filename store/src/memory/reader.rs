@@ -69,13 +69,13 @@ fn page<T, K: serde::Serialize>(
 impl Reader for MemoryStore {
     async fn dags(&self, query: &DagQuery) -> Result<Page<DagSummary>, ReadError> {
         let after: Option<DagId> = read_cursor(&query.page)?;
-        let text = query.text.as_deref().map(str::to_lowercase);
+        let text = query.text.as_deref().map(str::to_ascii_lowercase);
         let state = self.lock();
         let rows = state.dags.values().filter_map(|dag| {
             let definition = state.definition(&dag.dag_id, &dag.version)?;
             let has_text = |text: &String| {
-                dag.dag_id.as_str().to_lowercase().contains(text)
-                    || definition.description.as_ref().is_some_and(|d| d.to_lowercase().contains(text))
+                dag.dag_id.as_str().to_ascii_lowercase().contains(text)
+                    || definition.description.as_ref().is_some_and(|d| d.to_ascii_lowercase().contains(text))
             };
             let is_shown = after.as_ref().is_none_or(|after| dag.dag_id > *after)
                 && text.as_ref().is_none_or(has_text)
@@ -437,7 +437,7 @@ impl Reader for MemoryStore {
 
     async fn leader(&self) -> Result<Option<LeaderInfo>, ReadError> {
         let leader = self.lock().leader.clone();
-        let is_valid = !leader.holder.is_empty();
+        let is_valid = !leader.holder.is_empty() && self.is_lease_valid(leader.expires_at);
         let info = LeaderInfo { holder: leader.holder, url: leader.url, term: leader.term, is_valid };
         Ok((info.term > 0).then_some(info))
     }

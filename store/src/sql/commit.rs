@@ -12,9 +12,9 @@
 
 use super::{
     SqlStore,
-    commit_rows::{KEY, clean, int, key_values, text, waves, write_runs, write_tasks, write_tries},
+    commit_rows::{KEY, clean, int, key_values, text, write_runs, write_tasks, write_tries},
     entity, fault,
-    multi::{Rows, insert, upsert},
+    multi::{Rows, insert, upsert, waves},
     rows::{
         api_token_model, dag_model, idempotency_model, import_error_model, join_token_model, json,
         login_link_model, micros, micros_option, passed_over_model, pool_model, session_model, version_model,
@@ -293,6 +293,22 @@ async fn write_idempotency(db: &DatabaseTransaction, batch: &Batch) -> Result<()
     Ok(())
 }
 
+async fn prune(db: &DatabaseTransaction, dag_id: &str, before: i64) -> Result<(), DbErr> {
+    use entity::passed_over;
+    passed_over::Entity::delete_many()
+        .filter(passed_over::Column::DagId.eq(dag_id))
+        .filter(passed_over::Column::DecidedAt.lt(before))
+        .exec(db)
+        .await?;
+    let sql = "DELETE FROM dag_version WHERE dag_id = $1 AND created_at < $2
+        AND NOT EXISTS (SELECT 1 FROM dag AS d WHERE d.dag_id = dag_version.dag_id AND d.version = dag_version.hash)
+        AND NOT EXISTS (SELECT 1 FROM dag_run AS r
+            WHERE r.dag_id = dag_version.dag_id AND r.dag_version = dag_version.hash)";
+    let values = [text(dag_id), int(before)];
+    db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
+    Ok(())
+}
+
 async fn delete(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {
     use entity::{dag, dag_run, dag_version, idempotency_key, login_link, outbox, session};
     for runs in batch.run_deletes.chunks(200) {
@@ -307,6 +323,9 @@ async fn delete(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {
         dag_run::Entity::delete_many().filter(dag_run::Column::DagId.eq(id)).exec(db).await?;
         dag::Entity::delete_by_id(id.to_owned()).exec(db).await?;
         dag_version::Entity::delete_many().filter(dag_version::Column::DagId.eq(id)).exec(db).await?;
+    }
+    for (dag_id, before) in &batch.prunes {
+        prune(db, dag_id.as_str(), micros(*before)).await?;
     }
     if let Some(before) = batch.expire_before.map(micros) {
         session::Entity::delete_many().filter(session::Column::ExpiresAt.lt(before)).exec(db).await?;

@@ -1,8 +1,5 @@
 //! The rows that every batch has: runs, task instances, tries. Multi-row statements, guarded in their `WHERE`.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-
 use sea_orm::{DatabaseTransaction, Value};
 use tidemill_engine::{
     action::{RunChange, TaskChange},
@@ -37,20 +34,6 @@ pub(super) fn int(value: impl Into<i64>) -> Value {
 
 pub(super) fn int_option(value: Option<i64>) -> Value {
     Value::BigInt(value)
-}
-
-/// Splits changes so that no wave has a row twice; within a row the order stays.
-pub(super) fn waves<'a, T, K: Eq + Hash>(changes: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<Vec<&'a T>> {
-    let mut seen: HashMap<K, usize> = HashMap::with_capacity(changes.len());
-    let mut waves: Vec<Vec<&'a T>> = Vec::new();
-    for change in changes {
-        let wave = seen.entry(key(change)).and_modify(|wave| *wave += 1).or_insert(0);
-        match waves.get_mut(*wave) {
-            Some(changes) => changes.push(change),
-            None => waves.push(vec![change]),
-        }
-    }
-    waves
 }
 
 const RUN_COLUMNS: &str = "run_key, dag_id, run_id, run_type, previous_state, state, with_failures, reason, \

@@ -30,8 +30,12 @@ struct Leader {
 }
 
 async fn locked_leader(db: &DatabaseTransaction) -> Result<Leader, DbErr> {
+    let lock = if db.get_database_backend() == DbBackend::Postgres { " FOR UPDATE" } else { "" };
+    read_leader(db, lock).await
+}
+
+async fn read_leader(db: &impl ConnectionTrait, lock: &str) -> Result<Leader, DbErr> {
     let backend = db.get_database_backend();
-    let lock = if backend == DbBackend::Postgres { " FOR UPDATE" } else { "" };
     let sql = format!(
         "SELECT holder, url, term, expires_at - {} AS time_left FROM leader WHERE id = 1{lock}",
         now_sql(backend)
@@ -46,7 +50,31 @@ async fn locked_leader(db: &DatabaseTransaction) -> Result<Leader, DbErr> {
     })
 }
 
+impl Leader {
+    /// Whether somebody leads under a lease that has not ended.
+    fn is_held(&self) -> bool {
+        !self.holder.is_empty() && self.left > 0
+    }
+
+    fn held(self) -> LeadershipError {
+        LeadershipError::Held {
+            holder: self.holder,
+            url: self.url,
+            term: self.term,
+            expires_in: u64::try_from(self.left).ok().map(Duration::from_micros),
+        }
+    }
+}
+
 pub(super) async fn take(store: &SqlStore, holder: &str, url: &str) -> Result<Leadership, LeadershipError> {
+    let connection = store.writer.read().await.clone();
+    if connection.get_database_backend() == DbBackend::Postgres {
+        // A stand-by asks every second. It must not lock the row that every commit of the leader needs.
+        let leader = read_leader(&connection, "").await.map_err(fault::before_commit)?;
+        if leader.is_held() {
+            return Err(leader.held());
+        }
+    }
     let db = store.begin().await?;
     let backend = db.get_database_backend();
     let leader = match locked_leader(&db).await {
@@ -57,14 +85,9 @@ pub(super) async fn take(store: &SqlStore, holder: &str, url: &str) -> Result<Le
         }
     };
     let was_abandoned = !leader.holder.is_empty();
-    if backend == DbBackend::Postgres && was_abandoned && leader.left > 0 {
+    if backend == DbBackend::Postgres && leader.is_held() {
         store.roll_back(db).await;
-        return Err(LeadershipError::Held {
-            holder: leader.holder,
-            url: leader.url,
-            term: leader.term,
-            expires_in: u64::try_from(leader.left).ok().map(Duration::from_micros),
-        });
+        return Err(leader.held());
     }
     let term = leader.term + 1;
     let sql = format!(

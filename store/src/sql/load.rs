@@ -4,11 +4,11 @@
 //! starting.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, RunKey},
@@ -27,6 +27,9 @@ use crate::{
 /// How many runs are asked for at once.
 const RUNS: usize = 200;
 
+/// Parsed definitions by DAG and hash, or why they cannot be had.
+type Definitions = HashMap<(String, String), Result<Arc<Dag>, String>>;
+
 fn active() -> Vec<&'static str> {
     RunState::ALL.iter().filter(|state| !state.is_terminal()).map(|state| state.as_str()).collect()
 }
@@ -44,16 +47,55 @@ pub(super) async fn load(reader: &SqlReader) -> Result<Loaded, ReadError> {
             Err(error) => loaded.leave_out(None, None, format!("pool {name}: {error}")),
         }
     }
-    load_dags(reader, &mut loaded).await?;
+    let mut definitions = Definitions::new();
+    definitions_of(reader, CURRENT, &mut definitions).await?;
+    definitions_of(reader, &pinned(), &mut definitions).await?;
+    load_dags(reader, &definitions, &mut loaded).await?;
     let runs = entity::dag_run::Entity::find()
         .filter(entity::dag_run::Column::State.is_in(active()))
         .order_by_asc(entity::dag_run::Column::RunKey)
         .all(db)
         .await?;
     for chunk in runs.chunks(RUNS) {
-        load_runs(reader, chunk, &mut loaded).await?;
+        load_runs(reader, chunk, &definitions, &mut loaded).await?;
     }
     Ok(loaded)
+}
+
+/// The versions that new runs take.
+const CURRENT: &str = "EXISTS (SELECT 1 FROM dag AS d WHERE d.dag_id = v.dag_id AND d.version = v.hash)";
+
+/// The versions that active runs are pinned to.
+fn pinned() -> String {
+    let states: Vec<String> = active().iter().map(|state| format!("'{state}'")).collect();
+    format!(
+        "EXISTS (SELECT 1 FROM dag_run AS r
+            WHERE r.dag_id = v.dag_id AND r.dag_version = v.hash AND r.state IN ({}))",
+        states.join(", ")
+    )
+}
+
+/// Reads definitions in one query, however many DAGs there are: a new leader's lease is six seconds long.
+async fn definitions_of(
+    reader: &SqlReader,
+    condition: &str,
+    definitions: &mut Definitions,
+) -> Result<(), ReadError> {
+    let sql = format!("SELECT v.* FROM dag_version AS v WHERE {condition}");
+    let statement = Statement::from_string(reader.backend(), sql);
+    for model in entity::dag_version::Entity::find().from_raw_sql(statement).all(&reader.db).await? {
+        let key = (model.dag_id.clone(), model.hash.clone());
+        if let Entry::Vacant(entry) = definitions.entry(key) {
+            let row = rows::version_row(model).map(|row| row.definition);
+            entry.insert(row.map_err(|error| error.to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn definition_in(definitions: &Definitions, dag_id: &DagId, hash: &VersionHash) -> Result<Arc<Dag>, String> {
+    let missing = || Err(format!("version {hash} is not stored"));
+    definitions.get(&(dag_id.to_string(), hash.to_string())).cloned().unwrap_or_else(missing)
 }
 
 impl Loaded {
@@ -63,16 +105,22 @@ impl Loaded {
     }
 }
 
-async fn load_dags(reader: &SqlReader, loaded: &mut Loaded) -> Result<(), ReadError> {
+async fn load_dags(
+    reader: &SqlReader,
+    definitions: &Definitions,
+    loaded: &mut Loaded,
+) -> Result<(), ReadError> {
     let dags = entity::dag::Entity::find().order_by_asc(entity::dag::Column::DagId);
     for model in dags.all(&reader.db).await? {
         let id = model.dag_id.parse().ok();
         match rows::dag_row(model) {
-            Ok(dag) => match definition(reader, &dag.dag_id, &dag.version).await {
-                Ok(Some(definition)) => loaded.snapshot.dags.push((dag, definition)),
-                Ok(None) => loaded.leave_out(id, None, format!("version {} is not stored", dag.version)),
-                Err(error @ ReadError::Unavailable { .. }) => return Err(error),
-                Err(error) => loaded.leave_out(id, None, error.to_string()),
+            Ok(dag) => match definition_in(definitions, &dag.dag_id, &dag.version) {
+                Ok(definition) => loaded.snapshot.dags.push((dag, definition)),
+                Err(what) => {
+                    // Whether it is paused and how far its dates are dealt with outlives its definition.
+                    loaded.snapshot.undefined.push(dag);
+                    loaded.leave_out(id, None, what);
+                }
             },
             Err(error) => loaded.leave_out(id, None, error.to_string()),
         }
@@ -173,6 +221,7 @@ impl Parts {
 async fn load_runs(
     reader: &SqlReader,
     models: &[entity::dag_run::Model],
+    definitions: &Definitions,
     loaded: &mut Loaded,
 ) -> Result<(), ReadError> {
     let keys: Vec<i64> = models.iter().map(|model| model.run_key).collect();
@@ -187,16 +236,14 @@ async fn load_runs(
             }
         };
         let version = (snapshot.run.dag_id.clone(), snapshot.run.dag_version.clone());
-        match definition(reader, &version.0, &version.1).await {
-            Ok(Some(definition)) => {
+        match definition_in(definitions, &version.0, &version.1) {
+            Ok(definition) => {
                 let EngineSnapshot { versions, runs, open_tries, .. } = &mut loaded.snapshot;
                 versions.insert(version, definition);
                 runs.push(snapshot);
                 open_tries.extend(open);
             }
-            Ok(None) => loaded.leave_out(dag_id, run, format!("version {} is not stored", version.1)),
-            Err(error @ ReadError::Unavailable { .. }) => return Err(error),
-            Err(error) => loaded.leave_out(dag_id, run, error.to_string()),
+            Err(what) => loaded.leave_out(dag_id, run, what),
         }
     }
     Ok(())

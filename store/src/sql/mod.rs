@@ -21,6 +21,7 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -48,6 +49,11 @@ use crate::{
 /// How many definitions stay parsed. One is some kilobytes per task; runs of old versions are rare.
 const DEFINITION_CACHE: usize = 512;
 
+/// How long PostgreSQL may take for one change of state. A connection whose other end is gone stays silent for many
+/// minutes; a leader cannot wait that long to learn that it does not lead any more. A disk under SQLite is not cured
+/// by another connection, so there is no limit there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Parsed definitions by DAG and version.
 type Definitions = HashMap<(DagId, VersionHash), Arc<Dag>>;
 
@@ -57,6 +63,8 @@ pub(crate) struct SqlStore {
     /// Replaced when a connection's transaction cannot be rolled back (a full disk does that to SQLite).
     writer: RwLock<DatabaseConnection>,
     reader: SqlReader,
+    /// See [`ANSWER_TIMEOUT`].
+    answer_timeout: Option<Duration>,
     /// SQLite: held as long as this process may write.
     _lock: Option<LockFile>,
 }
@@ -104,7 +112,9 @@ impl SqlStore {
     pub(crate) async fn open(database: &Database, lock: Option<LockFile>) -> Result<Self, OpenError> {
         let writer = connect::connect_writer(database).await?;
         let reader = SqlReader::open(database).await?;
-        Ok(Self { database: database.clone(), writer: RwLock::new(writer), reader, _lock: lock })
+        let answer_timeout = matches!(database, Database::Postgres(_)).then_some(ANSWER_TIMEOUT);
+        let writer = RwLock::new(writer);
+        Ok(Self { database: database.clone(), writer, reader, answer_timeout, _lock: lock })
     }
 
     pub(crate) fn reader(&self) -> SqlReader {
@@ -136,9 +146,12 @@ impl SqlStore {
         match connect::connect_writer(&self.database).await {
             Ok(fresh) => {
                 let old = std::mem::replace(&mut *self.writer.write().await, fresh);
-                if let Err(error) = old.close().await {
-                    tracing::warn!(%error, "the old connection did not close");
-                }
+                // One that does not answer does not close either, and nobody waits for it.
+                tokio::spawn(async move {
+                    if let Err(error) = old.close().await {
+                        tracing::warn!(%error, "the old connection did not close");
+                    }
+                });
             }
             Err(error) => tracing::error!(%error, code = error.code(), "the writer cannot connect again"),
         }
@@ -152,6 +165,19 @@ impl SqlStore {
         // The transaction was dropped with its commit unanswered; only a new connection is known to be clean.
         self.reconnect().await;
         Err(error)
+    }
+
+    /// Gives a change of state up that is not answered in time, and connects again: nothing, when it was given up.
+    async fn limited<T>(&self, change: impl Future<Output = T> + Send) -> Option<T> {
+        let Some(timeout) = self.answer_timeout else { return Some(change.await) };
+        match tokio::time::timeout(timeout, change).await {
+            Ok(answer) => Some(answer),
+            Err(_) => {
+                tracing::warn!(?timeout, "the database did not answer; connecting again");
+                self.reconnect().await;
+                None
+            }
+        }
     }
 
     /// Writes a batch in one transaction.
@@ -185,19 +211,24 @@ impl SqlStore {
 #[async_trait]
 impl Writer for SqlStore {
     async fn take_leadership(&self, holder: &str, url: &str) -> Result<Leadership, LeadershipError> {
-        leadership::take(self, holder, url).await
+        let taken = self.limited(leadership::take(self, holder, url)).await;
+        // Whether it was taken is unknown; if it was, its lease runs out before anybody is answered under it.
+        taken.unwrap_or_else(|| Err(no_answer().into()))
     }
 
     async fn renew(&self, term: i64) -> Result<Leadership, CommitError> {
-        leadership::renew(self, term).await
+        self.limited(leadership::renew(self, term)).await.unwrap_or_else(|| Err(no_answer()))
     }
 
     async fn release(&self, term: i64) -> Result<(), CommitError> {
-        leadership::release(self, term).await
+        self.limited(leadership::release(self, term)).await.unwrap_or_else(|| Err(no_answer()))
     }
 
     async fn commit(&self, batch: &Batch) -> Result<(), CommitError> {
-        let result = self.try_commit(batch).await;
+        let Some(result) = self.limited(self.try_commit(batch)).await else {
+            let source = DbErr::Custom("no answer in time".to_owned());
+            return Err(CommitError::Ambiguous { batch: batch.id, source });
+        };
         let is_torn = matches!(&result, Err(CommitError::Unavailable { why: Unavailable::Connection, .. }));
         if is_torn && matches!(self.database, Database::Postgres(_)) {
             // Its siblings in the pool died with it; a fresh pool lets the next attempt through.
@@ -207,11 +238,12 @@ impl Writer for SqlStore {
     }
 
     async fn was_committed(&self, term: i64, batch: BatchId) -> Result<bool, CommitError> {
-        leadership::was_committed(self, term, batch).await
+        self.limited(leadership::was_committed(self, term, batch)).await.unwrap_or_else(|| Err(no_answer()))
     }
 
     async fn redeem_login_link(&self, term: i64, hash: &str, session: &Session) -> Result<bool, CommitError> {
-        leadership::redeem_login_link(self, term, hash, session).await
+        let redeemed = self.limited(leadership::redeem_login_link(self, term, hash, session)).await;
+        redeemed.unwrap_or_else(|| Err(no_answer()))
     }
 
     async fn load(&self) -> Result<Loaded, ReadError> {
@@ -231,6 +263,11 @@ impl Writer for SqlStore {
         })?;
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").await.map_err(not_now)
     }
+}
+
+fn no_answer() -> CommitError {
+    let source = DbErr::Custom("no answer in time".to_owned());
+    CommitError::Unavailable { why: Unavailable::Connection, source }
 }
 
 /// The database's clock, in microseconds.
@@ -257,6 +294,27 @@ mod tests {
         let mut batch = Batch::new(1, BatchId(number), chrono::DateTime::UNIX_EPOCH);
         batch.settings.push((format!("s{number}"), "x".repeat(bytes)));
         batch
+    }
+
+    /// A commit that is not answered is given up as unknown, the store connects again, and the same batch arrives once.
+    #[tokio::test]
+    async fn a_commit_without_an_answer_is_ambiguous_in_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::Sqlite(folder.path().join("db.sqlite"));
+        drop(open(&database, Migrate::Apply).await.expect("migrates"));
+        let mut store = SqlStore::open(&database, None).await.expect("opens");
+        store.take_leadership("test", "http://test").await.expect("leads");
+        store.commit(&batch(1, 10)).await.expect("nobody is in the way");
+        // Somebody else holds the lock for longer than the limit.
+        let other = super::connect_maintenance(&database).await.expect("connects").0;
+        other.execute_unprepared("BEGIN IMMEDIATE").await.expect("locks");
+        store.answer_timeout = Some(std::time::Duration::from_millis(100));
+        let error = store.commit(&batch(2, 10)).await.expect_err("no answer");
+        assert!(matches!(error, CommitError::Ambiguous { batch: BatchId(2), .. }), "{error:?}");
+        other.execute_unprepared("ROLLBACK").await.expect("unlocks");
+        store.answer_timeout = None;
+        store.commit(&batch(2, 10)).await.expect("the way is free");
+        assert!(store.was_committed(1, BatchId(2)).await.expect("answers"));
     }
 
     /// The disk fills up and is emptied again: nothing is half written, and no restart is needed.

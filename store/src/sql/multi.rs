@@ -3,10 +3,26 @@
 //! A statement's text depends on its number of rows, and a prepared statement is only found again by its text. So
 //! rows go out in chunks of powers of two: at most nine texts per kind of statement, whatever sizes batches have.
 
+use std::{collections::HashMap, hash::Hash};
+
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, IntoActiveModel, ModelTrait, PrimaryKeyToColumn, sea_query::OnConflict,
 };
 use sea_orm::{DatabaseTransaction, DbBackend, DbErr, EntityTrait, Iterable, Statement, Value};
+
+/// Splits changes so that no wave has a row twice; within a row the order stays.
+pub(super) fn waves<'a, T, K: Eq + Hash>(changes: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<Vec<&'a T>> {
+    let mut seen: HashMap<K, usize> = HashMap::with_capacity(changes.len());
+    let mut waves: Vec<Vec<&'a T>> = Vec::new();
+    for change in changes {
+        let wave = seen.entry(key(change)).and_modify(|wave| *wave += 1).or_insert(0);
+        match waves.get_mut(*wave) {
+            Some(changes) => changes.push(change),
+            None => waves.push(vec![change]),
+        }
+    }
+    waves
+}
 
 /// The most rows of one statement. Larger ones gained nothing in the probe and cost more to parse once.
 const MAX_ROWS: usize = 256;
@@ -128,7 +144,8 @@ pub(super) fn placeholders(backend: DbBackend, rows: usize, width: usize) -> Str
     text
 }
 
-/// Inserts rows of a small table, or replaces those whose primary key is there.
+/// Inserts rows of a small table, or replaces those whose primary key is there. Of two rows with one key the later
+/// one stays: PostgreSQL refuses both in one statement, so they go out one after the other.
 pub(super) async fn upsert<E>(db: &DatabaseTransaction, models: Vec<E::Model>) -> Result<(), DbErr>
 where
     E: EntityTrait,
@@ -138,11 +155,13 @@ where
     let keys: Vec<E::Column> = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect();
     let is_key = |column: &E::Column| keys.iter().any(|key| format!("{key:?}") == format!("{column:?}"));
     let rest: Vec<E::Column> = E::Column::iter().filter(|column| !is_key(column)).collect();
-    for chunk in models.chunks(MAX_ROWS) {
-        let mut conflict = OnConflict::columns(keys.iter().copied());
-        conflict.update_columns(rest.iter().copied());
-        let rows = chunk.iter().cloned().map(IntoActiveModel::into_active_model);
-        E::insert_many(rows).on_conflict(conflict).exec_without_returning(db).await?;
+    for wave in waves(&models, |model| format!("{:?}", model.get_primary_key_value())) {
+        for chunk in wave.chunks(MAX_ROWS) {
+            let mut conflict = OnConflict::columns(keys.iter().copied());
+            conflict.update_columns(rest.iter().copied());
+            let rows = chunk.iter().map(|model| (*model).clone().into_active_model());
+            E::insert_many(rows).on_conflict(conflict).exec_without_returning(db).await?;
+        }
     }
     Ok(())
 }

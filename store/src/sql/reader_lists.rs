@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, Select, Statement, Value,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect, Select, Statement, Value,
 };
 use tidemill_engine::{
     ids::{DagId, RunId, RunKey, TaskId},
@@ -67,23 +67,31 @@ fn last_end(values: &mut Vec<Value>, state: RunState) -> String {
     )
 }
 
-fn dag_conditions(query: &DagQuery, after: Option<DagId>, values: &mut Vec<Value>) -> String {
+fn dag_conditions(
+    backend: DbBackend,
+    query: &DagQuery,
+    after: Option<DagId>,
+    values: &mut Vec<Value>,
+) -> String {
     let mut conditions = vec!["1 = 1".to_owned()];
     if let Some(after) = after {
         values.push(text_value(after.as_str()));
         conditions.push(format!("d.dag_id > ${}", values.len()));
     }
     if let Some(text) = &query.text {
-        values.push(text_value(pattern(&text.to_lowercase())));
+        // Only ASCII letters are folded: that is what every database does alike, whatever its locale.
+        values.push(text_value(pattern(&text.to_ascii_lowercase())));
         let n = values.len();
-        conditions.push(format!(
-            "(LOWER(d.dag_id) LIKE ${n} ESCAPE '\\' OR LOWER(v.description) LIKE ${n} ESCAPE '\\')"
-        ));
+        let collation = if backend == DbBackend::Postgres { " COLLATE \"C\"" } else { "" };
+        let has = |column: &str| format!("LOWER({column}{collation}) LIKE ${n} ESCAPE '\\'");
+        conditions.push(format!("({} OR {})", has("d.dag_id"), has("v.description")));
     }
     if let Some(tag) = &query.tag {
-        // Tags are stored as a JSON list, so a whole tag is found with its quotes.
-        values.push(text_value(pattern(&rows::json(tag))));
-        conditions.push(format!("v.tags LIKE ${} ESCAPE '\\'", values.len()));
+        // Tags are stored as a JSON list, so a whole tag is found with its quotes. Not by LIKE, which does not look at
+        // case on one of the databases.
+        values.push(text_value(rows::json(tag)));
+        let position = if backend == DbBackend::Postgres { "strpos" } else { "instr" };
+        conditions.push(format!("{position}(v.tags, ${}) > 0", values.len()));
     }
     conditions.extend(query.state.map(|state| {
         match state {
@@ -103,7 +111,7 @@ fn dag_conditions(query: &DagQuery, after: Option<DagId>, values: &mut Vec<Value
 pub(super) async fn dags(reader: &SqlReader, query: &DagQuery) -> Result<Page<DagSummary>, ReadError> {
     let size = page_size(&query.page);
     let mut values = Vec::new();
-    let conditions = dag_conditions(query, read_cursor(&query.page)?, &mut values);
+    let conditions = dag_conditions(reader.backend(), query, read_cursor(&query.page)?, &mut values);
     let sql = format!(
         "SELECT d.dag_id, d.version, d.path, d.is_paused, d.is_missing, d.cursor_at, d.created_at,
             v.description, v.owner, v.tags, v.schedule, v.timezone, v.task_count

@@ -214,6 +214,7 @@ impl World {
             (id.clone(), Arc::clone(&self.versions[&id]))
         };
         EngineSnapshot {
+            undefined: Vec::new(),
             dags: self.dags.values().map(|row| (row.clone(), version(&row.dag_id, &row.version).1)).collect(),
             versions: active.iter().map(|run| version(&run.dag_id, &run.dag_version)).collect(),
             runs: active.iter().map(|row| self.snapshot(row)).collect(),

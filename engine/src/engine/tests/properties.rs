@@ -75,13 +75,17 @@ enum Happening {
     Cancel(usize),
     Pause(bool),
     Pool(u32),
+    PoolDeleted,
+    Change(u8),
+    ClearLatest { which: usize, task: usize },
+    LongJump(i64),
     Restart,
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
-        Cancel, Clear, End, Exchange, Heartbeat, JumpBack, Late, Lost, Mark, MarkRun, Pass, Pause, Pool,
-        Restart, Start, Trigger,
+        Cancel, Change, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack, Late, LongJump, Lost, Mark,
+        MarkRun, Pass, Pause, Pool, PoolDeleted, Restart, Start, Trigger,
     };
     prop_oneof![
         4 => (0..20_i64).prop_map(Pass),
@@ -101,6 +105,10 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Cancel),
         1 => any::<bool>().prop_map(Pause),
         1 => (0..4_u32).prop_map(Pool),
+        1 => Just(PoolDeleted),
+        1 => any::<u8>().prop_map(Change),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(which, task)| ClearLatest { which, task }),
+        1 => (-3..30_i64).prop_map(LongJump),
         1 => Just(Restart),
     ]
 }
@@ -159,8 +167,9 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::Lost(index) => {
             if let Some((worker, attempt)) = pick(&assigned, index) {
-                world.assigned.remove(&(worker, attempt.clone()));
-                world.step(Event::AttemptLost { attempt, reason: "swept".to_owned() });
+                world.assigned.remove(&(worker.clone(), attempt.clone()));
+                let boot_id = "swept".to_owned();
+                world.step(Event::AttemptLost { attempt, worker, boot_id, reason: "swept".to_owned() });
             }
         }
         other => operate(world, other),
@@ -204,7 +213,39 @@ fn operate(world: &mut World, happening: Happening) {
                 pool: PoolRow { name, slots, description: String::new() },
             });
         }
-        Happening::Restart => world.restart(),
+        Happening::PoolDeleted => {
+            let request = world.request();
+            world.step(Event::PoolDeleted { request, name: PoolName::new("small").unwrap() });
+        }
+        Happening::Change(how) => {
+            // Limits and schedule change, tasks come and go; what is active keeps its own version.
+            let mut dag = Dag::clone(&world.newest(&dag_id("x")));
+            dag.description = Some(format!("changed {how}"));
+            dag.max_active_tasks = 1 + u32::from(how % 4);
+            dag.catchup = how & 16 != 0;
+            if how & 32 != 0 {
+                dag.schedule = Schedule::Every(Duration::from_secs(60));
+            }
+            if how & 64 != 0 && !dag.tasks.iter().any(|task| task.id == task_id("new")) {
+                dag.tasks.push(Task { max_active_per_dag: Some(1), ..task("new", &["t0"]) });
+            }
+            world.load(dag);
+        }
+        Happening::ClearLatest { which, task } => {
+            let Some(run) = some_run(world, which) else { return };
+            let dag = world.newest(&world.runs[&run].dag_id.clone());
+            let tasks = vec![dag.tasks[task % dag.tasks.len()].id.clone()];
+            world.clear_latest(run, ClearSelection { tasks, ..ClearSelection::default() });
+        }
+        Happening::LongJump(hours) => {
+            world.now.wall += chrono::TimeDelta::hours(hours);
+            world.tick();
+        }
+        Happening::Restart => {
+            world.restart();
+            // The wall clock may have been set beyond a deadline meanwhile.
+            world.tick();
+        }
         _ => {}
     }
 }

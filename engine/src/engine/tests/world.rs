@@ -154,6 +154,7 @@ impl World {
         self.apply(&actions);
         self.steps += 1;
         self.check(&event);
+        self.check_assigned(&actions);
         actions
     }
 
@@ -176,14 +177,18 @@ impl World {
             .any(|run| run.dag_id == *dag && run.run_type == RunType::Scheduled && run.logical_date == date)
     }
 
-    pub(super) fn load(&mut self, dag: Dag) {
+    pub(super) fn load(&mut self, dag: Dag) -> Vec<Action> {
         let text = serde_json::to_string(&dag).unwrap();
-        let version = VersionHash(
-            format!("{:032x}", text.len() ^ (text.bytes().map(usize::from).sum::<usize>() << 16)).into(),
-        );
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let version = VersionHash(format!("{:032x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)).into());
         let dag = Arc::new(dag);
         self.versions.insert((dag.id.clone(), version.clone()), Arc::clone(&dag));
-        self.step(Event::DagChanged { path: format!("{}.toml", dag.id), dag, version });
+        self.step(Event::DagChanged { path: format!("{}.toml", dag.id), dag, version })
+    }
+
+    /// The newest definition of a DAG.
+    pub(super) fn newest(&self, id: &DagId) -> Arc<Dag> {
+        Arc::clone(&self.versions[&(id.clone(), self.dags[id].version.clone())])
     }
 
     /// Connects a worker, or lets it exchange again with what it holds.
@@ -289,6 +294,11 @@ impl World {
         self.step(Event::Clear { request, run, selection, is_dry_run: false, finished, latest: false })
     }
 
+    pub(super) fn clear_latest(&mut self, run: RunKey, selection: ClearSelection) -> Vec<Action> {
+        let (request, finished) = (self.request(), self.finished(run));
+        self.step(Event::Clear { request, run, selection, is_dry_run: false, finished, latest: true })
+    }
+
     pub(super) fn mark(&mut self, run: RunKey, task: &str, state: TaskState) -> Vec<Action> {
         let (request, finished) = (self.request(), self.finished(run));
         let tasks = vec![task_id(task)];
@@ -333,6 +343,7 @@ impl World {
                 .collect(),
             runs: active.iter().map(|row| self.snapshot(row)).collect(),
             open_tries: self.tries.values().filter(|row| row.outcome.is_none()).cloned().collect(),
+            undefined: Vec::new(),
             pools: self.pools.values().cloned().collect(),
             next_run_key: self.runs.keys().next_back().map_or(0, |key| key.0 + 1),
         }
@@ -440,14 +451,38 @@ impl World {
                 assert!(leased <= dag.max_active_tasks as usize, "max_active_tasks");
             }
         }
-        for (worker, (boot, capacity)) in &self.capacity {
-            let held = self
-                .tries
-                .values()
-                .filter(|row| row.outcome.is_none() && row.worker == *worker && row.boot_id == *boot)
-                .count();
-            // A worker that lowers its capacity keeps what it holds.
-            let _ = (held, capacity);
+    }
+
+    /// What was given away just now was there to give: what is lowered later takes nothing back, so each limit is
+    /// checked where something new counts against it.
+    fn check_assigned(&self, actions: &[Action]) {
+        let live: Vec<&TryRow> = self.tries.values().filter(|row| row.outcome.is_none()).collect();
+        let task_of = |key: &TaskInstanceKey| {
+            let run = &self.runs[&key.run];
+            let dag = &self.versions[&(run.dag_id.clone(), run.dag_version.clone())];
+            (run.dag_id.clone(), dag.tasks.iter().find(|task| task.id == key.task).unwrap())
+        };
+        for action in actions {
+            let Action::Assign(Assign { attempt, worker, is_redelivery: false }) = action else { continue };
+            let held = live.iter().filter(|row| row.worker == *worker).count();
+            let (_, capacity) = &self.capacity[worker];
+            assert!(held <= *capacity as usize, "{worker} holds {held} of {capacity}");
+            let (dag_id, task) = task_of(&attempt.instance);
+            let of_pool =
+                live.iter().map(|row| task_of(&row.attempt.instance).1).filter(|t| t.pool == task.pool);
+            let used: u32 = of_pool.map(|task| task.pool_slots).sum();
+            let slots = self.pools[&task.pool].slots;
+            assert!(used <= slots, "{used} of {slots} slots of {} are used", task.pool);
+            let newest = self.newest(&dag_id);
+            let of_dag =
+                || live.iter().map(|row| task_of(&row.attempt.instance)).filter(|(id, _)| *id == dag_id);
+            assert!(of_dag().count() <= newest.max_active_tasks as usize, "max_active_tasks");
+            let limit = newest.tasks.iter().find(|t| t.id == task.id).and_then(|t| t.max_active_per_dag);
+            if let Some(limit) = limit.filter(|_| task.max_active_per_dag.is_some()) {
+                let of_task =
+                    of_dag().filter(|(_, t)| t.id == task.id && t.max_active_per_dag.is_some()).count();
+                assert!(of_task <= limit as usize, "max_active_per_dag of {}", task.id);
+            }
         }
     }
 
