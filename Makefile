@@ -34,8 +34,8 @@ lint: ## Run clippy; a warning is an error.
 	cargo clippy --workspace --all-targets -- -D warnings
 
 .PHONY: doc
-doc: ## Build the documentation of every item, private ones too.
-	RUSTDOCFLAGS="-A rustdoc::all" cargo doc --workspace --no-deps --document-private-items
+doc: ## Build the documentation of every item, private ones too; a broken link is an error.
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 .PHONY: deny
 deny: tools ## Check bans, licences and sources, and advisories where their database can be reached.

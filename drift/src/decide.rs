@@ -27,10 +27,10 @@ pub struct Branches {
     pub on_insufficient_data: Option<Vec<TaskId>>,
 }
 
-/// Compares as [`compare`](crate::compare) does and decides what follows; the report carries the decision.
+/// Compares as [`compare`](fn@crate::compare) does and decides what follows; the report carries the decision.
 ///
 /// # Errors
-/// Those of [`compare`](crate::compare).
+/// Those of [`compare`](fn@crate::compare).
 pub fn decide(spec: &DriftSpec, options: &Options, branches: &Branches) -> Result<DriftReport, DriftError> {
     let started = Instant::now();
     let Examined { mut report, reference, current } = examine(spec, options)?;

@@ -10,7 +10,7 @@
 //!
 //! **Invariants.** Slots are sets of live instances, never counters. An instance is in the ready queue exactly
 //! when it is `scheduled`. It has a lease exactly when it is `queued` or `running`. A terminal state is left by
-//! a clear or a mark only. Deciding and explaining share [`Engine::obstacle`].
+//! a clear or a mark only. Deciding and explaining share `Engine::obstacle`.
 
 mod attempt;
 mod decide;

@@ -14,7 +14,7 @@ use crate::{
     state::RunType,
 };
 
-/// The values that a template can name. Only what [`super::needs`] lists has to be loaded.
+/// The values that a template can name. Only what [`super::needs()`] lists has to be loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Context {
     /// The DAG's id.

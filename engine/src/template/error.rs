@@ -59,7 +59,7 @@ pub enum RenderError {
         /// What it printed, shortened.
         text: String,
     },
-    /// A value stands where the shell cannot take it as data. [`super::check`] refuses such a template; this
+    /// A value stands where the shell cannot take it as data. [`super::check()`] refuses such a template; this
     /// is the same refusal for one that was never checked.
     #[error("{what}")]
     ShellContext {

@@ -1,4 +1,4 @@
-//! What a template refers to: one walk over its syntax tree, read by the checks and by [`super::needs`].
+//! What a template refers to: one walk over its syntax tree, read by the checks and by [`super::needs()`].
 
 use std::{collections::BTreeSet, ops::Range};
 

@@ -5,7 +5,7 @@
 //! **Invariant:** a value can never become syntax of the shell that Tidemill starts. The script that
 //! [`render_shell`] returns depends on which branches a template takes, never on what a `{{ … }}` evaluates
 //! to: each of those becomes `"${TIDEMILL_V<n>}"` in the quoting of its place, and the value travels through the
-//! environment. A place where no quoting makes that true is refused by [`check`]; see [`shell`].
+//! environment. A place where no quoting makes that true is refused by [`check()`]; see [`shell`].
 
 mod check;
 mod context;

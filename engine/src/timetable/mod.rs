@@ -1,6 +1,6 @@
 //! When a DAG fires, and which data interval and logical date each firing has (`semantics.md` §5).
 //!
-//! A schedule is a strictly increasing sequence of instants ([`clock`]). Two neighbouring instants make a
+//! A schedule is a strictly increasing sequence of instants (`clock`). Two neighbouring instants make a
 //! [`Slot`]: its data interval is [the one, the other), it fires at the end, and its logical date is the end
 //! (`timetable = "trigger"`) or the start (`"interval"`). Everything else here is arithmetic on that.
 //!
