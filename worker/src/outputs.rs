@@ -197,6 +197,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_travels_without_losing_its_last_digit() {
+        // These two come back as their neighbours from a reader that rounds in a hurry.
+        for text in ["31.245270191439438", "121.48791951161945"] {
+            let outputs = parse(format!("{{\"a\":{text}}}").as_bytes()).unwrap();
+            assert_eq!(outputs["a"].as_f64(), text.parse().ok());
+            assert_eq!(outputs["a"].to_string(), text);
+        }
+    }
+
+    #[test]
     fn what_counts_is_the_size_of_the_json() {
         let line = |key: usize| format!("k{key}={}\n", "\u{1}".repeat(OUTPUT_LIMIT_BYTES));
         let text: String = (0..6).map(line).collect();
