@@ -77,6 +77,7 @@ fn prepared(runs: usize, width: usize) -> (Engine, AttemptKey) {
         capacity: u32::try_from(runs).unwrap_or(u32::MAX) + 8,
         queues: vec!["default".to_owned()],
         held,
+        lost: Vec::new(),
     };
     let mut held = Vec::new();
     for action in engine.step(offer(Vec::new()), now(2)) {

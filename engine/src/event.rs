@@ -123,6 +123,9 @@ pub enum Event {
         /// What it holds, results that ride on the same exchange not included. What it should hold and does
         /// not list is delivered again.
         held: Vec<AttemptKey>,
+        /// What its sweep has proven dead, with how that is known. Part of this event, so that what is given out
+        /// in their place goes to this incarnation and not to the one that is dead.
+        lost: Vec<(AttemptKey, String)>,
     },
     /// A worker said goodbye, or was not heard of for a lease.
     WorkerLeft {
@@ -131,7 +134,8 @@ pub enum Event {
         /// Its incarnation.
         boot_id: String,
     },
-    /// A worker's sweep proved that an attempt of an older incarnation of it is dead without a result.
+    /// A worker's sweep proved that an attempt of an older incarnation of it is dead without a result; told by an
+    /// exchange that was overtaken, otherwise it is part of [`Event::WorkerExchanged`].
     AttemptLost {
         /// The fence.
         attempt: AttemptKey,

@@ -335,15 +335,6 @@ impl Core {
         self.round.exchanges.push(Sessions::open(&request, reply, now));
         let ExchangeRequest { worker, boot_id, has_swept, capacity, queues, held, results, lost, .. } =
             request;
-        for lost in lost {
-            let event = Event::AttemptLost {
-                attempt: lost.attempt,
-                worker: worker.clone(),
-                boot_id: boot_id.clone(),
-                reason: lost.reason,
-            };
-            self.step(event, now);
-        }
         for (report, stored) in results.into_iter().zip(stored) {
             let waiter = self.shared.new_request();
             let event = Event::AttemptFinished {
@@ -362,7 +353,20 @@ impl Core {
                     lease.renewed = now.mono;
                 }
             }
-            self.step(Event::WorkerExchanged { worker, boot_id, has_swept, capacity, queues, held }, now);
+            let lost = lost.into_iter().map(|lost| (lost.attempt, lost.reason)).collect();
+            let event = Event::WorkerExchanged { worker, boot_id, has_swept, capacity, queues, held, lost };
+            self.step(event, now);
+        } else {
+            for lost in lost {
+                // A newer exchange of this incarnation came first, so the engine knows where to give it next.
+                let event = Event::AttemptLost {
+                    attempt: lost.attempt,
+                    worker: worker.clone(),
+                    boot_id: boot_id.clone(),
+                    reason: lost.reason,
+                };
+                self.step(event, now);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::json;
 use tidemill_engine::state::{RunState, StopReason, TaskState, TryOutcome};
-use tidemill_protocol::worker::{Token, Verdict, Work};
+use tidemill_protocol::worker::{LostAttempt, Token, Verdict, Work};
 use tidemill_scheduler::{AdminWrite, CallError, InvalidRequest};
 
 use crate::world::{CHAIN, HandWorker, World, report, soon, success, task_id, trigger, wait_for_run};
@@ -172,6 +172,38 @@ async fn a_newer_start_of_a_worker_replaces_the_older_one(world: World) {
     scheduler.stop().await;
 }
 
+async fn what_a_sweep_reports_lost_is_given_to_the_start_that_swept(world: World) {
+    let scheduler = world.start().await;
+    let handle = scheduler.handle();
+    world.define(&handle, "chain", CHAIN).await;
+    trigger(&handle, "chain").await;
+    let mut worker = HandWorker::new(&handle, "w");
+    let dead = worker.next().await.remove(0).attempt;
+    worker.boot_id = "w-boot-2".into();
+    worker.held.clear();
+    // One loss is told while the log of another is still under way.
+    let mut request = worker.request(Vec::new());
+    request.has_swept = false;
+    request.lost = vec![LostAttempt { attempt: dead.clone(), reason: "swept".into() }];
+    let answer = soon("an exchange", handle.exchange(request)).await.unwrap();
+    let next = answer.assignments[0].attempt.clone();
+    assert_eq!((next.try_number, next.epoch), (2, 2));
+    worker.held.push(next.clone());
+    // The sweep is over: what it was given since is not lost with the rest.
+    let answer = worker.exchange(vec![success(&next)]).await;
+    assert_eq!(answer.verdicts[0].verdict, Verdict::Accepted);
+    let tries = world.reader.tries(&dead.instance).await.unwrap();
+    let told: Vec<_> =
+        tries.iter().map(|row| (row.attempt.epoch, row.boot_id.as_str(), row.outcome)).collect();
+    assert_eq!(
+        told,
+        [(1, "w-boot-1", Some(TryOutcome::Lost)), (2, "w-boot-2", Some(TryOutcome::Success))],
+        "{tries:?}"
+    );
+    world.check_rebuild(&handle).await;
+    scheduler.stop().await;
+}
+
 async fn another_protocol_is_refused(world: World) {
     let scheduler = world.start().await;
     let handle = scheduler.handle();
@@ -308,6 +340,7 @@ over_both_stores!(
     an_exchange_is_held_until_there_is_something_to_say,
     an_assignment_that_was_not_received_is_delivered_again_unchanged,
     a_newer_start_of_a_worker_replaces_the_older_one,
+    what_a_sweep_reports_lost_is_given_to_the_start_that_swept,
     another_protocol_is_refused,
     a_cancelled_run_tells_its_worker_once_and_ends_when_the_process_is_dead,
     a_start_is_noted_within_a_quarter_of_a_second,

@@ -42,6 +42,7 @@ pub(super) struct Offer {
     pub(super) capacity: u32,
     pub(super) queues: Vec<String>,
     pub(super) held: Vec<AttemptKey>,
+    pub(super) lost: Vec<(AttemptKey, String)>,
 }
 
 /// All workers, and per queue those with room, the emptiest first.
@@ -145,6 +146,9 @@ impl Engine {
         self.heard(id, out);
         for attempt in &offer.held {
             self.renew(id, &offer.boot_id, attempt, out);
+        }
+        for (attempt, reason) in &offer.lost {
+            self.attempt_swept(attempt, id, &offer.boot_id, reason, out);
         }
         let held: BTreeSet<&AttemptKey> = offer.held.iter().collect();
         let leased = self.fleet.get(id).map(|worker| worker.leased.clone()).unwrap_or_default();

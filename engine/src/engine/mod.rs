@@ -195,8 +195,8 @@ impl Engine {
             Event::Heartbeat { worker, boot_id, attempts } => {
                 self.heartbeat(&worker, &boot_id, &attempts, out)
             }
-            Event::WorkerExchanged { worker, boot_id, has_swept, capacity, queues, held } => {
-                let offer = fleet::Offer { boot_id, has_swept, capacity, queues, held };
+            Event::WorkerExchanged { worker, boot_id, has_swept, capacity, queues, held, lost } => {
+                let offer = fleet::Offer { boot_id, has_swept, capacity, queues, held, lost };
                 self.worker_exchanged(&worker, offer, out);
             }
             Event::WorkerLeft { worker, boot_id } => self.worker_left(&worker, &boot_id),

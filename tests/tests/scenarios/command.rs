@@ -166,6 +166,7 @@ fn exchange(world: &mut World, worker: WorkerId) -> Vec<String> {
         capacity,
         queues: vec!["default".to_owned()],
         held,
+        lost: Vec::new(),
     })
 }
 

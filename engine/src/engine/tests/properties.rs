@@ -325,6 +325,7 @@ fn a_rebuild_does_not_depend_on_the_order_of_rows() {
         capacity: 9,
         queues: vec!["default".to_owned()],
         held: Vec::new(),
+        lost: Vec::new(),
     };
     assert_eq!(one.step(event.clone(), world.now), two.step(event, world.now));
 }

@@ -207,6 +207,7 @@ impl World {
             capacity,
             queues: vec!["default".to_owned()],
             held,
+            lost: Vec::new(),
         })
     }
 

@@ -130,3 +130,31 @@ fn what_a_worker_should_hold_and_does_not_list_is_delivered_again() {
     assert!(again, "{actions:?}");
     assert_eq!(world.tasks[&live.1.instance].try_number, 1);
 }
+
+#[test]
+fn what_a_sweep_proves_dead_goes_to_the_incarnation_that_swept() {
+    let mut world = World::new();
+    world.load(dag("d", vec![task("a", &[])]));
+    world.exchange("w", "b1", 2);
+    let run = world.trigger("d");
+    let (worker, dead) = world.live(run, "a");
+    world.assigned.clear();
+    // The worker is back and still ships logs: it tells one loss and has not swept everything.
+    let exchange = |has_swept, held, lost| Event::WorkerExchanged {
+        worker: worker.clone(),
+        boot_id: "b2".to_owned(),
+        has_swept,
+        capacity: 2,
+        queues: vec!["default".to_owned()],
+        held,
+        lost,
+    };
+    world.step(exchange(false, Vec::new(), vec![(dead.clone(), "swept".to_owned())]));
+    let (_, next) = world.live(run, "a");
+    assert_eq!((next.epoch, world.tries[&next].boot_id.as_str()), (2, "b2"));
+    assert_eq!(world.tries[&dead].reason.as_deref(), Some("swept"));
+    // What it was given since is its own: the end of the sweep takes nothing from it.
+    world.step(exchange(true, vec![next.clone()], Vec::new()));
+    assert_eq!(world.live(run, "a").1, next);
+    assert_eq!(world.tasks[&next.instance].losses, 1);
+}
