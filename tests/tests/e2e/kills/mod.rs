@@ -96,22 +96,23 @@ impl Seeded {
 
 /// What the kills hit.
 struct Counts {
-    began: Instant,
     kills: u64,
+    /// How long a victim was there to be killed.
+    up: Duration,
     with_task_running: u64,
     in_retry_wait: u64,
     at: BTreeMap<&'static str, u64>,
     /// Executions that were under way at a kill.
     hit: BTreeSet<Execution>,
-    /// Executions per second while the kills went on.
+    /// Executions per second of that time.
     rate: f64,
 }
 
 impl Counts {
     fn new() -> Self {
         Self {
-            began: Instant::now(),
             kills: 0,
+            up: Duration::ZERO,
             with_task_running: 0,
             in_retry_wait: 0,
             at: BTreeMap::new(),
@@ -129,7 +130,8 @@ impl Counts {
         truth: &TruthFolder,
         seen_at_start: usize,
     ) {
-        let until = Instant::now() + if point.is_some() { PATIENCE } else { wait };
+        let began = Instant::now();
+        let until = began + if point.is_some() { PATIENCE } else { wait };
         while !victim.is_dead() {
             if Instant::now() > until {
                 assert!(point.is_none(), "{point:?} was never reached; it said:\n{}", victim.said());
@@ -138,6 +140,7 @@ impl Counts {
             std::thread::sleep(Duration::from_millis(2));
         }
         victim.kill();
+        self.up += began.elapsed();
         let seen = truth.read();
         // What an earlier kill ended never records its own end, so only what began since then counts.
         let open: Vec<Execution> =
@@ -147,7 +150,7 @@ impl Counts {
         self.with_task_running += u64::from(!open.is_empty());
         self.in_retry_wait += u64::from(seen.has_retry_wait("flaky"));
         self.hit.extend(open);
-        self.rate = seen.starts.len() as f64 / self.began.elapsed().as_secs_f64();
+        self.rate = seen.starts.len() as f64 / self.up.as_secs_f64();
     }
 
     /// The five moments that the kills must have hit.
