@@ -251,9 +251,21 @@ async fn a_run_that_was_cleared_meanwhile_keeps_its_rows_and_logs(world: World) 
     let folder = world.folder.path().join(format!("logs/one/{}", run.key));
     std::fs::create_dir_all(folder.join("only/-1")).unwrap();
     std::fs::write(folder.join("only/-1/1.1.log"), b"kept").unwrap();
+    let other = finish_one(&handle, &mut worker, "one").await;
+    let others = world.folder.path().join(format!("logs/one/{}", other.key));
+    std::fs::create_dir_all(&others).unwrap();
     handle.clear(clear(run.key), AdminWrite::default()).await.unwrap();
     let write = || AdminWrite { run_deletes: vec![(run.dag_id.clone(), run.key)], ..AdminWrite::default() };
-    handle.write(write()).await.unwrap();
+    let mut both = write();
+    both.run_deletes.push((other.dag_id.clone(), other.key));
+    handle.write(both).await.unwrap();
+    // Logs go in the order of the list: when those of the second are gone, those of the first would be too.
+    soon("the deletion of the other's logs", async {
+        while others.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!(handle.read_log(attempt, 0, 9).await.unwrap().bytes, b"kept");
     assert_eq!(world.run(run.key).await.key, run.key);
     // Ended and old again, it goes with its logs.
