@@ -29,10 +29,12 @@ pub(crate) fn new_database() -> String {
     let cluster = CLUSTER.get_or_init(Cluster::join);
     let number = DATABASES.fetch_add(1, Ordering::Relaxed);
     let name = format!("t_{}_{number}", std::process::id());
+    // From `template0`, which nobody can connect to: a template that somebody is connected to cannot be copied.
     run(Command::new(bin("psql"))
         .args(["-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"])
         .arg(&cluster.folder)
-        .args(["-c", &format!("DROP DATABASE IF EXISTS {name}"), "-c", &format!("CREATE DATABASE {name}")]));
+        .args(["-c", &format!("DROP DATABASE IF EXISTS {name}")])
+        .args(["-c", &format!("CREATE DATABASE {name} TEMPLATE template0")]));
     format!("postgres://postgres@localhost/{name}?host={}", cluster.folder.display())
 }
 
@@ -51,7 +53,7 @@ impl Cluster {
         share.lock_shared().expect("a shared lock");
         let starting = lock("start");
         starting.lock().expect("an exclusive lock");
-        if !is_running(&folder) {
+        if !is_running(&folder, user.as_deref()) {
             start(&folder, user.as_deref());
         }
         drop(starting);
@@ -59,9 +61,11 @@ impl Cluster {
     }
 }
 
-fn is_running(folder: &Path) -> bool {
-    let ready = Command::new(bin("pg_isready")).arg("-q").arg("-h").arg(folder).status();
-    ready.is_ok_and(|status| status.success())
+/// Whether the cluster's server lives. It is not asked to answer in time: a busy one would be taken for a dead one.
+fn is_running(folder: &Path, user: Option<&str>) -> bool {
+    let status =
+        as_user(user, "pg_ctl").args(["status", "-D"]).arg(folder.join("data")).current_dir("/").output();
+    status.is_ok_and(|output| output.status.success())
 }
 
 fn start(folder: &Path, user: Option<&str>) {
@@ -79,7 +83,7 @@ fn start(folder: &Path, user: Option<&str>) {
         .arg(&data));
     let options = format!(
         "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c full_page_writes=off \
-         -c max_connections=300",
+         -c autovacuum=off -c max_wal_size=256MB -c max_connections=300",
         folder.display()
     );
     run(as_user(user, "pg_ctl")
@@ -164,10 +168,12 @@ fn bin(program: &str) -> PathBuf {
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).current_dir("/").output();
     let output = output.unwrap_or_else(|error| panic!("{command:?} did not start: {error}"));
+    // What went wrong comes before the command: whoever prints only a part of this prints the useful one.
     assert!(
         output.status.success(),
-        "{command:?} failed: {}{}",
+        "{}: {}{}: {command:?}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
         String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
     );
 }
