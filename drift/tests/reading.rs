@@ -184,6 +184,20 @@ fn a_vanished_column_fails_the_operator_and_is_no_data_on_the_command_line() {
     assert!(pair.error("DRF0301").to_string().contains("1.csv"));
 }
 
+/// 2^53 and 2^53 + 1 are one `f64`, but two identifiers.
+#[test]
+fn large_integers_stay_different_categories_in_json() {
+    let pair = Pair::new(
+        ("r.jsonl", "{\"id\": 9007199254740992}\n{\"id\": 9007199254740993}\n"),
+        ("c.jsonl", "{\"id\": 9007199254740993}\n"),
+    )
+    .with(|s| s.categorical.columns = vec!["id".into()])
+    .lenient();
+    let report = pair.report();
+    let evidence = serde_json::to_string(feature(&report, "id")).unwrap();
+    assert!(evidence.contains("9007199254740992") && evidence.contains("9007199254740993"), "{evidence}");
+}
+
 #[test]
 fn names_of_the_configuration_must_exist() {
     for change in [

@@ -58,10 +58,10 @@ fn take(column: &mut TextColumn, part: &Path, line: u64, value: &Value<'_>) {
             column.numeric.missing += 1;
             return;
         }
-        Value::Number(number) => {
+        Value::Number(_) | Value::Integer(_) => {
             column.has_number = true;
             if column.text.is_none() {
-                column.numeric.push(*number);
+                column.numeric.push(value.number());
             }
             return;
         }
@@ -118,6 +118,7 @@ pub(crate) fn categories(source: &Source, names: &[String]) -> Result<Vec<Catego
                 Value::Text(text) => counter.add(text.as_bytes()),
                 Value::Bool(value) => counter.add(value.to_string().as_bytes()),
                 Value::Number(value) => counter.add(value.to_string().as_bytes()),
+                Value::Integer(value) => counter.add(value.to_string().as_bytes()),
             }
         }
     })?;
@@ -219,8 +220,22 @@ enum Value<'a> {
     Null,
     Bool(bool),
     Number(f64),
+    /// Kept whole: identifiers above 2^53 are different categories although they are one `f64`.
+    Integer(i128),
     Text(Cow<'a, str>),
     Nested,
+}
+
+impl Value<'_> {
+    /// The number as columns hold it; not a number for everything else.
+    fn number(&self) -> f64 {
+        match self {
+            Self::Number(value) => *value,
+            #[expect(clippy::cast_precision_loss, reason = "integers are widened to f64 by definition")]
+            Self::Integer(value) => *value as f64,
+            _ => f64::NAN,
+        }
+    }
 }
 
 struct ObjectVisitor;
@@ -299,13 +314,11 @@ impl<'de> Visitor<'de> for ValueSeed {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        #[expect(clippy::cast_precision_loss, reason = "integers are widened to f64 by definition")]
-        Ok(Value::Number(value as f64))
+        Ok(Value::Integer(i128::from(value)))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        #[expect(clippy::cast_precision_loss, reason = "integers are widened to f64 by definition")]
-        Ok(Value::Number(value as f64))
+        Ok(Value::Integer(i128::from(value)))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
@@ -345,12 +358,12 @@ mod tests {
         assert!(matches!(find("b"), Value::Text(t) if t == "-inf"));
         assert!(matches!(find("c"), Value::Text(t) if t == "NaN \" Infinity"));
         assert!(matches!(find("d"), Value::Nested));
-        assert!(matches!(find("e"), Value::Number(n) if *n == 1.0));
+        assert!(matches!(find("e"), Value::Integer(1)));
     }
 
     #[test]
     fn the_last_of_two_equal_keys_counts() {
         let object = parse(br#"{"a": 1, "a": 2}"#).unwrap();
-        assert!(matches!(object.as_slice(), [(_, Value::Number(n))] if *n == 2.0));
+        assert!(matches!(object.as_slice(), [(_, Value::Integer(2))]));
     }
 }
