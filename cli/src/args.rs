@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completions, config as config_command, dags, db, drift, explain, login, operator, pools, runs,
-        server, standalone, tasks, tokens, worker,
+        browser, completions, config as config_command, dags, db, drift, explain, login, operator, pools,
+        runs, server, standalone, tasks, tokens, worker,
     },
     config::Overrides,
     report::Color,
@@ -102,4 +102,6 @@ pub(crate) enum Command {
     Guardian(operator::GuardianArgs),
     #[command(hide = true)]
     Operator(operator::OperatorArgs),
+    #[command(hide = true)]
+    Open(browser::OpenArgs),
 }

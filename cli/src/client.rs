@@ -43,7 +43,7 @@ impl Client {
             .clone()
             .or_else(|| local.clone())
             .unwrap_or_else(|| format!("http://{}", config.text("server.listen").unwrap_or_default()));
-        let bad = |why: String| CliError::BadSetting { name: "the server's URL".to_owned(), why };
+        let bad = |why: String| config.bad("client.url", "the server's URL", why);
         let base = Url::parse(&text).map_err(|error| bad(format!("{text:?}: {error}")))?;
         // The local administrator's token is not sent to another host.
         let is_local = given.is_none() || given == local || is_loopback(&base);
@@ -100,10 +100,13 @@ impl Client {
         if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
             return CliError::NoToken { url: self.base().to_owned() };
         }
+        // One that stands by, or a proxy before a server that is restarted.
+        let is_passing = status.is_server_error() || status == StatusCode::MISDIRECTED_REQUEST;
         let problem: Option<Value> = response.json().await.ok();
         let text = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);
         let Some(code) = text("code") else {
-            return CliError::BadAnswer { url: self.base().to_owned(), why: format!("HTTP status {status}") };
+            let (url, why) = (self.base().to_owned(), format!("HTTP status {status}"));
+            return CliError::BadAnswer { url, why, is_passing };
         };
         let message = match (text("title"), text("detail")) {
             (Some(title), Some(detail)) if title != detail => format!("{title}: {detail}"),
@@ -112,13 +115,21 @@ impl Client {
         let errors = problem.as_ref().and_then(|p| p.get("errors")).and_then(Value::as_array);
         let causes = errors.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
         let help = Some(format!("`tidemill explain {code}` says more."));
-        CliError::Coded { code, message, help, causes }
+        CliError::Coded { code, message, help, causes, is_passing }
     }
 
     async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
-        let bad = |why: String| CliError::BadAnswer { url: self.base().to_owned(), why };
-        let bytes = response.bytes().await.map_err(|error| bad(error.to_string()))?;
-        serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
+        let bytes = response.bytes().await.map_err(|error| self.broken_off(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| CliError::BadAnswer {
+            url: self.base().to_owned(),
+            why: error.to_string(),
+            is_passing: false,
+        })
+    }
+
+    /// The connection ended within the answer.
+    fn broken_off(&self, error: &reqwest::Error) -> CliError {
+        CliError::BadAnswer { url: self.base().to_owned(), why: error.to_string(), is_passing: true }
     }
 
     /// Reads.
@@ -135,20 +146,14 @@ impl Client {
     /// Reads text.
     pub(crate) async fn text(&self, segments: &[&str]) -> Result<String> {
         let response = self.send(self.request(Method::GET, self.url(segments))).await?;
-        response
-            .text()
-            .await
-            .map_err(|error| CliError::BadAnswer { url: self.base().to_owned(), why: error.to_string() })
+        response.text().await.map_err(|error| self.broken_off(&error))
     }
 
     /// Reads bytes.
     pub(crate) async fn bytes(&self, segments: &[&str], query: &[(&str, String)]) -> Result<Vec<u8>> {
         let request = self.request(Method::GET, self.url(segments)).query(query);
         let response = self.send(request).await?;
-        let bytes = response
-            .bytes()
-            .await
-            .map_err(|error| CliError::BadAnswer { url: self.base().to_owned(), why: error.to_string() })?;
+        let bytes = response.bytes().await.map_err(|error| self.broken_off(&error))?;
         Ok(bytes.to_vec())
     }
 

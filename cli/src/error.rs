@@ -31,6 +31,9 @@ pub(crate) enum CliError {
     /// CFG0005.
     #[error("the value of {name} cannot be used: {why}")]
     BadSetting { name: String, why: String },
+    /// The same error, and what it is about stood on the command line.
+    #[error(transparent)]
+    Usage(Box<CliError>),
     /// CFG0101.
     #[error("{address} is in use by {owner}")]
     PortBusy { address: String, owner: String },
@@ -57,7 +60,7 @@ pub(crate) enum CliError {
     NoServer { url: String, source: Option<reqwest::Error> },
     /// CFG0202.
     #[error("the answer of {url} cannot be understood: {why}")]
-    BadAnswer { url: String, why: String },
+    BadAnswer { url: String, why: String, is_passing: bool },
     /// CFG0203.
     #[error("there is no token for {url}")]
     NoToken { url: String },
@@ -81,7 +84,7 @@ pub(crate) enum CliError {
     NoDemo { dag: &'static str },
     /// The code of another crate, or of the server.
     #[error("{message}")]
-    Coded { code: String, message: String, help: Option<String>, causes: Vec<String> },
+    Coded { code: String, message: String, help: Option<String>, causes: Vec<String>, is_passing: bool },
     /// Everything there is to say was said; only the exit code is left.
     #[error("exit code {0}")]
     Exit(u8),
@@ -94,6 +97,7 @@ impl CliError {
             Self::ConfigUnreadable { .. } => "CFG0001",
             Self::Config { problems, .. } => problems.first().map_or("CFG0002", |problem| problem.code),
             Self::BadSetting { .. } => "CFG0005",
+            Self::Usage(error) => error.code(),
             Self::PortBusy { .. } => "CFG0101",
             Self::Listen { .. } => "CFG0102",
             Self::DataDirLocked { .. } => "CFG0103",
@@ -140,6 +144,7 @@ impl CliError {
             Self::UnknownCode { near, .. } if near.is_empty() => "`tidemill explain` lists all codes.",
             Self::UnknownCode { near, .. } => return Some(format!("Did you mean {}?", near.join(" or "))),
             Self::Coded { help, .. } => return help.clone(),
+            Self::Usage(error) => return error.help(),
             _ => return None,
         };
         Some(text.to_owned())
@@ -147,23 +152,35 @@ impl CliError {
 
     /// Returns the causes, outermost first.
     pub(crate) fn causes(&self) -> Vec<String> {
-        if let Self::Coded { causes, .. } = self {
-            return causes.clone();
+        match self {
+            Self::Coded { causes, .. } => causes.clone(),
+            Self::Usage(error) => error.causes(),
+            other => causes_of(other),
         }
-        causes_of(self)
     }
 
     /// Returns the exit code: 2 for wrong usage, else 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Exit(code) => *code,
+            Self::Usage(_) => 2,
             _ => 1,
+        }
+    }
+
+    /// Whether the server may answer the same request later: nobody was there, or it said that it cannot now.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::NoServer { .. } => true,
+            Self::BadAnswer { is_passing, .. } | Self::Coded { is_passing, .. } => *is_passing,
+            _ => false,
         }
     }
 
     /// Wraps an error of another crate of ours.
     pub(crate) fn coded(code: impl Into<String>, error: &dyn StdError, help: Option<String>) -> Self {
-        Self::Coded { code: code.into(), message: error.to_string(), help, causes: causes_of(error) }
+        let (code, message, causes) = (code.into(), error.to_string(), causes_of(error));
+        Self::Coded { code, message, help, causes, is_passing: false }
     }
 }
 

@@ -4,10 +4,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-use crate::{
-    config::Config,
-    error::{CliError, Result},
-};
+use crate::{config::Config, error::Result};
 
 /// Starts logging for the rest of the process.
 ///
@@ -23,7 +20,7 @@ pub(crate) fn start(config: &Config) -> Result {
         _ => level.to_owned(),
     };
     let filter = EnvFilter::try_new(directives)
-        .map_err(|error| CliError::BadSetting { name: "log.level".to_owned(), why: error.to_string() })?;
+        .map_err(|error| config.bad("log.level", "log.level", error.to_string()))?;
     let is_colored = crate::report::is_colored() && std::io::stderr().is_terminal();
     let text = fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
     let registry = tracing_subscriber::registry().with(filter);

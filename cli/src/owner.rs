@@ -49,7 +49,7 @@ pub(crate) fn lock(data_dir: &Path) -> Result<DataDirLock> {
         }
         Err(error) => return Err(unusable(&path)(error.into())),
     }
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let command = without_secrets(std::env::args_os().map(|word| word.to_string_lossy().into_owned()));
     let line = format!("{}\n{command}\n", std::process::id());
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes()));
     written.map_err(unusable(&path))?;
@@ -64,6 +64,56 @@ fn named(text: &str) -> String {
         (Some(pid), _) => format!("process {pid}"),
         _ => "another process".to_owned(),
     }
+}
+
+/// What stands in for a secret.
+const HIDDEN: &str = "***";
+
+/// Returns a command line in one line and without its secrets: it ends up in a file and in messages, and those in
+/// tickets. That goes for the command lines of other programs too, so any option is looked at that sounds like one.
+fn without_secrets(words: impl Iterator<Item = String>) -> String {
+    let mut shown = Vec::new();
+    let mut is_secret = false;
+    for word in words {
+        let option = word.strip_prefix('-').map(|rest| rest.split_once('=').unwrap_or((rest, "")));
+        if std::mem::take(&mut is_secret) && option.is_none() {
+            shown.push(HIDDEN.to_owned());
+            continue;
+        }
+        match option {
+            Some((name, value)) if is_secret_name(name) => {
+                is_secret = value.is_empty();
+                shown.push(if is_secret { word } else { format!("-{name}={HIDDEN}") });
+            }
+            _ => shown.push(without_password(&word)),
+        }
+    }
+    shown.join(" ").replace(['\n', '\r'], " ")
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["token", "password", "passwd", "secret"].iter().any(|end| name.ends_with(end))
+}
+
+/// Hides the password before the host of a URL, and the values of its query that sound like one.
+fn without_password(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
+    let (before, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
+    // The last `@` ends the user part: a password may itself hold one, and a `/` that should have been encoded.
+    let before = match before.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
+    {
+        Some((user, host)) => format!("{user}:{HIDDEN}@{host}"),
+        None => before.to_owned(),
+    };
+    let query = query.map_or_else(String::new, |query| {
+        let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, _)) if is_secret_name(name) => format!("{name}={HIDDEN}"),
+            _ => pair.to_owned(),
+        });
+        format!("?{}", pairs.collect::<Vec<_>>().join("&"))
+    });
+    format!("{scheme}://{before}{query}")
 }
 
 /// Names the process that listens on an address, as far as `/proc` shows it to this user.
@@ -103,12 +153,9 @@ fn process_with(link: &str) -> Option<String> {
             .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy() == link));
         if has_it {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words: Vec<_> = command
-                .split(|byte| *byte == 0)
-                .map(String::from_utf8_lossy)
-                .filter(|w| !w.is_empty())
-                .collect();
-            return Some(named(&format!("{pid}\n{}\n", words.join(" "))));
+            let words = command.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+            let words = words.map(|word| String::from_utf8_lossy(word).into_owned());
+            return Some(named(&format!("{pid}\n{}\n", without_secrets(words))));
         }
     }
     None
@@ -144,6 +191,24 @@ mod tests {
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         drop(lock_of_first);
         assert!(lock(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn secrets_of_a_command_line_are_not_shown() {
+        let shown = |line: &str| without_secrets(line.split(' ').map(str::to_owned));
+        for (line, wanted) in [
+            ("tidemill standalone --slots 2", "tidemill standalone --slots 2"),
+            ("x --database postgres://u:p@w@h/db", "x --database postgres://u:***@h/db"),
+            ("x --database=postgres://u:a/b@h", "x --database=postgres://u:***@h"),
+            ("x postgres://h/db?user=u&password=pw", "x postgres://h/db?user=u&password=***"),
+            ("x --token hush --url http://h", "x --token *** --url http://h"),
+            ("x --token=hush --join-token=hush", "x --token=*** --join-token=***"),
+            ("x --token --url http://h", "x --token --url http://h"),
+            ("x --token-file path", "x --token-file path"),
+            ("x http://h/login?token=hush", "x http://h/login?token=***"),
+        ] {
+            assert_eq!(shown(line), wanted);
+        }
     }
 
     #[test]

@@ -82,6 +82,8 @@ fn wrong_usage_exits_with_2_and_suggests() {
         (&["dags", "chek", "x"][..], "check"),
         (&["standalone", "--lisen", "x"], "--listen"),
         (&["runs", "list", "--format", "yaml"], "table"),
+        (&["tasks", "clear", "d", "r", "t", "--map-index", "2"], "'--map-index'"),
+        (&["tasks", "mark", "d", "r", "t", "--state", "failed", "--map-index", "2"], "'--map-index'"),
         (&["dags", "next", "x.toml", "--from", "yesterday"], "2026-11-01"),
         (&["dags", "trigger", "x", "--conf", "[1]"], "JSON object"),
         (&["drift", "compare", "--reference", "a", "--current", "b", "--metrics", "kss"], "ks"),

@@ -41,7 +41,15 @@ impl Done {
 
     /// Asserts that it failed with a code on stderr and nothing on stdout.
     pub(crate) fn fails_with(self, code: &str) -> Self {
-        assert_eq!(self.code, 1, "stdout: {}\nstderr: {}", self.out, self.err);
+        self.exits(1).says(code)
+    }
+
+    /// Asserts that it refused the command line with a code on stderr and nothing on stdout.
+    pub(crate) fn refuses_with(self, code: &str) -> Self {
+        self.exits(2).says(code)
+    }
+
+    fn says(self, code: &str) -> Self {
         assert!(self.err.contains(code), "{code} is not in: {}", self.err);
         assert_eq!(self.out, "", "stdout is for data");
         self
@@ -97,8 +105,15 @@ impl Mill {
 
     /// Starts a server in the home, with its DAG folder `dags`, and waits until it is ready.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
+        self.start_with(args, &[])
+    }
+
+    /// Starts a server with more variables.
+    pub(crate) fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         fs::create_dir_all(self.path("dags")).unwrap();
-        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(args);
+        command.envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let (ready, is_ready) = mpsc::channel();
@@ -183,6 +198,15 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
         std::thread::park_timeout(Duration::from_millis(50));
     }
+}
+
+/// Returns a port that is free now and that nobody gets by chance while a server is started again: it lies below the
+/// ports that the kernel gives to outgoing connections.
+pub(crate) fn lasting_port() -> u16 {
+    let first = 10_100 + (std::process::id() % 9_000) as u16;
+    (first..20_000)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("no port is free")
 }
 
 /// Whether a path is private to its owner.

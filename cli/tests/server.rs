@@ -9,7 +9,11 @@ fn a_server_that_cannot_start_says_why() {
     let start = |args: &[&str]| mill.run(&[&["standalone"], args].concat());
     start(&["--dags-dir", "nowhere"]).fails_with("CFG0105");
     start(&["--listen", "192.0.2.1:1"]).fails_with("CFG0102");
-    start(&["--listen", "nonsense"]).fails_with("CFG0005");
+    start(&["--listen", "nonsense"]).refuses_with("CFG0005");
+    start(&["--slots", "0"]).refuses_with("CFG0005");
+    start(&["--log", "tidemill=loud=er"]).refuses_with("CFG0005");
+    mill.run(&["worker", "--name", "no/name"]).refuses_with("CFG0005");
+    mill.run(&["worker", "--join-token-file", "missing"]).refuses_with("CFG0005");
     start(&["--demo"]).fails_with("CFG0305");
     mill.write("file", "");
     start(&["--data-dir", "file/below"]).fails_with("CFG0104");
@@ -44,6 +48,17 @@ fn a_busy_port_and_a_locked_data_directory_name_their_owner() {
 }
 
 #[test]
+fn the_owner_is_named_without_its_secrets() {
+    let mill = Mill::new();
+    // The same option twice is refused, so the secret stands in one that a server takes: the URL of its database.
+    std::fs::create_dir_all(mill.path("dags")).unwrap();
+    let url = "postgres://mill:hush-hush@127.0.0.1:1/none";
+    mill.run(&["server", "--listen", "127.0.0.1:0", "--data-dir", "data", "--database", url]).exits(1);
+    let text = std::fs::read_to_string(mill.path("data/tidemill.lock")).unwrap();
+    assert!(text.contains("postgres://mill:***@127.0.0.1:1/none") && !text.contains("hush"), "{text}");
+}
+
+#[test]
 fn a_database_is_migrated_checked_and_copied() {
     let mill = Mill::new();
     let database = ["--database", "sqlite://one.sqlite"];
@@ -54,5 +69,7 @@ fn a_database_is_migrated_checked_and_copied() {
     mill.run(&["db", "check", "--database", "sqlite://copy.sqlite"]).exits(0);
     mill.run(&[&["db", "backup", "copy.sqlite"], &database[..]].concat()).fails_with("STO0109");
     mill.run(&[&["db", "backup", "nowhere/copy.sqlite"], &database[..]].concat()).fails_with("CFG0303");
-    mill.run(&["db", "check", "--database", "mysql://x"]).fails_with("STO0107");
+    mill.run(&["db", "check", "--database", "mysql://x"]).refuses_with("STO0107");
+    let output = mill.command(&["db", "check"]).env("TIDEMILL_DATABASE", "mysql://x").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "the command line is not to blame");
 }

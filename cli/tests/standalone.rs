@@ -1,10 +1,10 @@
 //! A server from its start to its stop, through the commands.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use serde_json::{Value, json};
 
-use crate::mill::{Mill, mode, until};
+use crate::mill::{Mill, lasting_port, mode, until};
 
 const HELLO: &str = "[dag]\nid = \"hello\"\n\n[params.word]\ntype = \"string\"\ndefault = \"x\"\n\n[[task]]\nid = \"say\"\ncommand = \"echo hello {{ params.word }}; tidemill --version\"\n";
 const SLOW: &str = "[dag]\nid = \"slow\"\n\n[[task]]\nid = \"wait\"\ncommand = \"echo started; sleep 600\"\n";
@@ -131,6 +131,93 @@ fn waiting_ends_and_a_cancelled_run_fails_the_wait() {
     mill.run(&["runs", "cancel", "slow", "one", "--data-dir", "data"]).exits(0);
     mill.run(&[&wait[..], &["--timeout", "60s"]].concat()).exits(1);
     assert_eq!(json(&mill, &["runs", "show", "slow", "one"])["state"], "cancelled");
+}
+
+#[test]
+fn waiting_survives_a_killed_server_that_is_started_again() {
+    let mill = Mill::new();
+    let run = "until test -e ../go; do sleep 0.05; done";
+    mill.write(
+        "dags/held.toml",
+        &format!("[dag]\nid = \"held\"\n\n[[task]]\nid = \"a\"\ncommand = \"{run}\"\n"),
+    );
+    let listen = format!("127.0.0.1:{}", lasting_port());
+    let start =
+        || mill.start(&["standalone", "--listen", &listen, "--data-dir", "data", "--dags-dir", "dags"]);
+    let server = start();
+    until("the DAG file is found", || (json(&mill, &["dags", "list"]).as_array()?.len() == 1).then_some(()));
+    json(&mill, &["dags", "trigger", "held", "--run-id", "one"]);
+    let watch = |args: &[&str]| {
+        let mut child = mill
+            .command(&[args, &["--data-dir", "data", "--format", "json"]].concat())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        (child, lines)
+    };
+    let (wait, mut said) = watch(&["runs", "wait", "held", "one"]);
+    // It has seen the run, so a server has answered.
+    let line = said.next().unwrap().unwrap();
+    assert!(line.starts_with("one is "), "{line}");
+    server.signal("KILL");
+    server.wait();
+    let line = said.next().unwrap().unwrap();
+    assert!(line.contains("CFG0201") && line.ends_with("waiting for it"), "{line}");
+    // Without a server: one that never answered is waited for only within a timeout.
+    let wait_for = ["runs", "wait", "held", "one", "--data-dir", "data"];
+    mill.run(&wait_for).fails_with("CFG0201");
+    let late = mill.run(&[&wait_for[..], &["--timeout", "1s"]].concat()).fails_with("CFG0204");
+    assert!(late.err.contains("whose server is away"), "{}", late.err);
+    assert_eq!(late.err.matches("waiting for it").count(), 1, "{}", late.err);
+    let _server = start();
+    let line = said.next().unwrap().unwrap();
+    assert!(line.starts_with("the server answers again; one is "), "{line}");
+    mill.write("go", "");
+    let output = wait.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{:?}", said.collect::<Vec<_>>());
+    let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(run["state"], "success");
+}
+
+#[test]
+fn a_browser_gets_no_secret_in_its_arguments_and_is_no_orphan_of_the_worker() {
+    let mill = with_dags();
+    // A browser that goes into the background, as those of desktops do.
+    let script = "#!/bin/sh\nsleep 600 &\necho \"$! $*\" > opened.new && mv opened.new opened\n";
+    let opener = mill.write("bin/xdg-open", script);
+    std::fs::set_permissions(&opener, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", mill.path("bin").display(), std::env::var("PATH").unwrap());
+    let opened = || {
+        let line = until("the page is opened", || std::fs::read_to_string(mill.path("opened")).ok());
+        std::fs::remove_file(mill.path("opened")).unwrap();
+        let (pid, page) = line.trim().split_once(' ').unwrap();
+        (pid.to_owned(), page.to_owned())
+    };
+    let args =
+        ["standalone", "--listen", "127.0.0.1:0", "--data-dir", "data", "--dags-dir", "dags", "--open"];
+    let server = mill.start_with(&args, &[("PATH", &path)]);
+    let (browser, page) = opened();
+    assert_eq!(page, mill.path("data/login.html").display().to_string());
+    let leads_on = |page: &str| std::fs::read_to_string(page).unwrap().contains("/login?token=");
+    assert!(leads_on(&page) && mode(page.as_ref()) == 0o600);
+    until("it is adopted", || {
+        let status = std::fs::read_to_string(format!("/proc/{browser}/status")).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+        let command = std::fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        (words.get(1).is_some_and(|word| word == "open")).then_some(())
+    });
+    let own = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", server.pid())).unwrap();
+    assert!(!own.split_whitespace().any(|pid| pid == browser), "the worker took it for what a task left");
+    assert!(std::process::Command::new("kill").arg(&browser).status().unwrap().success());
+
+    let login = mill.command(&["login", "--open", "--data-dir", "data"]).env("PATH", &path).output().unwrap();
+    assert_eq!(login.status.code(), Some(0));
+    let (browser, page) = opened();
+    assert!(!page.contains("token") && leads_on(&page), "{page}");
+    assert!(std::process::Command::new("kill").arg(&browser).status().unwrap().success());
 }
 
 #[test]

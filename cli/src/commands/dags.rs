@@ -217,7 +217,7 @@ async fn trigger(args: &TriggerArgs, client: &Client) -> Result {
     if args.wait {
         let which = RunArg { dag_id: args.dag_id.clone(), run_id: view::text(&run, "run_id") };
         say(format!("run {} was created", which.run_id));
-        run = runs::wait(client, &which, args.timeout).await?;
+        run = runs::wait(client, &which, args.timeout, true).await?;
     }
     match args.format.format {
         Format::Json => print_json(&run)?,

@@ -147,6 +147,7 @@ pub(crate) fn check(paths: &[PathBuf], format: Format) -> Result {
 /// Loads the source of a DAG that a server gave.
 pub(crate) fn load_source(dag_id: &str, source: &str) -> Result<Dag> {
     load(source.as_bytes(), dag_id).dag.ok_or_else(|| CliError::BadAnswer {
+        is_passing: false,
         url: dag_id.to_owned(),
         why: "the DAG's source does not load with this version".to_owned(),
     })

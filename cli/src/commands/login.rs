@@ -1,5 +1,7 @@
 //! `tidemill login`: a new one-time login link.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,7 +25,7 @@ pub(crate) struct LoginArgs {
     pub(crate) connection: Connection,
 }
 
-pub(crate) async fn run(args: &LoginArgs, client: &Client) -> Result {
+pub(crate) async fn run(args: &LoginArgs, client: &Client, data_dir: &Path) -> Result {
     let made: Value = client.post(&["login_links"], &json!({})).await?;
     let known = made.get("url").and_then(Value::as_str).map(str::to_owned);
     let url = known.unwrap_or_else(|| format!("{}{}", client.base(), view::text(&made, "path")));
@@ -35,7 +37,7 @@ pub(crate) async fn run(args: &LoginArgs, client: &Client) -> Result {
         }
     }
     if args.open {
-        browser::open(&url);
+        browser::open(&url, data_dir)?;
     }
     Ok(())
 }

@@ -40,9 +40,10 @@ use crate::{
 pub(crate) fn run(args: Cli) -> Result<ExitCode> {
     let overrides = args.global.overrides();
     match args.command {
-        // The two that a worker starts go first: they must not depend on any configuration.
+        // Those that another of our processes starts go first: they must not depend on any configuration.
         Command::Guardian(args) => return Ok(operator::guardian(&args)),
         Command::Operator(args) => return Ok(operator::operator(&args)),
+        Command::Open(args) => return Ok(browser::run(&args)),
         Command::Standalone(args) => standalone::run(&args, overrides)?,
         Command::Server(args) => server::run(&args, overrides)?,
         Command::Worker(args) => worker::run(&args, overrides)?,
@@ -64,8 +65,8 @@ pub(crate) fn run(args: Cli) -> Result<ExitCode> {
             block_on(tokens::run(&command, &client))?;
         }
         Command::Login(args) => {
-            let client = client(&args.connection, overrides)?;
-            block_on(login::run(&args, &client))?;
+            let config = client_config(&args.connection, overrides)?;
+            block_on(login::run(&args, &Client::new(&config)?, &config.data_dir))?;
         }
         Command::Drift(command) => drift::run(&command)?,
         Command::Db(command) => db::run(&command, overrides)?,
@@ -76,9 +77,13 @@ pub(crate) fn run(args: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn client(connection: &Connection, mut overrides: Overrides) -> Result<Client> {
+fn client_config(connection: &Connection, mut overrides: Overrides) -> Result<Config> {
     connection.apply(&mut overrides);
-    Client::new(&Config::load(&overrides, &process_env)?)
+    Config::load(&overrides, &process_env)
+}
+
+fn client(connection: &Connection, overrides: Overrides) -> Result<Client> {
+    Client::new(&client_config(connection, overrides)?)
 }
 
 /// Ends the program as wrong usage, exit code 2, for what clap cannot see in one option alone.

@@ -146,7 +146,7 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
             clear(client, run, tasks, options, format.format).await?;
         }
         RunsCommand::Wait { run, timeout, format, .. } => {
-            let item = wait(client, run, *timeout).await?;
+            let item = wait(client, run, *timeout, false).await?;
             view::one(&item, format.format)?;
             if view::text(&item, "state") != "success" {
                 return Err(CliError::Exit(1));
@@ -176,28 +176,65 @@ pub(crate) async fn clear(
     view::changes(&changes, format)
 }
 
-/// Waits for the end of a run and returns it.
-pub(crate) async fn wait(client: &Client, run: &RunArg, timeout: Option<Duration>) -> Result<Value> {
+/// Waits for the end of a run and returns it. A server that goes away meanwhile, or whose stand-by has not taken over
+/// yet, is waited for; one that never answered only within a timeout, because a mistyped URL would wait for ever.
+pub(crate) async fn wait(
+    client: &Client,
+    run: &RunArg,
+    timeout: Option<Duration>,
+    mut has_answered: bool,
+) -> Result<Value> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(100);
     let mut shown = String::new();
+    let mut is_away = false;
     loop {
-        let item: Value = client.get(&["dags", &run.dag_id, "runs", &run.run_id], &[]).await?;
-        let state = view::text(&item, "state");
-        if matches!(state.as_str(), "success" | "failed" | "cancelled") {
-            return Ok(item);
-        }
-        // Progress, where it takes longer than a second.
-        if started.elapsed() > Duration::from_secs(1) && state != shown {
-            say(format!("{} is {state}", run.run_id));
-            shown = state;
+        let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+        match ask(client, run, left).await {
+            Some(Ok(item)) => {
+                has_answered = true;
+                let state = view::text(&item, "state");
+                if matches!(state.as_str(), "success" | "failed" | "cancelled") {
+                    return Ok(item);
+                }
+                if std::mem::take(&mut is_away) {
+                    say(format!("the server answers again; {} is {state}", run.run_id));
+                    shown = state;
+                } else if started.elapsed() > Duration::from_secs(1) && state != shown {
+                    // Progress, where it takes longer than a second.
+                    say(format!("{} is {state}", run.run_id));
+                    shown = state;
+                }
+            }
+            Some(Err(error)) if error.is_passing() && (has_answered || timeout.is_some()) => {
+                let was_away = std::mem::replace(&mut is_away, true);
+                if !was_away {
+                    say(format!("{error} ({}); waiting for it", error.code()));
+                }
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
         }
         if let Some(timeout) = timeout.filter(|timeout| started.elapsed() >= *timeout) {
-            let what = format!("run {} of {}", run.run_id, run.dag_id);
+            let mut what = format!("run {} of {}", run.run_id, run.dag_id);
+            if is_away {
+                what.push_str(", whose server is away,");
+            }
             return Err(CliError::WaitedTooLong { what, seconds: timeout.as_secs() });
         }
         let left = timeout.map_or(pause, |timeout| timeout.saturating_sub(started.elapsed()));
         tokio::time::sleep(pause.min(left)).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(1));
+    }
+}
+
+/// Asks for a run once; nothing when no answer came in the time that is left. What is left may be nothing: the last
+/// look gets a moment all the same.
+async fn ask(client: &Client, run: &RunArg, left: Option<Duration>) -> Option<Result<Value>> {
+    let path = ["dags", &run.dag_id, "runs", &run.run_id];
+    let look = client.get(&path, &[]);
+    match left {
+        Some(left) => tokio::time::timeout(left.max(Duration::from_secs(1)), look).await.ok(),
+        None => Some(look.await),
     }
 }

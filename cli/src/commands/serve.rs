@@ -46,7 +46,7 @@ pub(crate) fn machine_url(config: &Config, bound: &Bound) -> String {
 /// Returns the configured database.
 pub(crate) fn database(config: &Config) -> Result<Database> {
     match config.text("server.database") {
-        Some(url) => Ok(url.parse::<Database>()?),
+        Some(url) => url.parse::<Database>().map_err(|error| config.blame("server.database", error.into())),
         None => Ok(Database::Sqlite(config.data_dir.join("tidemill.sqlite"))),
     }
 }

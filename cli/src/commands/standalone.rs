@@ -61,6 +61,7 @@ async fn serve(args: &StandaloneArgs, config: &Config) -> Result {
     }
     let mut signals = Signals::catch()?;
     let _lock = owner::lock(&config.data_dir)?;
+    browser::forget(&config.data_dir);
     let bound = Bound::bind(config.text("server.listen").unwrap_or_default()).await?;
     let store = open_store(&database, true, &config.data_dir).await?;
     let (shown_url, local_url) = (bound.shown_url(), bound.local_url());
@@ -73,13 +74,18 @@ async fn serve(args: &StandaloneArgs, config: &Config) -> Result {
     let key = worker_key(&server.handle(), &worker::name(config)?).await?;
     let work_dir = config.data_dir.join("worker");
     let options = worker::options(config, local_url, Credential::Key(key), work_dir)?;
+    let own_exe = options.own_exe.clone();
     let (stop, stopped) = watch::channel(Stop::No);
     let work = tidemill_worker::run(options, stopped);
     let mut work = tokio::spawn(work);
 
     let link = announce(&server, &shown_url, &page_url, is_first).await?;
     if args.open {
-        browser::open(link.as_deref().unwrap_or(&page_url));
+        let target = match &link {
+            Some(link) => browser::hide(link, &config.data_dir)?.display().to_string(),
+            None => page_url,
+        };
+        browser::from_server(target, own_exe);
     }
     let demo = args.demo.then(|| tokio::spawn(run_demo(server.handle(), store.clone())));
     let ended = tokio::select! {

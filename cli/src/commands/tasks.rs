@@ -41,12 +41,16 @@ pub(crate) enum TasksCommand {
         #[arg(long, short)]
         follow: bool,
         #[command(flatten)]
+        element: ElementArg,
+        #[command(flatten)]
         connection: Connection,
     },
     /// Says why a task instance is not running.
     Explain {
         #[command(flatten)]
         task: TaskArg,
+        #[command(flatten)]
+        element: ElementArg,
         #[command(flatten)]
         format: FormatArg,
         #[command(flatten)]
@@ -82,6 +86,8 @@ pub(crate) enum TasksCommand {
     Render {
         #[command(flatten)]
         task: TaskArg,
+        #[command(flatten)]
+        element: ElementArg,
         /// Which try; the newest by default.
         #[arg(long = "try", value_name = "N")]
         try_number: Option<u32>,
@@ -99,9 +105,21 @@ pub(crate) struct TaskArg {
     run: RunArg,
     /// The task.
     task_id: String,
+}
+
+/// Which element of a mapped task. Only what reads takes it: a clear or a verdict holds for the whole task, and an option
+/// that is accepted and ignored would act on more than was meant.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ElementArg {
     /// The element of a mapped task.
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     map_index: i32,
+}
+
+impl ElementArg {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        if self.map_index < 0 { Vec::new() } else { vec![("map_index", self.map_index.to_string())] }
+    }
 }
 
 impl TaskArg {
@@ -109,10 +127,6 @@ impl TaskArg {
         let mut path = vec!["dags", &self.run.dag_id, "runs", &self.run.run_id, "tasks", &self.task_id];
         path.extend(rest);
         path
-    }
-
-    fn query(&self) -> Vec<(&'static str, String)> {
-        if self.map_index < 0 { Vec::new() } else { vec![("map_index", self.map_index.to_string())] }
     }
 }
 
@@ -140,11 +154,11 @@ pub(crate) async fn run(command: &TasksCommand, client: &Client) -> Result {
                 Format::Table => instances(&items)?,
             }
         }
-        TasksCommand::Logs { task, try_number, follow, .. } => {
-            logs(client, task, *try_number, *follow).await?;
+        TasksCommand::Logs { task, try_number, follow, element, .. } => {
+            logs(client, task, &element.query(), *try_number, *follow).await?;
         }
-        TasksCommand::Explain { task, format, .. } => {
-            let reasons: Value = client.get(&task.path(&["explain"]), &task.query()).await?;
+        TasksCommand::Explain { task, element, format, .. } => {
+            let reasons: Value = client.get(&task.path(&["explain"]), &element.query()).await?;
             let empty = Vec::new();
             let items = reasons.get("items").and_then(Value::as_array).unwrap_or(&empty);
             match format.format {
@@ -162,9 +176,10 @@ pub(crate) async fn run(command: &TasksCommand, client: &Client) -> Result {
             let changes: Value = client.post(&path, &body).await?;
             view::changes(&changes, format.format)?;
         }
-        TasksCommand::Render { task, try_number, format, .. } => {
-            let number = newest_try(client, task, *try_number).await?.to_string();
-            let work: Value = client.get(&task.path(&["tries", &number, "rendered"]), &task.query()).await?;
+        TasksCommand::Render { task, try_number, element, format, .. } => {
+            let element = element.query();
+            let number = newest_try(client, task, &element, *try_number).await?.to_string();
+            let work: Value = client.get(&task.path(&["tries", &number, "rendered"]), &element).await?;
             view::one(&work, format.format)?;
         }
     }
@@ -186,31 +201,45 @@ fn instances(items: &[Value]) -> Result {
     Ok(())
 }
 
-async fn newest_try(client: &Client, task: &TaskArg, wanted: Option<u32>) -> Result<u64> {
+/// The query that picks an element.
+type Element<'a> = &'a [(&'static str, String)];
+
+async fn newest_try(
+    client: &Client,
+    task: &TaskArg,
+    element: Element<'_>,
+    wanted: Option<u32>,
+) -> Result<u64> {
     if let Some(number) = wanted {
         return Ok(number.into());
     }
-    let item: Value = client.get(&task.path(&[]), &task.query()).await?;
+    let item: Value = client.get(&task.path(&[]), element).await?;
     Ok(item.get("try_number").and_then(Value::as_u64).unwrap_or(0).max(1))
 }
 
-async fn is_live(client: &Client, task: &TaskArg, number: u64) -> Result<bool> {
-    let item: Value = client.get(&task.path(&[]), &task.query()).await?;
+async fn is_live(client: &Client, task: &TaskArg, element: Element<'_>, number: u64) -> Result<bool> {
+    let item: Value = client.get(&task.path(&[]), element).await?;
     let is_newest = item.get("try_number").and_then(Value::as_u64) == Some(number);
     Ok(is_newest && matches!(view::text(&item, "state").as_str(), "queued" | "running"))
 }
 
 /// Copies the bytes of a log to stdout, from the first on.
-async fn logs(client: &Client, task: &TaskArg, wanted: Option<u32>, follow: bool) -> Result {
-    let number = newest_try(client, task, wanted).await?;
+async fn logs(
+    client: &Client,
+    task: &TaskArg,
+    element: Element<'_>,
+    wanted: Option<u32>,
+    follow: bool,
+) -> Result {
+    let number = newest_try(client, task, element, wanted).await?;
     let text = number.to_string();
     let path = task.path(&["tries", &text, "log"]);
     let mut offset = 0_u64;
     loop {
         // Asked before the bytes are read: what was written until the end is then in the last read.
-        let goes_on = follow && is_live(client, task, number).await?;
+        let goes_on = follow && is_live(client, task, element, number).await?;
         loop {
-            let mut query = task.query();
+            let mut query = element.to_vec();
             query.push(("offset", offset.to_string()));
             query.push(("limit", LOG_CHUNK.to_string()));
             let bytes = client.bytes(&path, &query).await?;

@@ -62,6 +62,7 @@ impl From<tidemill_worker::Error> for CliError {
             message: message.to_owned(),
             help: None,
             causes: causes_of(&error),
+            is_passing: false,
         }
     }
 }
@@ -74,8 +75,7 @@ pub(crate) fn name(config: &Config) -> Result<WorkerId> {
             host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')).collect();
         if clean.starts_with(|c: char| c.is_ascii_alphanumeric()) { clean } else { format!("w{clean}") }
     });
-    WorkerId::new(&text)
-        .map_err(|error| CliError::BadSetting { name: "worker.name".to_owned(), why: error.to_string() })
+    WorkerId::new(&text).map_err(|error| config.bad("worker.name", "worker.name", error.to_string()))
 }
 
 /// Returns the options of a worker whose folders are in the data directory.

@@ -138,6 +138,19 @@ impl Config {
         self.values.get(path).map(|(value, origin)| (value, origin))
     }
 
+    /// Returns CFG0005 about the value of a key: wrong usage where it stood on the command line.
+    pub(crate) fn bad(&self, path: &str, name: &str, why: String) -> CliError {
+        self.blame(path, CliError::BadSetting { name: name.to_owned(), why })
+    }
+
+    /// Returns an error about the value of a key: wrong usage where it stood on the command line.
+    pub(crate) fn blame(&self, path: &str, error: CliError) -> CliError {
+        match self.get(path) {
+            Some((_, Origin::CommandLine)) => CliError::Usage(Box::new(error)),
+            _ => error,
+        }
+    }
+
     /// Returns the text of a key.
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
         self.get(path).map(|(value, _)| value.text())
@@ -204,15 +217,17 @@ fn given(overrides: &Overrides, env: Env<'_>) -> Result<BTreeMap<&'static str, (
         }
     }
     let option = |path: &str| format!("--{}", path.rsplit('.').next().unwrap_or(path).replace('_', "-"));
+    let wrong = |error| CliError::Usage(Box::new(error));
     for (path, text) in &overrides.values {
         if let Some(key) = keys::find(path) {
-            given.insert(key.path, (read(key, &option(path), text)?, Origin::CommandLine));
+            let value = read(key, &option(path), text).map_err(wrong)?;
+            given.insert(key.path, (value, Origin::CommandLine));
         }
     }
     for (path, file) in &overrides.files {
         if let Some(key) = keys::find(path) {
             let name = format!("{}-file", option(path));
-            let value = read(key, &name, &secret_of(&name, file)?)?;
+            let value = secret_of(&name, file).and_then(|text| read(key, &name, &text)).map_err(wrong)?;
             given.insert(key.path, (value, Origin::CommandLine));
         }
     }
