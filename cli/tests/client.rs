@@ -42,20 +42,22 @@ fn what_takes_long_says_so() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let (mut stream, _) = listener.accept().unwrap();
-    // The server answers only after it was said that it goes on.
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    assert!(line.starts_with("deleting finished runs: ") && line.ends_with(" s so far"), "{line}");
-    let _ = stream.read(&mut [0; 4096]);
-    let body = r#"{"runs":3,"is_dry_run":false}"#;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-    drop(stream);
+    let mut answer = |body: &str, said: &str| {
+        let (mut stream, _) = listener.accept().unwrap();
+        // The server answers only after it was said that it goes on.
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.starts_with("deleting finished runs: ") && line.ends_with(said), "{line}");
+        let _ = stream.read(&mut [0; 4096]);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    };
+    answer(r#"{"runs":3,"is_dry_run":false,"is_complete":false}"#, " s so far");
+    answer(r#"{"runs":2,"is_dry_run":false,"is_complete":true}"#, " s so far, 3 runs");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let done: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(done["runs"], 3, "data alone are on stdout");
+    assert_eq!(done["runs"], 5, "data alone are on stdout");
 }
 
 #[test]

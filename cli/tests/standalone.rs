@@ -120,6 +120,46 @@ fn pools_tokens_and_login_links_are_made() {
 }
 
 #[test]
+fn a_deleted_admin_token_is_replaced_and_access_is_audited() {
+    let mill = with_dags();
+    let server = mill.standalone();
+    wait_for_dags(&mill);
+    let secret = std::fs::read_to_string(mill.path("data/admin.token")).unwrap();
+    server.signal("TERM");
+    server.wait();
+    std::fs::remove_file(mill.path("data/admin.token")).unwrap();
+    let server = mill.standalone();
+    let old = ["dags", "list", "--url", &server.url, "--token", secret.trim()];
+    mill.run(&old).fails_with("WEB0101");
+    let tokens = json(&mill, &["tokens", "list"]);
+    let is_live = |token: &&Value| token["name"] == "admin.token" && token["revoked_at"].is_null();
+    assert_eq!(tokens.as_array().unwrap().iter().filter(is_live).count(), 1, "{tokens}");
+    let log = audit(&mill, &server.url);
+    let created = log.iter().filter(|entry| entry.as_str() == "server token.create").count();
+    let revoked = log.iter().filter(|entry| entry.as_str() == "server token.revoke").count();
+    // The link of the first start, and the one of the start that made another token.
+    let links = log.iter().filter(|entry| entry.as_str() == "server login_link.create").count();
+    assert_eq!((created, revoked, links), (2, 1, 2), "{log:?}");
+}
+
+/// Returns who did what.
+fn audit(mill: &Mill, url: &str) -> Vec<String> {
+    let token = std::fs::read_to_string(mill.path("data/admin.token")).unwrap();
+    let request = format!(
+        "GET /api/v1/audit?limit=100 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        token.trim()
+    );
+    let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+    let items = body["items"].as_array().unwrap();
+    items.iter().map(|entry| format!("{} {}", text(entry, "actor"), text(entry, "action"))).collect()
+}
+
+#[test]
 fn waiting_ends_and_a_cancelled_run_fails_the_wait() {
     let mill = with_dags();
     let _server = mill.standalone();

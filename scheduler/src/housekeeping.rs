@@ -113,10 +113,16 @@ pub(crate) async fn run_once(handle: &Handle, default: Option<Duration>) {
     }
 }
 
-/// An instance has a row, its tries and perhaps outputs.
-pub(crate) fn runs_per_write(tasks: usize) -> u32 {
-    let rows = u32::try_from(tasks).unwrap_or(u32::MAX).saturating_mul(3).saturating_add(1);
-    (ROWS_PER_WRITE / rows).clamp(1, RUNS_PER_WRITE)
+/// Returns about how many rows a dag run has: an instance has a row, its tries and perhaps outputs.
+#[must_use]
+pub fn rows_per_run(tasks: usize) -> u32 {
+    u32::try_from(tasks).unwrap_or(u32::MAX).saturating_mul(3).saturating_add(1)
+}
+
+/// Returns how many runs of so many tasks one retention write deletes, so that no commit grows long.
+#[must_use]
+pub fn runs_per_write(tasks: usize) -> u32 {
+    (ROWS_PER_WRITE / rows_per_run(tasks)).clamp(1, RUNS_PER_WRITE)
 }
 
 /// Deletes the runs of a DAG that ended before an instant, a bounded number of rows at a time.

@@ -35,6 +35,7 @@ pub use error::{CallError, InvalidRequest, Unavailable, refusal_code, refusal_te
 pub use failpoint::POINTS as FAILPOINTS;
 pub use failpoint::arm as arm_failpoint;
 pub use handle::{CHANGE_LIMIT, Handle, QUEUE_LIMIT};
+pub use housekeeping::{rows_per_run, runs_per_write};
 pub use logs::{LogError, LogSlice, LogStore, READ_LIMIT_BYTES};
 pub use meter::describe_metrics;
 pub use options::{Options, OptionsError};

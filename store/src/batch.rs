@@ -388,6 +388,19 @@ pub struct Session {
     pub expires_at: DateTime<Utc>,
 }
 
+impl Session {
+    /// Returns the entry of the audit log that is written with the beginning of the session.
+    pub(crate) fn begun(&self) -> AuditEntry {
+        AuditEntry {
+            at: self.created_at,
+            actor: self.actor.clone(),
+            action: "session.begin".to_owned(),
+            subject: format!("person/{}", self.actor),
+            detail: serde_json::json!({ "role": self.role, "expires_at": self.expires_at }),
+        }
+    }
+}
+
 /// A link that opens one session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginLink {

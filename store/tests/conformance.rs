@@ -381,6 +381,12 @@ pub(crate) async fn access_rows_come_back(bed: &Bed) {
     assert!(!redeem("l1", session("s2", 2)).await, "it works once");
     assert_eq!(reader.session("s1").await.expect("reads"), Some(session("s1", 1)));
     assert_eq!(reader.session("s2").await.expect("reads"), None);
+    // A session begins with its entry in the audit log or not at all.
+    let log = reader.audit(&AuditQuery::default()).await.expect("reads").items;
+    let signed_in: Vec<_> = log.iter().filter(|row| row.entry.action == "session.begin").collect();
+    assert_eq!(signed_in.len(), 1);
+    assert_eq!((signed_in[0].entry.actor.as_str(), signed_in[0].entry.at), ("ann", at(1)));
+    assert_eq!(reader.check_audit().await.expect("reads").broken_at, None);
     assert_eq!(
         reader.login_link("l1").await.expect("reads"),
         Some(LoginLink { used_at: Some(at(1)), ..link })

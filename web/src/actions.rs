@@ -21,7 +21,7 @@ use crate::{
     auth::{Identity, Joining},
     error::{Problem, Result},
     state::WebState,
-    views::{ClearBody, MarkBody, PoolBody, TokenBody, TriggerBody},
+    views::{ClearBody, LoginLinkBody, MarkBody, PoolBody, TokenBody, TriggerBody},
 };
 
 /// How long a login link works.
@@ -173,6 +173,10 @@ pub(crate) async fn delete_pool(state: &WebState, who: &Identity, name: PoolName
     Ok(state.handle().delete_pool(name, side).await?)
 }
 
+fn is_name(name: &str) -> bool {
+    (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
 fn secret() -> Result<(Token, String)> {
     let token = random_token().map_err(|e| Problem::internal(&e))?;
     let id = random_suffix().map_err(|e| Problem::internal(&e))?;
@@ -187,7 +191,7 @@ pub(crate) async fn create_token(
 ) -> Result<(ApiToken, Token)> {
     let role = Role::parse(&body.role).ok_or_else(|| invalid("role must be viewer, operator or admin"))?;
     let name = body.name.trim();
-    if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+    if !is_name(name) {
         return Err(invalid("name must be 1 to 100 characters without controls"));
     }
     let now = Utc::now();
@@ -243,14 +247,45 @@ pub(crate) async fn create_join_token(state: &WebState, who: &Identity) -> Resul
     Ok((token, secret))
 }
 
-/// Makes a login link for the one who asks, with their role.
-pub(crate) async fn create_login_link(state: &WebState, who: &Identity) -> Result<(LoginLink, Token)> {
+/// Returns whom a login link signs in. What a token of a lesser role makes is bound to that token, because its sessions
+/// must end when it is revoked; see [`crate::auth::identify`].
+fn link_actor(who: &Identity, name: Option<&str>) -> Result<String> {
+    let is_admin = who.role == Role::Admin;
+    match name.map(str::trim) {
+        Some(name) if !is_admin => {
+            Err(Problem::new("WEB0102", format!("only an admin makes a login link for {name:?}")))
+        }
+        Some(name) if is_name(name) && !name.contains(':') => Ok(name.to_owned()),
+        Some(_) => Err(invalid("name must be 1 to 100 characters without controls and colons")),
+        None if is_admin => Ok(who.actor.strip_prefix("token:").unwrap_or(&who.actor).to_owned()),
+        // Who is signed in would prolong their session with it, for ever.
+        None if who.session.is_some() => {
+            Err(Problem::new("WEB0102", "a session makes login links only for an admin"))
+        }
+        None => Ok(who.actor.clone()),
+    }
+}
+
+/// Makes a login link with at most the role of the one who asks.
+pub(crate) async fn create_login_link(
+    state: &WebState,
+    who: &Identity,
+    body: &LoginLinkBody,
+) -> Result<(LoginLink, Token)> {
+    let role = match body.role.as_deref() {
+        Some(word) => Role::parse(word).ok_or_else(|| invalid("role must be viewer, operator or admin"))?,
+        None => who.role,
+    };
+    if role > who.role {
+        return Err(Problem::new("WEB0102", format!("{} has the role {}, not {role}", who.actor, who.role)));
+    }
     let now = Utc::now();
+    let actor = link_actor(who, body.name.as_deref())?;
     let (secret, _) = secret()?;
     let link = LoginLink {
         hash: token_hash(&secret),
-        actor: who.actor.strip_prefix("token:").unwrap_or(&who.actor).to_owned(),
-        role: who.role,
+        actor,
+        role,
         created_at: now,
         expires_at: now + LOGIN_LINK_LIFETIME,
         used_at: None,

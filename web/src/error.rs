@@ -158,8 +158,9 @@ impl From<CallError> for Problem {
                     Unavailable::NotLeader { leader } => leader.clone(),
                     _ => None,
                 };
-                let status = if leader.is_some() { 421 } else { 503 };
-                let mut problem = Self::other(code, status, "Not now or not here", detail);
+                let (status, title) =
+                    if leader.is_some() { (421, "Another server leads") } else { (503, "Not now") };
+                let mut problem = Self::other(code, status, title, detail);
                 problem.leader = leader;
                 problem
             }

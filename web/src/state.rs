@@ -36,6 +36,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// How long finished runs are kept where a DAG does not say; what `clean` goes by. Absent: for ever.
     pub retention: Option<Duration>,
+    /// About how many rows one call of `clean` deletes at most; one run always goes. Default 50 000.
+    pub clean_rows: u32,
     /// Renders the process's metrics, where a recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -48,6 +50,7 @@ impl Default for Options {
             session_lifetime: Duration::from_secs(30 * 24 * 3600),
             request_timeout: Duration::from_secs(30),
             retention: None,
+            clean_rows: 50_000,
             metrics: None,
         }
     }

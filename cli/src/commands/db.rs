@@ -1,6 +1,12 @@
 //! `tidemill db migrate|check|backup|clean`.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use serde_json::{Value, json};
 use tidemill_store::{Reader, open, open_reader};
@@ -8,7 +14,7 @@ use tidemill_store::{Reader, open, open_reader};
 use crate::{
     args::Connection,
     client::{Client, block_on},
-    commands::{serve::database, view},
+    commands::serve::database,
     config::{Config, Overrides, process_env},
     error::{CliError, Result},
     output::{Format, FormatArg, Table, print_json},
@@ -104,19 +110,39 @@ async fn act(command: &DbCommand, config: &Config) -> Result {
         }
         DbCommand::Clean { older_than_days, dry_run, format, .. } => {
             let client = Client::new(config)?;
-            let _progress = Progress::start("deleting finished runs", String::new);
             let body = json!({ "older_than_days": older_than_days, "dry_run": dry_run });
-            let done: Value = client.post(&["clean"], &body).await?;
+            let runs = clean(&client, &body).await?;
             match format.format {
-                Format::Json => print_json(&done)?,
+                Format::Json => {
+                    print_json(&json!({ "runs": runs, "is_dry_run": dry_run, "is_complete": true }))?;
+                }
                 Format::Table => {
                     let verb = if *dry_run { "would be deleted" } else { "were deleted" };
-                    say(format!("{} runs {verb}", view::text(&done, "runs")));
+                    say(format!("{runs} runs {verb}"));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Asks the server to delete until nothing is left; one call does a bounded amount of work. Returns how many runs.
+async fn clean(client: &Client, body: &Value) -> Result<u64> {
+    let runs = Arc::new(AtomicU64::new(0));
+    let so_far = Arc::clone(&runs);
+    let _progress = Progress::start("deleting finished runs", move || match so_far.load(Ordering::Relaxed) {
+        0 => String::new(),
+        runs => format!(", {runs} runs"),
+    });
+    loop {
+        let done: Value = client.post(&["clean"], body).await?;
+        let more = done.get("runs").and_then(Value::as_u64).unwrap_or(0);
+        let all = runs.fetch_add(more, Ordering::Relaxed) + more;
+        // A server that deleted nothing has nothing more to do, whatever it says.
+        if done.get("is_complete") != Some(&Value::Bool(false)) || more == 0 {
+            return Ok(all);
+        }
+    }
 }
 
 /// One finding: what was looked at, whether it is fine, and more.
@@ -138,7 +164,7 @@ async fn check(config: &Config, format: Format) -> Result {
         let more = format!("{found}; this program has {}", status.wanted);
         findings.push(Finding("schema", is_current, more));
         if is_current {
-            let reader: std::sync::Arc<dyn Reader> = open_reader(&database).await?;
+            let reader: Arc<dyn Reader> = open_reader(&database).await?;
             let audit = reader.check_audit().await?;
             let more = match audit.broken_at {
                 None => format!("{} entries, chained", audit.entries),

@@ -18,7 +18,7 @@ use tidemill_scheduler::{
 };
 use tidemill_store::{
     Database, Migrate, Store,
-    batch::{AccessChange, ApiToken, LoginLink, Role, WorkerKey},
+    batch::{AccessChange, ApiToken, AuditEntry, LoginLink, Role, WorkerKey},
     open,
     open::{backup, schema_status},
 };
@@ -226,7 +226,15 @@ pub(crate) fn check_dags_dir(config: &Config) -> Result {
     if path.is_dir() { Ok(()) } else { Err(CliError::NoDagsDir { path }) }
 }
 
-/// What the command line finds in the data directory.
+/// The name of the token that the command line of this host uses, and of its file.
+const LOCAL_TOKEN: &str = "admin.token";
+
+/// Returns an audit entry by the server itself.
+fn did(action: &str, subject: String, detail: serde_json::Value) -> AuditEntry {
+    AuditEntry { at: now(), actor: "server".to_owned(), action: action.to_owned(), subject, detail }
+}
+
+/// What the command line finds in the data directory. Returns whether its token is new.
 pub(crate) async fn write_local_access(
     store: &Store,
     handle: &Handle,
@@ -235,7 +243,7 @@ pub(crate) async fn write_local_access(
 ) -> Result<bool> {
     let server = json!({ "url": url, "pid": std::process::id() });
     owner::write_private(&data_dir.join("server.json"), &format!("{server}\n"))?;
-    let path = data_dir.join("admin.token");
+    let path = data_dir.join(LOCAL_TOKEN);
     if let Ok(text) = std::fs::read_to_string(&path) {
         let known = store.reader.api_token(&token_hash(&Token(text.trim().to_owned()))).await?;
         if known.is_some_and(|token| token.revoked_at.is_none() && token.role == Role::Admin) {
@@ -244,17 +252,32 @@ pub(crate) async fn write_local_access(
     }
     let now = now();
     let secret = random_token()?;
+    // Several servers share the database, each with a token of its own: a new one replaces those of its place alone.
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let place = format!("server {host} {}", data_dir.display());
+    let mut write = AdminWrite::default();
+    let tokens = store.reader.api_tokens().await?;
+    for old in tokens.into_iter().filter(|old| old.name == LOCAL_TOKEN && old.created_by == place) {
+        if old.revoked_at.is_none() {
+            let detail = json!({ "name": LOCAL_TOKEN, "why": "its file is gone" });
+            write.audit.push(did("token.revoke", format!("token/{}", old.id), detail));
+            write.access.push(AccessChange::Token(ApiToken { revoked_at: Some(now), ..old }));
+        }
+    }
     let token = ApiToken {
-        id: tidemill_scheduler::random_suffix()?,
-        name: "admin.token".to_owned(),
+        id: format!("tok_{}", tidemill_scheduler::random_suffix()?),
+        name: LOCAL_TOKEN.to_owned(),
         role: Role::Admin,
         hash: token_hash(&secret),
-        created_by: "server".to_owned(),
+        created_by: place,
         created_at: now,
         expires_at: None,
         revoked_at: None,
     };
-    handle.write(AdminWrite::access(AccessChange::Token(token))).await?;
+    let detail = json!({ "name": LOCAL_TOKEN, "role": token.role });
+    write.audit.push(did("token.create", format!("token/{}", token.id), detail));
+    write.access.push(AccessChange::Token(token));
+    handle.write(write).await?;
     owner::write_private(&path, &format!("{}\n", secret.0))?;
     Ok(true)
 }
@@ -271,7 +294,8 @@ pub(crate) async fn login_link(handle: &Handle, url: &str) -> Result<String> {
         expires_at: now + LOGIN_LINK,
         used_at: None,
     };
-    handle.write(AdminWrite::access(AccessChange::LoginLink(link))).await?;
+    let entry = did("login_link.create", format!("person/{}", link.actor), json!({ "role": link.role }));
+    handle.write(AdminWrite::access(AccessChange::LoginLink(link)).with_audit(entry)).await?;
     Ok(format!("{url}/login?token={}", secret.0))
 }
 

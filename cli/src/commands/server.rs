@@ -1,6 +1,11 @@
 //! `tidemill server`: web, REST API, worker API and the scheduler.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tidemill_store::Store;
 
 use crate::{
     commands::{
@@ -81,6 +86,28 @@ pub(crate) fn run(args: &ServerArgs, mut overrides: Overrides) -> Result {
     with_runtime(serve(args, &config))
 }
 
+/// How often a stand-by looks whether it leads; taking over takes seconds anyway.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Waits until this server leads, and writes its access files then. Returns at once where it has led from the start.
+async fn take_over(server: &Server, store: &Store, data_dir: &Path, url: &str) {
+    let handle = server.handle();
+    if handle.health().is_leader {
+        return;
+    }
+    loop {
+        tokio::time::sleep(GLANCE).await;
+        if !handle.health().is_leader {
+            continue;
+        }
+        match write_local_access(store, &handle, data_dir, url).await {
+            Ok(_) => return say("this server leads now"),
+            // It may have lost the lead again before the token was written.
+            Err(error) => crate::report::show(&error),
+        }
+    }
+}
+
 async fn serve(args: &ServerArgs, config: &Config) -> Result {
     check_dags_dir(config)?;
     let mut signals = Signals::catch()?;
@@ -101,7 +128,12 @@ async fn serve(args: &ServerArgs, config: &Config) -> Result {
         output::print(&format!("listening on {shown_url}\n"))?;
         say("another server leads; standing by");
     }
-    signals.next().await;
+    // A stand-by writes what the command line of its host needs when it takes over.
+    let takes_over = take_over(&server, &store, &config.data_dir, &local_url);
+    tokio::select! {
+        () = takes_over => signals.next().await,
+        () = signals.next() => {}
+    }
     say("stopping");
     signals.exit_on_next();
     server.stop().await;

@@ -12,7 +12,7 @@ use tidemill_engine::{
 
 use super::{State, StoredTry};
 use crate::{
-    batch::{AccessChange, Batch, ImportErrorChange, OutboxChange, TryWrite},
+    batch::{AccessChange, AuditEntry, Batch, ImportErrorChange, OutboxChange, TryWrite},
     check,
     codec::{AUDIT_ROOT, audit_hash, merged_tries},
     error::{CommitError, RowRef},
@@ -44,6 +44,14 @@ type Table<K, V> = fn(&mut State) -> &mut BTreeMap<K, V>;
 struct Apply<'a> {
     state: &'a mut State,
     journal: Vec<Undo>,
+}
+
+/// Returns the row that an entry becomes at the end of the audit log.
+pub(super) fn next_audit(log: &BTreeMap<i64, AuditRow>, entry: &AuditEntry) -> (i64, AuditRow) {
+    let last = log.last_key_value();
+    let (seq, previous) = last.map_or((1, AUDIT_ROOT.to_owned()), |(seq, row)| (seq + 1, row.hash.clone()));
+    let hash = audit_hash(&previous, entry, &entry.detail.to_string());
+    (seq, AuditRow { seq, entry: entry.clone(), hash })
 }
 
 impl State {
@@ -322,11 +330,8 @@ impl Apply<'_> {
 
     fn audit(&mut self, batch: &Batch) {
         for entry in &batch.audit {
-            let last = self.state.audit.last_key_value();
-            let (seq, previous) =
-                last.map_or((1, AUDIT_ROOT.to_owned()), |(seq, row)| (seq + 1, row.hash.clone()));
-            let hash = audit_hash(&previous, entry, &entry.detail.to_string());
-            self.set(|s| &mut s.audit, seq, Some(AuditRow { seq, entry: entry.clone(), hash }));
+            let (seq, row) = next_audit(&self.state.audit, entry);
+            self.set(|s| &mut s.audit, seq, Some(row));
         }
     }
 

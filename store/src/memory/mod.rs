@@ -364,6 +364,8 @@ impl Writer for MemoryStore {
         }
         link.used_at = Some(at);
         state.sessions.insert(session.hash.clone(), session.clone());
+        let (seq, row) = apply::next_audit(&state.audit, &session.begun());
+        state.audit.insert(seq, row);
         Ok(true)
     }
 

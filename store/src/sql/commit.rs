@@ -22,7 +22,7 @@ use super::{
     },
 };
 use crate::{
-    batch::{AccessChange, Batch, ImportErrorChange, OutboxChange, OutputsWrite},
+    batch::{AccessChange, AuditEntry, Batch, ImportErrorChange, OutboxChange, OutputsWrite},
     codec::{AUDIT_ROOT, audit_hash, merged_tries},
     error::{CommitError, RowRef},
 };
@@ -72,7 +72,7 @@ impl SqlStore {
         }
         write_outbox(db, batch).await?;
         write_import_errors(db, batch).await?;
-        write_audit(db, batch).await?;
+        write_audit(db, &batch.audit).await?;
         for change in &batch.access {
             write_access(db, change).await?;
         }
@@ -225,14 +225,15 @@ async fn write_import_errors(db: &DatabaseTransaction, batch: &Batch) -> Result<
     Ok(())
 }
 
-async fn write_audit(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {
+/// Appends entries to the audit log, each with the hash of the one before.
+pub(super) async fn write_audit(db: &DatabaseTransaction, entries: &[AuditEntry]) -> Result<(), DbErr> {
     use entity::audit::{Column, Entity, Model};
-    if batch.audit.is_empty() {
+    if entries.is_empty() {
         return Ok(());
     }
     let last = Entity::find().order_by_desc(Column::Seq).one(db).await?;
     let (mut seq, mut previous) = last.map_or((0, AUDIT_ROOT.to_owned()), |row| (row.seq, row.hash));
-    let models = batch.audit.iter().map(|entry| {
+    let models = entries.iter().map(|entry| {
         let detail = json(&entry.detail);
         seq += 1;
         previous = audit_hash(&previous, entry, &detail);

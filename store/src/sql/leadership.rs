@@ -170,6 +170,7 @@ async fn redeem(db: &DatabaseTransaction, hash: &str, session: &Session) -> Resu
         .await?;
     if used.rows_affected == 1 {
         upsert::<entity::session::Entity>(db, vec![rows::session_model(session)]).await?;
+        super::commit::write_audit(db, &[session.begun()]).await?;
     }
     Ok(used.rows_affected == 1)
 }

@@ -42,6 +42,13 @@ async fn a_stand_by_names_the_leader_and_takes_over_when_it_dies() {
     let refused = client.post("/dags/one/runs", &body).await.unwrap_err();
     assert!(refused.contains("421") && refused.contains("SCH0101"), "{refused}");
     assert!(refused.contains(&leader.url), "it names the leader: {refused}");
+    let page = client.http.get(format!("{}/workers", other.url)).bearer_auth(&client.token);
+    let page = page.header("accept", "text/html").send().await.unwrap();
+    assert_eq!(page.status().as_u16(), 421);
+    let page = page.text().await.unwrap();
+    assert!(page.contains("Another server leads") && page.contains("Go to the leader"), "{page}");
+    assert!(page.contains(&format!("href=\"{}\"", leader.url)), "{page}");
+    assert!(!other.data_dir.join("admin.token").exists(), "who stands by cannot write");
     leader.kill();
     let died = Instant::now();
     let run = loop {
@@ -53,5 +60,14 @@ async fn a_stand_by_names_the_leader_and_takes_over_when_it_dies() {
     };
     let seconds = died.elapsed().as_secs_f64();
     assert_eq!(client.wait("one", &run).await["state"], "success");
+    while !other.said().contains("this server leads now") {
+        assert!(died.elapsed() < PATIENCE, "it wrote no access files; it said:\n{}", other.said());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let token = fs::read_to_string(other.data_dir.join("admin.token")).unwrap();
+    Client::new(&other.url, token.trim()).get("/tokens").await;
+    client.get("/tokens").await;
+    let known = fs::read_to_string(other.data_dir.join("server.json")).unwrap();
+    assert!(known.contains(&other.url), "{known}");
     println!("{}", json!({ "id": "take_over", "seconds": (seconds * 10.0).round() / 10.0 }));
 }

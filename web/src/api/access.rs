@@ -1,6 +1,6 @@
 //! Workers, tokens, login links and the audit log.
 
-use axum::{Extension, Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
 use serde::Deserialize;
 use tidemill_engine::ids::WorkerId;
 use tidemill_store::reader::AuditQuery;
@@ -11,7 +11,9 @@ use crate::{
     error::{Problem, Result},
     extract::{Body, Ids, Paging, Params},
     state::WebState,
-    views::{AuditView, List, LoginLinkView, NewTokenView, TokenBody, TokenView, WorkerInfoView},
+    views::{
+        AuditView, List, LoginLinkBody, LoginLinkView, NewTokenView, TokenBody, TokenView, WorkerInfoView,
+    },
 };
 
 /// Lists the connected workers.
@@ -90,13 +92,19 @@ pub(crate) async fn create_join_token(
     Ok((StatusCode::CREATED, Json(NewTokenView { info: token.into(), token: secret.0 })))
 }
 
-/// Makes a login link that works once within 15 minutes, with the caller's role.
-#[utoipa::path(post, path = "/api/v1/login_links", tag = "access", responses((status = 201, body = LoginLinkView)))]
+/// Makes a login link that works once within 15 minutes, with at most the caller's role. No body asks for nothing special.
+#[utoipa::path(post, path = "/api/v1/login_links", tag = "access", request_body = LoginLinkBody, responses((status = 201, body = LoginLinkView), (status = 403, body = Problem)))]
 pub(crate) async fn create_login_link(
     State(state): State<WebState>,
     Extension(who): Extension<Identity>,
+    bytes: Bytes,
 ) -> Result<(StatusCode, Json<LoginLinkView>)> {
-    let (link, secret) = actions::create_login_link(&state, &who).await?;
+    let body: LoginLinkBody = if bytes.is_empty() {
+        LoginLinkBody::default()
+    } else {
+        serde_json::from_slice(&bytes).map_err(|error| Problem::new("WEB0202", error.to_string()))?
+    };
+    let (link, secret) = actions::create_login_link(&state, &who, &body).await?;
     let path = format!("/login?token={}", secret.0);
     let url = state.options().url.as_ref().map(|url| format!("{url}{path}"));
     let view = LoginLinkView { path, url, expires_at: link.expires_at };

@@ -71,7 +71,7 @@ pub(crate) fn mount(table: Table) -> Table {
         .mount(Delete, "/api/v1/tokens/{id}", ADMIN, access::revoke_token)
         .get("/api/v1/join_tokens", ADMIN, access::join_tokens)
         .post("/api/v1/join_tokens", ADMIN, access::create_join_token)
-        .post("/api/v1/login_links", ADMIN, access::create_login_link)
+        .post("/api/v1/login_links", VIEWER, access::create_login_link)
         .get("/api/v1/audit", ADMIN, access::audit)
         .post("/api/v1/clean", ADMIN, clean::clean)
         .post("/worker/v1/join", Access::Join, worker::join)

@@ -135,10 +135,26 @@ pub(crate) async fn identify(state: &WebState, headers: &HeaderMap) -> Result<Id
         .ok_or_else(|| not_signed_in("a session cookie or a bearer token is needed"))?;
     let hash = token_hash(&Token(secret.to_owned()));
     let stored = state.reader().session(&hash).await?;
-    stored
-        .filter(|session| session.expires_at > now)
-        .map(|session| Identity { actor: session.actor, role: session.role, session: Some(hash) })
-        .ok_or_else(|| not_signed_in("the session has ended"))
+    let session =
+        stored.filter(|s| s.expires_at > now).ok_or_else(|| not_signed_in("the session has ended"))?;
+    if let Some(name) = session.actor.strip_prefix("token:")
+        && !is_token_live(state, name, session.role).await?
+    {
+        return Err(not_signed_in("the token that the session was begun with is revoked or has expired"));
+    }
+    Ok(Identity { actor: session.actor, role: session.role, session: Some(hash) })
+}
+
+/// Whether a token of this name may still do what `role` may.
+async fn is_token_live(state: &WebState, name: &str, role: Role) -> Result<bool> {
+    let now = Utc::now();
+    let tokens = state.reader().api_tokens().await?;
+    Ok(tokens.iter().any(|token| {
+        token.name == name
+            && token.role >= role
+            && token.revoked_at.is_none()
+            && token.expires_at.is_none_or(|at| at > now)
+    }))
 }
 
 async fn identify_worker(state: &WebState, headers: &HeaderMap) -> Result<WorkerIdentity> {

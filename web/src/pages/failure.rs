@@ -16,6 +16,9 @@ struct ErrorPage {
 
 pub(crate) fn page(c: Chrome, p: Problem) -> Result<Response> {
     let what_now = match p.status {
+        _ if p.leader.is_some() => {
+            "This server stands by: it shows what there is, and only the leader changes anything."
+        }
         404 => "Check the address; a run may also have been deleted by retention.",
         403 => "Nothing was changed.",
         409 | 422 => "Nothing was changed. Go back, look at the present state and try again.",

@@ -123,8 +123,10 @@ pub(crate) async fn sign_out(
     State(state): State<WebState>,
     Extension(who): Extension<Identity>,
 ) -> Result<Response> {
-    if let Some(hash) = who.session {
-        state.handle().write(AdminWrite::access(AccessChange::EndSession { hash })).await?;
+    if let Some(hash) = who.session.clone() {
+        let entry = who.did("session.end", format!("person/{}", who.actor), serde_json::json!({}));
+        let write = AdminWrite::access(AccessChange::EndSession { hash }).with_audit(entry);
+        state.handle().write(write).await?;
     }
     let mut response = see("/login");
     set_session(&state, &mut response, "", 0);

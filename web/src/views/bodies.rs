@@ -84,6 +84,16 @@ pub struct TokenBody {
     pub days: Option<u32>,
 }
 
+/// Asks for a login link.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoginLinkBody {
+    /// `viewer`, `operator` or `admin`, at most the caller's; null: the caller's.
+    pub role: Option<String>,
+    /// Who signs in with it, as the audit log names them; null: the caller. Only an admin names somebody else.
+    pub name: Option<String>,
+}
+
 /// Asks for retention now.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

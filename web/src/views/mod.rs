@@ -20,7 +20,9 @@ use utoipa::ToSchema;
 mod bodies;
 mod server;
 
-pub use bodies::{CleanBody, ClearBody, MarkBody, PatchDagBody, PoolBody, TokenBody, TriggerBody};
+pub use bodies::{
+    CleanBody, ClearBody, LoginLinkBody, MarkBody, PatchDagBody, PoolBody, TokenBody, TriggerBody,
+};
 pub use server::{
     AuditView, CleanedView, HealthView, ImportErrorView, LoginLinkView, NewTokenView, PoolView, TokenView,
     WorkerInfoView,

@@ -223,4 +223,6 @@ pub struct CleanedView {
     pub runs: usize,
     /// Nothing was done.
     pub is_dry_run: bool,
+    /// Nothing is left to delete. Else ask again: one call does a bounded amount of work.
+    pub is_complete: bool,
 }

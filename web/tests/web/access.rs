@@ -6,7 +6,7 @@ use tidemill_store::batch::Role;
 use tidemill_web::{Access, Method, Route};
 
 use super::support::{
-    ADMIN, App, EXPIRED, HELLO, JOIN, LINK, OPERATOR, OTHER_WORKER, REVOKED, SESSION, VIEWER, WORKER,
+    ADMIN, Answer, App, EXPIRED, HELLO, JOIN, LINK, OPERATOR, OTHER_WORKER, REVOKED, SESSION, VIEWER, WORKER,
     exchange_request, request,
 };
 
@@ -184,6 +184,87 @@ async fn a_login_link_opens_one_session_and_only_by_its_button() {
     assert_eq!(app.send(visit("GET", "/dags")).await.status, 401);
 }
 
+/// Signs in with a link and returns the cookie.
+async fn sign_in(app: &App, link: &Answer) -> String {
+    assert_eq!(link.status, 201, "{}", link.text());
+    let path = link.json()["path"].as_str().unwrap().to_owned();
+    let form = path.split_once('?').unwrap().1.to_owned();
+    let message = Request::post("/login")
+        .header("host", "localhost")
+        .header("sec-fetch-site", "same-origin")
+        .header("content-type", "application/x-www-form-urlencoded");
+    let answer = app.send(message.body(Body::from(form)).unwrap()).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    answer.header("set-cookie").split(';').next().unwrap().to_owned()
+}
+
+/// Asks as a browser with that cookie and returns the status.
+async fn browse(app: &App, cookie: &str, method: &str, path: &str) -> u16 {
+    let message = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("sec-fetch-site", "same-origin")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("cookie", cookie);
+    let body = if path.ends_with("/pause") { "is_paused=true" } else { "" };
+    app.send(message.body(Body::from(body)).unwrap()).await.status.as_u16()
+}
+
+#[tokio::test]
+async fn a_login_link_has_at_most_the_role_of_its_maker() {
+    let app = App::new(&[("hello.toml", HELLO)]).await;
+    app.loaded("hello").await;
+    let ask = async |token: &str, body| app.post("/api/v1/login_links", token, body).await;
+    let olga = sign_in(&app, &ask(ADMIN, json!({ "role": "operator", "name": "olga" })).await).await;
+    for (method, path, status) in [
+        ("GET", "/dags", 200),
+        ("GET", "/dags/hello", 200),
+        ("POST", "/dags/hello/pause", 303),
+        ("GET", "/settings", 403),
+        ("GET", "/audit", 403),
+        ("POST", "/settings/tokens", 403),
+        // She would prolong her session with it, for ever.
+        ("POST", "/api/v1/login_links", 403),
+    ] {
+        assert_eq!(browse(&app, &olga, method, path).await, status, "{method} {path}");
+    }
+    let viewer = sign_in(&app, &ask(VIEWER, json!({})).await).await;
+    for (method, path, status) in [
+        ("GET", "/dags/hello", 200),
+        ("POST", "/dags/hello/pause", 403),
+        ("GET", "/dags/hello/trigger", 403),
+        ("GET", "/settings", 403),
+    ] {
+        assert_eq!(browse(&app, &viewer, method, path).await, status, "{method} {path}");
+    }
+    for (token, body, status, code) in [
+        (VIEWER, json!({ "role": "operator" }), 403, "WEB0102"),
+        (OPERATOR, json!({ "role": "admin" }), 403, "WEB0102"),
+        (OPERATOR, json!({ "name": "ann" }), 403, "WEB0102"),
+        (ADMIN, json!({ "role": "root" }), 422, "WEB0206"),
+        (ADMIN, json!({ "name": "token:viewer" }), 422, "WEB0206"),
+        (ADMIN, json!({ "rolle": "viewer" }), 400, "WEB0202"),
+    ] {
+        let answer = ask(token, body.clone()).await;
+        let found = (answer.status.as_u16(), answer.json()["code"].as_str().unwrap().to_owned());
+        assert_eq!(found, (status, code.to_owned()), "{body}");
+    }
+    // What a token began ends with it.
+    assert_eq!(browse(&app, &viewer, "GET", "/dags").await, 200);
+    let revoke = request("DELETE", "/api/v1/tokens/viewer", Some(ADMIN)).body(Body::empty()).unwrap();
+    assert_eq!(app.send(revoke).await.status, 204);
+    assert_eq!(browse(&app, &viewer, "GET", "/dags").await, 401);
+    // Beginning and end of a session are in the audit log.
+    assert_eq!(browse(&app, &olga, "POST", "/logout").await, 303);
+    assert_eq!(browse(&app, &olga, "GET", "/dags").await, 401);
+    let log = app.get("/api/v1/audit?actor=olga").await.json();
+    let did: Vec<_> =
+        log["items"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    assert_eq!(did, ["session.end", "dag.pause", "session.begin"], "{log}");
+    assert_eq!(log["items"][2]["detail"]["role"], "operator");
+}
+
 #[tokio::test]
 async fn a_session_survives_a_restart_of_the_server() {
     let store = tidemill_store::memory::MemoryStore::default();
@@ -241,7 +322,7 @@ async fn a_cookie_does_not_help_a_bad_bearer() {
 async fn refusals_carry_their_codes() {
     let app = App::new(&[("hello.toml", HELLO)]).await;
     app.loaded("hello").await;
-    let code = |answer: super::support::Answer| answer.json()["code"].as_str().unwrap_or_default().to_owned();
+    let code = |answer: Answer| answer.json()["code"].as_str().unwrap_or_default().to_owned();
     let ask = |path: &str, token| request("GET", path, token).body(Body::empty()).unwrap();
     assert_eq!(code(app.send(ask("/api/v1/dags", None)).await), "WEB0101");
     assert_eq!(code(app.post("/api/v1/dags/hello/runs", VIEWER, json!({})).await), "WEB0102");

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use serde_json::{Value, json};
 use tidemill_protocol::worker::TryOutcome;
+use tidemill_store::memory::MemoryStore;
 
 use super::support::{ADMIN, App, HELLO, OPERATOR, report, request};
 
@@ -181,6 +182,30 @@ async fn openapi_describes_every_route() {
         document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
     assert_eq!(described, count);
     insta::assert_snapshot!("openapi", tidemill_web::openapi());
+}
+
+#[tokio::test]
+async fn a_call_of_clean_does_a_bounded_amount_of_work() {
+    let options = tidemill_web::Options { clean_rows: 8, ..tidemill_web::Options::default() };
+    let mut app = App::with_options(&[("hello.toml", HELLO)], MemoryStore::default(), options).await;
+    app.give_access().await;
+    app.work(|assignment| report(assignment, TryOutcome::Success, b"hi\n"));
+    app.loaded("hello").await;
+    for name in ["a", "b", "c"] {
+        app.trigger("hello", json!({ "run_id": name })).await;
+        app.finished("hello", name).await;
+    }
+    let clean = async |dry_run: bool| {
+        let body = json!({ "older_than_days": 0, "dry_run": dry_run });
+        let answer = app.post("/api/v1/clean", ADMIN, body).await.json();
+        (answer["runs"].as_u64().unwrap(), answer["is_complete"].as_bool().unwrap())
+    };
+    assert_eq!(clean(true).await, (3, true));
+    // A run of two tasks is about seven rows: the second one would be beyond the limit, but one always goes.
+    assert_eq!(clean(false).await, (2, false));
+    assert_eq!(clean(false).await, (1, true));
+    assert_eq!(clean(false).await, (0, true));
+    assert_eq!(app.get("/api/v1/runs").await.json()["items"], json!([]));
 }
 
 #[tokio::test]
