@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey},
+    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     rows::{PassedOver, RunRow, TaskRow, TryRow, VersionHash},
 };
 
@@ -260,6 +260,12 @@ pub trait Reader: Send + Sync {
     /// # Errors
     /// As above.
     async fn worker_key(&self, hash: &str) -> Result<Option<WorkerKey>, ReadError>;
+
+    /// Whether a worker has a key that is not revoked.
+    ///
+    /// # Errors
+    /// As above.
+    async fn has_worker_key(&self, worker: &WorkerId) -> Result<bool, ReadError>;
 
     /// Returns a join token by the hash of its secret, revoked and expired ones too.
     ///

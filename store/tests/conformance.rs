@@ -333,6 +333,7 @@ pub(crate) async fn access_rows_come_back(bed: &Bed) {
         used_at: None,
     };
     let worker = WorkerId::new("w1").expect("a name");
+    let other = WorkerId::new("w2").expect("a name");
     let key = WorkerKey { hash: "k1".to_owned(), worker: worker.clone(), created_at: t0(), revoked_at: None };
     let join = JoinToken {
         id: "j1".to_owned(),
@@ -346,9 +347,10 @@ pub(crate) async fn access_rows_come_back(bed: &Bed) {
     batch.access = vec![
         AccessChange::Token(token.clone()),
         AccessChange::LoginLink(link.clone()),
+        AccessChange::WorkerKey(WorkerKey { hash: "k2".to_owned(), worker: other.clone(), ..key.clone() }),
         AccessChange::WorkerKey(key),
         AccessChange::JoinToken(join.clone()),
-        AccessChange::RevokeWorker { worker, at: at(3) },
+        AccessChange::RevokeWorker { worker: worker.clone(), at: at(3) },
     ];
     batch.import_errors.push(ImportErrorChange::Set(ImportError {
         path: "bad.toml".to_owned(),
@@ -364,6 +366,8 @@ pub(crate) async fn access_rows_come_back(bed: &Bed) {
     assert_eq!(reader.join_token("jh").await.expect("reads"), Some(join));
     let key = reader.worker_key("k1").await.expect("reads").expect("is there");
     assert_eq!(key.revoked_at, Some(at(3)));
+    assert!(!reader.has_worker_key(&worker).await.expect("reads"), "it is revoked");
+    assert!(reader.has_worker_key(&other).await.expect("reads"));
     assert_eq!(reader.import_errors().await.expect("reads")[0].problems[0]["code"], "DAG0102");
     let session = |hash: &str, seconds| Session {
         hash: hash.to_owned(),

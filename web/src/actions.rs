@@ -296,8 +296,22 @@ pub(crate) async fn create_login_link(
     Ok((link, secret))
 }
 
+/// Refuses a name under which another worker is connected: a join token is for new workers, and with it nobody may push a
+/// live one aside and get the tasks that are leased to it. An admin can, by revoking the key first.
+async fn check_name(state: &WebState, worker: &WorkerId) -> Result<()> {
+    let is_connected = state.handle().workers().await?.iter().any(|known| known.worker == *worker);
+    if is_connected && state.reader().has_worker_key(worker).await? {
+        let detail = format!(
+            "{worker} is connected with a key of its own; choose another name, wait until it is gone or revoke its key"
+        );
+        return Err(Problem::new("WEB0108", detail));
+    }
+    Ok(())
+}
+
 /// Gives a joining worker its key; every older key of that name stops working.
 pub(crate) async fn join(state: &WebState, joining: &Joining, worker: WorkerId) -> Result<Token> {
+    check_name(state, &worker).await?;
     let now = Utc::now();
     let (secret, _) = secret()?;
     let key =

@@ -42,6 +42,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("WEB0105", 429, "Too many failed attempts to sign in"),
     ("WEB0106", 403, "The login link does not work"),
     ("WEB0107", 403, "The worker may not act for another one"),
+    ("WEB0108", 409, "A worker of this name is connected"),
     ("WEB0201", 404, "Not found"),
     ("WEB0202", 400, "The request cannot be read"),
     ("WEB0203", 405, "The method is not allowed here"),

@@ -1,5 +1,6 @@
 //! One file per command family.
 
+pub(crate) mod accept;
 pub(crate) mod browser;
 pub(crate) mod completions;
 pub(crate) mod config;

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::ListenerExt;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use tidemill_engine::ids::WorkerId;
@@ -26,6 +25,7 @@ use tidemill_web::{WebState, router};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
+    commands::accept,
     config::Config,
     error::{CliError, Result},
     owner,
@@ -118,7 +118,7 @@ pub(crate) struct Server {
     scheduler: Scheduler,
     web: WebState,
     stop: watch::Sender<bool>,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl From<StartError> for CliError {
@@ -151,18 +151,9 @@ impl Server {
         let scheduler =
             Scheduler::start(options, Arc::clone(&store.reader), Arc::clone(&store.writer), clock).await?;
         let web = WebState::new(Arc::clone(&store.reader), scheduler.handle(), web);
-        let (stop, mut stopped) = watch::channel(false);
-        // A hand-off is one small message each way: waiting for more bytes would cost 40 ms.
-        let listener = bound.listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
-        let service = router(web.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        let task = tokio::spawn(async move {
-            let stopping = async move {
-                let _ = stopped.wait_for(|is_stopping| *is_stopping).await;
-            };
-            axum::serve(listener, service).with_graceful_shutdown(stopping).await
-        });
+        let (stop, stopped) = watch::channel(false);
+        let limits = accept::Limits::of_process();
+        let task = tokio::spawn(accept::serve(bound.listener, router(web.clone()), limits, stopped));
         Ok(Self { scheduler, web, stop, task })
     }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey},
+    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     rows::{PassedOver, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType, TaskState},
 };
@@ -388,6 +388,11 @@ impl Reader for MemoryStore {
 
     async fn worker_key(&self, hash: &str) -> Result<Option<WorkerKey>, ReadError> {
         Ok(self.lock().worker_keys.get(hash).cloned())
+    }
+
+    async fn has_worker_key(&self, worker: &WorkerId) -> Result<bool, ReadError> {
+        let state = self.lock();
+        Ok(state.worker_keys.values().any(|key| key.worker == *worker && key.revoked_at.is_none()))
     }
 
     async fn join_token(&self, hash: &str) -> Result<Option<JoinToken>, ReadError> {

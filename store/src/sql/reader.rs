@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey},
+    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     rows::{PassedOver, RunRow, TaskRow, TryRow, VersionHash},
     state::RunState,
 };
@@ -358,6 +358,13 @@ impl Reader for SqlReader {
     async fn worker_key(&self, hash: &str) -> Result<Option<WorkerKey>, ReadError> {
         let model = entity::worker_key::Entity::find_by_id(hash.to_owned()).one(&self.db).await?;
         model.map(rows::worker_key_row).transpose()
+    }
+
+    async fn has_worker_key(&self, worker: &WorkerId) -> Result<bool, ReadError> {
+        use entity::worker_key::{Column, Entity};
+        let keys =
+            Entity::find().filter(Column::Worker.eq(worker.as_str())).filter(Column::RevokedAt.is_null());
+        Ok(keys.one(&self.db).await?.is_some())
     }
 
     async fn join_token(&self, hash: &str) -> Result<Option<JoinToken>, ReadError> {

@@ -7,7 +7,7 @@ use tidemill_web::{Access, Method, Route};
 
 use super::support::{
     ADMIN, Answer, App, EXPIRED, HELLO, JOIN, LINK, OPERATOR, OTHER_WORKER, REVOKED, SESSION, VIEWER, WORKER,
-    exchange_request, request,
+    WORKER_NAME, exchange_request, request,
 };
 
 /// Fills the names of a path with things that exist, or with other ones.
@@ -133,7 +133,7 @@ async fn a_worker_joins_with_its_token_and_uses_its_own_key() {
     let key = answer.json()["key"].as_str().unwrap().to_owned();
     let beat = json!({ "worker": "fresh", "boot_id": "b", "attempts": [] });
     assert_eq!(app.post("/worker/v1/heartbeat", &key, beat.clone()).await.status, 200);
-    // Another one of the same name joins: the first key is worth nothing any more.
+    // Nobody is connected under the name. Another one joins: the first key is worth nothing any more.
     let again = app.post("/worker/v1/join", JOIN, json!({ "worker": "fresh" })).await.json();
     assert_ne!(again["key"].as_str().unwrap(), key);
 }
@@ -182,6 +182,32 @@ async fn a_login_link_opens_one_session_and_only_by_its_button() {
     assert_eq!(app.send(visit("GET", "/dags")).await.status, 200);
     assert_eq!(app.send(visit("POST", "/logout")).await.status, 303);
     assert_eq!(app.send(visit("GET", "/dags")).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_join_token_does_not_take_the_name_of_a_connected_worker() {
+    let mut app = App::new(&[]).await;
+    app.work(|assignment| unreachable!("{assignment:?}"));
+    app.until("the worker is connected", async || {
+        app.get("/api/v1/workers").await.json()["items"][0]["worker"] == WORKER_NAME
+    })
+    .await;
+    let join = async || app.post("/worker/v1/join", JOIN, json!({ "worker": WORKER_NAME })).await;
+    let beat = async || {
+        let body = json!({ "worker": WORKER_NAME, "boot_id": "boot", "attempts": [] });
+        app.post("/worker/v1/heartbeat", WORKER, body).await.status.as_u16()
+    };
+    let refused = join().await;
+    assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str().unwrap()), (409, "WEB0108"));
+    assert_eq!(beat().await, 200, "the live worker keeps its key");
+    // One token serves several workers.
+    for name in ["w3", "w4"] {
+        assert_eq!(app.post("/worker/v1/join", JOIN, json!({ "worker": name })).await.status, 200);
+    }
+    let path = format!("/api/v1/workers/{WORKER_NAME}");
+    let revoke = request("DELETE", &path, Some(ADMIN)).body(Body::empty()).unwrap();
+    assert_eq!(app.send(revoke).await.status, 204);
+    assert_eq!(join().await.status, 200, "an admin gave the name away");
 }
 
 /// Signs in with a link and returns the cookie.
