@@ -38,11 +38,12 @@ pub fn delay(task: &Task, occasion: Occasion<'_>) -> Duration {
     )]
     let base = (base as u64).max(1);
     let is_constant = (task.retry_backoff - 1.0).abs() < f64::EPSILON;
-    let jitter = if is_constant { 0 } else { jitter(task, occasion) % base };
+    let jitter = if is_constant { 0 } else { jitter(task, occasion, base) };
     Duration::from_secs(base + jitter).min(task.max_retry_delay.max(Duration::from_secs(1)))
 }
 
-fn jitter(task: &Task, occasion: Occasion<'_>) -> u64 {
+/// Returns the digest, as one number of 160 bits, modulo `base`.
+fn jitter(task: &Task, occasion: Occasion<'_>, base: u64) -> u64 {
     let text = format!(
         "{}#{}#{}#{}#{}",
         occasion.dag,
@@ -52,5 +53,7 @@ fn jitter(task: &Task, occasion: Occasion<'_>) -> u64 {
         occasion.failures
     );
     let digest = Sha1::digest(text.as_bytes());
-    digest.iter().take(8).fold(0, |value, byte| (value << 8) | u64::from(*byte))
+    let base = u128::from(base);
+    let rest = digest.iter().fold(0_u128, |rest, byte| (rest * 256 + u128::from(*byte)) % base);
+    u64::try_from(rest).unwrap_or(0)
 }

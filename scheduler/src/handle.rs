@@ -36,7 +36,7 @@ use crate::{
     housekeeping,
     input::{Input, ReplyTo},
     logs::{LogSlice, LogStore},
-    request::{AdminWrite, ClearRequest, MarkRequest, TriggerRequest, Triggered},
+    request::{AdminWrite, MarkRequest, TriggerRequest, Triggered},
     tokens::{InstanceSecret, random_suffix},
     view::{Health, StoreState, WorkerView},
 };
@@ -162,24 +162,6 @@ impl Handle {
         let now = self.shared.clock.now().wall;
         let limit = housekeeping::runs_per_write(detail.definition.tasks.len());
         housekeeping::delete_runs(self, dag_id, now, limit).await.map_err(unavailable)
-    }
-
-    /// Clears task instances of a run so that they run again; returns what changed, or would.
-    ///
-    /// # Errors
-    /// [`CallError`]: SCH0203, SCH0204 or unavailable.
-    pub async fn clear(&self, clear: ClearRequest, side: AdminWrite) -> Result<Vec<Changed>, CallError> {
-        let ClearRequest { run, selection, is_dry_run, latest } = clear;
-        self.request(side, |request| Event::Clear {
-            request,
-            run,
-            selection,
-            is_dry_run,
-            finished: None,
-            latest,
-        })
-        .await
-        .map(changed)
     }
 
     /// Gives task instances a verdict by hand; returns what changed, or would.
@@ -401,7 +383,7 @@ impl Handle {
         }
     }
 
-    async fn request(
+    pub(crate) async fn request(
         &self,
         side: AdminWrite,
         event: impl FnOnce(RequestId) -> Event,
@@ -431,7 +413,7 @@ impl Handle {
     }
 }
 
-fn changed(reply: Reply) -> Vec<Changed> {
+pub(crate) fn changed(reply: Reply) -> Vec<Changed> {
     match reply {
         Reply::Changed(changed) => changed,
         _ => Vec::new(),

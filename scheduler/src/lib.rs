@@ -3,6 +3,7 @@
 mod apply;
 mod assign;
 mod change;
+mod clear;
 mod clock;
 mod commit;
 mod core;

@@ -44,17 +44,29 @@ pub struct Triggered {
     pub is_repeated: bool,
 }
 
-/// Asks to clear task instances of a run.
+/// Asks to clear task instances of a run, and of the runs before and after it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClearRequest {
     /// The run.
     pub run: RunKey,
     /// What is cleared.
     pub selection: ClearSelection,
+    /// The same in every run of the DAG with an earlier logical date.
+    pub past: bool,
+    /// The same in every run of the DAG with a later logical date.
+    pub future: bool,
     /// Only says what would change.
     pub is_dry_run: bool,
     /// The run takes the newest version of its DAG.
     pub latest: bool,
+}
+
+impl ClearRequest {
+    /// Clears what is selected in this run only, in the version that it is pinned to.
+    #[must_use]
+    pub const fn new(run: RunKey, selection: ClearSelection) -> Self {
+        Self { run, selection, past: false, future: false, is_dry_run: false, latest: false }
+    }
 }
 
 /// Asks to give task instances a verdict by hand.

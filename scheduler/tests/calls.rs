@@ -26,6 +26,9 @@ id = "only"
 operator = "noop"
 "#;
 
+/// One command, for a worker to run.
+const ONE: &str = "[[task]]\nid = \"only\"\ncommand = \"x\"\n";
+
 fn entry(action: &str) -> AuditEntry {
     AuditEntry {
         at: at("2026-11-05T12:00:00Z"),
@@ -96,10 +99,8 @@ async fn clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do(w
     assert_eq!(world.tasks(run.key).await["second"].state, TaskState::UpstreamFailed);
 
     let clear = |is_dry_run| ClearRequest {
-        run: run.key,
-        selection: ClearSelection { only_failed: true, ..ClearSelection::default() },
         is_dry_run,
-        latest: false,
+        ..ClearRequest::new(run.key, ClearSelection { only_failed: true, ..ClearSelection::default() })
     };
     let would = handle.clear(clear(true), AdminWrite::default()).await.unwrap();
     assert_eq!(would.len(), 2);
@@ -135,6 +136,55 @@ async fn clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do(w
     let running = handle.mark_run(run.key, RunState::Running, AdminWrite::default()).await;
     assert_eq!(running.unwrap_err().code(), "SCH0212");
     world.check_rebuild(&handle).await;
+    scheduler.stop().await;
+}
+
+async fn clear_reaches_the_runs_before_and_after(world: World) {
+    let scheduler = world.start().await;
+    let handle = scheduler.handle();
+    world.define(&handle, "one", ONE).await;
+    let mut worker = HandWorker::new(&handle, "w");
+    let mut runs = Vec::new();
+    for day in 1..=5 {
+        let mut changes = handle.subscribe();
+        let mut request = trigger_of("one");
+        request.logical_date = Some(at(&format!("2026-10-0{day}T00:00:00Z")));
+        let run = handle.trigger(request, AdminWrite::default()).await.unwrap().run;
+        let only = worker.next().await.remove(0);
+        worker.exchange(vec![success(&only.attempt)]).await;
+        wait_for_run(&mut changes, run.key, RunState::Success).await;
+        runs.push(run.key);
+    }
+    let clear = |past, future, is_dry_run| {
+        let request =
+            ClearRequest::new(runs[2], ClearSelection { tasks: vec![task_id("only")], ..Default::default() });
+        handle.clear(ClearRequest { past, future, is_dry_run, ..request }, AdminWrite::default())
+    };
+    for (past, future, expected) in
+        [(false, false, vec![2]), (true, false, vec![2, 0, 1]), (false, true, vec![2, 3, 4])]
+    {
+        let would = clear(past, future, true).await.unwrap();
+        let keys: Vec<_> = expected.iter().map(|index: &usize| runs[*index]).collect();
+        assert_eq!(would.iter().map(|change| change.run).collect::<Vec<_>>(), keys);
+    }
+    for run in &runs {
+        assert_eq!(world.run(*run).await.state, RunState::Success, "a dry run changes nothing");
+    }
+
+    // One of them is being cancelled: nothing is cleared at all.
+    handle.clear(ClearRequest::new(runs[4], ClearSelection::default()), AdminWrite::default()).await.unwrap();
+    let last = worker.next().await.remove(0);
+    handle.cancel(runs[4], AdminWrite::default()).await.unwrap();
+    assert_eq!(clear(true, true, false).await.unwrap_err().code(), "SCH0216");
+    assert_eq!(world.run(runs[0]).await.state, RunState::Success);
+    let mut changes = handle.subscribe();
+    worker.exchange(vec![report(&last.attempt, tidemill_engine::state::TryOutcome::Stopped, 0)]).await;
+    wait_for_run(&mut changes, runs[4], RunState::Cancelled).await;
+
+    assert_eq!(clear(true, true, false).await.unwrap().len(), 5);
+    for run in &runs {
+        assert!(!world.run(*run).await.state.is_terminal(), "every run goes on");
+    }
     scheduler.stop().await;
 }
 
@@ -224,6 +274,7 @@ over_both_stores!(
     a_trigger_is_checked_before_anything_happens,
     an_idempotency_key_makes_one_run,
     clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do,
+    clear_reaches_the_runs_before_and_after,
     pools_and_pauses_are_written_with_their_audit,
     a_dag_is_deleted_only_when_its_file_is_gone_and_nothing_runs,
     a_login_link_opens_one_session,

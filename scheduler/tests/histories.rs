@@ -198,7 +198,7 @@ impl History {
             1 => {
                 let selection =
                     ClearSelection { only_failed: self.dice.roll(2) == 0, ..ClearSelection::default() };
-                let clear = ClearRequest { run, selection, is_dry_run: false, latest: false };
+                let clear = ClearRequest::new(run, selection);
                 drop(self.drive(async move { handle.clear(clear, none()).await }).await);
             }
             2 => {

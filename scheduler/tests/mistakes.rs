@@ -42,7 +42,7 @@ async fn start_over(world: &World, writer: &HandWriter) -> Scheduler {
 }
 
 fn clear(run: tidemill_engine::ids::RunKey) -> ClearRequest {
-    ClearRequest { run, selection: ClearSelection::default(), is_dry_run: false, latest: false }
+    ClearRequest::new(run, ClearSelection::default())
 }
 
 async fn finish_one(handle: &Handle, worker: &mut HandWorker, id: &str) -> tidemill_engine::rows::RunRow {

@@ -15,7 +15,7 @@ use crate::world::{CHAIN, HandWorker, World, at, soon, success, task_id, trigger
 const ONE: &str = "[[task]]\nid = \"only\"\ncommand = \"x\"\n";
 
 fn clear_of(run: RunKey, latest: bool) -> ClearRequest {
-    ClearRequest { run, selection: ClearSelection::default(), is_dry_run: false, latest }
+    ClearRequest { latest, ..ClearRequest::new(run, ClearSelection::default()) }
 }
 
 async fn what_has_ended_is_not_cancelled_and_what_never_was_is_unknown(world: World) {

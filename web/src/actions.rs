@@ -1,5 +1,7 @@
 //! What people and machines may do, once for the API and the pages: check, call the handle, leave a trace.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -21,7 +23,7 @@ use crate::{
     auth::{Identity, Joining},
     error::{Problem, Result},
     state::WebState,
-    views::{ClearBody, LoginLinkBody, MarkBody, PoolBody, TokenBody, TriggerBody},
+    views::{ChangesView, ClearBody, LoginLinkBody, MarkBody, PoolBody, TokenBody, TriggerBody},
 };
 
 /// How long a login link works.
@@ -106,10 +108,35 @@ pub(crate) async fn clear(
         only_failed: body.only_failed,
     };
     let detail = json!({ "tasks": body.tasks, "upstream": body.upstream, "downstream": body.downstream,
-        "only_failed": body.only_failed, "latest": body.latest });
+        "only_failed": body.only_failed, "past": body.past, "future": body.future, "latest": body.latest });
     let side = side_of(who, body.dry_run, "run.clear", run, detail);
-    let request = ClearRequest { run: run.key, selection, is_dry_run: body.dry_run, latest: body.latest };
+    let request = ClearRequest {
+        run: run.key,
+        selection,
+        past: body.past,
+        future: body.future,
+        is_dry_run: body.dry_run,
+        latest: body.latest,
+    };
     Ok(state.handle().clear(request, side).await?)
+}
+
+/// Says what changed, or would, with the names of the runs that it changed in.
+pub(crate) async fn changes(
+    state: &WebState,
+    run: &RunRow,
+    changed: Vec<Changed>,
+    is_dry_run: bool,
+) -> Result<ChangesView> {
+    let mut runs = BTreeMap::from([(run.key, run.run_id.clone())]);
+    for change in &changed {
+        if let Entry::Vacant(place) = runs.entry(change.run)
+            && let Some(other) = state.reader().run_by_key(change.run).await?
+        {
+            place.insert(other.run_id);
+        }
+    }
+    Ok(ChangesView::of(changed, &runs, is_dry_run))
 }
 
 fn side_of(

@@ -29,7 +29,7 @@ fn commands_end_as_the_table_says() {
     assert_eq!((ok.outcome, ok.exit_code, ok.reason), (TryOutcome::Success, Some(0), None));
     let table = [
         ("bad", TryOutcome::Failed, Some(3), "exited with code 3", false),
-        ("skip", TryOutcome::Skipped, Some(99), "", false),
+        ("skip", TryOutcome::Skipped, Some(99), "exited with code 99, which skips", false),
         ("final", TryOutcome::Failed, Some(4), "exited with code 4", true),
         ("signal", TryOutcome::Failed, None, "WRK0107: killed by signal 9", false),
         ("argv", TryOutcome::Success, Some(0), "", false),
@@ -52,6 +52,25 @@ fn commands_end_as_the_table_says() {
     });
     assert_eq!(worker.stop(), Some(0));
     println!("7 ends checked");
+}
+
+/// A lock of whoever started the worker must not live on in its tasks.
+#[test]
+fn a_task_has_no_descriptor_that_the_worker_was_started_with() {
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty()).unwrap();
+    let mut worker = setup.start();
+    server.assign([shell("list", "readlink /proc/$$/fd/* || true")]);
+    assert_eq!(server.report("list").outcome, TryOutcome::Success);
+    let log = server.with(|state| String::from_utf8(state.log("list")).unwrap());
+    assert!(log.contains("/dev/null"), "{log}");
+    assert!(!log.contains(kept.path().to_str().unwrap()), "{log}");
+    let of_worker = std::fs::read_dir(format!("/proc/{}/fd", worker.pid())).unwrap();
+    let inherited = of_worker.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    assert!(inherited.into_iter().any(|path| path == kept.path()), "the worker inherited it");
+    assert_eq!(worker.stop(), Some(0));
 }
 
 #[test]

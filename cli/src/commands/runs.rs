@@ -99,6 +99,12 @@ pub(crate) struct ClearArgs {
     /// Of all these only failed and upstream_failed ones.
     #[arg(long)]
     only_failed: bool,
+    /// The same in every run of the DAG with an earlier logical date.
+    #[arg(long)]
+    past: bool,
+    /// The same in every run of the DAG with a later logical date.
+    #[arg(long)]
+    future: bool,
     /// The run takes the newest version of its DAG.
     #[arg(long)]
     latest: bool,
@@ -169,6 +175,8 @@ pub(crate) async fn clear(
         "upstream": options.upstream,
         "downstream": options.downstream,
         "only_failed": options.only_failed,
+        "past": options.past,
+        "future": options.future,
         "latest": options.latest,
         "dry_run": options.dry_run,
     });

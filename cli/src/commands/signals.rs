@@ -1,5 +1,7 @@
 //! SIGTERM and Ctrl-C: the first asks to stop, the second ends the process at once.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -7,6 +9,8 @@ use crate::{
     report::say,
 };
 
+/// Two signals within this are one request: `timeout` and service managers signal the process and its group.
+const SAME_REQUEST: Duration = Duration::from_millis(200);
 /// The exit code of a process that was told twice.
 const AT_ONCE: i32 = 130;
 
@@ -40,7 +44,13 @@ impl Signals {
     /// Ends the process at once when another signal arrives. Tasks that run are killed by the guardian.
     pub(crate) fn exit_on_next(mut self) {
         tokio::spawn(async move {
-            self.next().await;
+            let first = Instant::now();
+            loop {
+                self.next().await;
+                if first.elapsed() >= SAME_REQUEST {
+                    break;
+                }
+            }
             say("told twice: ending at once");
             std::process::exit(AT_ONCE);
         });

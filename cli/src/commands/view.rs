@@ -67,8 +67,10 @@ pub(crate) fn changes(changes: &Value, format: Format) -> Result {
     }
     let empty = Vec::new();
     let items = changes.get("changed").and_then(Value::as_array).unwrap_or(&empty);
-    let table =
-        table(items, &[("TASK", "task_id"), ("MAP INDEX", "map_index"), ("FROM", "from"), ("TO", "to")]);
+    let table = table(
+        items,
+        &[("RUN", "run_id"), ("TASK", "task_id"), ("MAP INDEX", "map_index"), ("FROM", "from"), ("TO", "to")],
+    );
     if !table.is_empty() {
         table.print()?;
     }

@@ -45,7 +45,31 @@ pub(crate) fn check(
         let is_upstream = |other: &str| graph.is_upstream(index, other);
         let scope = CheckScope { params: &params, tasks: &tasks, task: Some(id), is_upstream: &is_upstream };
         of_task(table, &mut |kind, node| one(kind, node, &scope, report));
+        code_argument(table, report);
     }
+}
+
+/// Refuses a template in the code that an array command gives to a shell, and warns where another interpreter gets it.
+fn code_argument(task: &Table<'_>, report: &mut Report<'_>) {
+    let Some(Value::Array { items, .. }) = task.get("command").map(|entry| &entry.node.value) else { return };
+    let words = items.iter().map(|item| match &item.value {
+        Value::String(text) => text.as_ref(),
+        _ => "",
+    });
+    let Some(found) = template::shell::nested_interpreter(words) else { return };
+    let Some(node) = items.get(found.index) else { return };
+    let draft = if found.is_shell {
+        Draft::error(Code::CODE_FOR_SHELL, "a shell reads this value as code", node.span.clone())
+            .help("pass it as an argument: `[\"sh\", \"-c\", 'echo \"$1\"', \"sh\", \"{{ … }}\"]`")
+    } else {
+        Draft::warning(
+            Code::new("DAG0720"),
+            "another interpreter reads this value as code",
+            node.span.clone(),
+        )
+        .help("pass it as an argument: `[\"python3\", \"script.py\", \"{{ … }}\"]`")
+    };
+    report.push(draft);
 }
 
 fn keys_of(node: Option<&Node<'_>>) -> BTreeSet<String> {

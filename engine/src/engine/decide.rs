@@ -51,23 +51,29 @@ impl Engine {
         }
     }
 
-    /// Says which upstreams made a trigger rule end an instance.
+    /// Says which upstreams made a trigger rule end an instance: those that ended as it does, or else, where a rule
+    /// wanted failures, all that have ended.
     fn ended_by_rule(&self, (key, ix): Instance, word: &str) -> String {
         let run = &self.runs[&key];
         let rule = run.graph.task(ix).trigger_rule;
-        let culprits: Vec<String> = run
-            .graph
-            .upstream(ix)
-            .iter()
-            .map(|up| &run.instances[*up].row)
-            .filter(|row| row.state.is_terminal() && (word == "skipped") == (row.state == TaskState::Skipped))
-            .take(4)
-            .map(|row| format!("{} is {}", row.key.task, row.state))
-            .collect();
+        let ended = || {
+            let rows = run.graph.upstream(ix).iter().map(|up| &run.instances[*up].row);
+            rows.filter(|row| row.state.is_terminal())
+        };
+        let is_alike = |state: TaskState| match word {
+            "skipped" => state == TaskState::Skipped,
+            _ => matches!(state, TaskState::Failed | TaskState::UpstreamFailed),
+        };
+        let mut culprits: Vec<_> = ended().filter(|row| is_alike(row.state)).collect();
         if culprits.is_empty() {
-            format!("trigger rule {rule} cannot hold any more")
-        } else {
-            format!("trigger rule {rule}: {}", culprits.join(", "))
+            culprits = ended().collect();
+        }
+        let named: Vec<String> =
+            culprits.iter().take(4).map(|row| format!("{} is {}", row.key.task, row.state)).collect();
+        match culprits.len().saturating_sub(named.len()) {
+            _ if named.is_empty() => format!("trigger rule {rule} cannot hold any more"),
+            0 => format!("trigger rule {rule}: {}", named.join(", ")),
+            more => format!("trigger rule {rule}: {} and {more} more", named.join(", ")),
         }
     }
 

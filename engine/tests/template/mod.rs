@@ -376,10 +376,15 @@ fn a_notification_says_who_speaks() {
 
 #[test]
 fn an_array_command_with_code_in_it_is_found() {
-    let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    assert_eq!(nested_interpreter(&argv(&["bash", "-c", "echo {{ ds }}"])), Some(2));
-    assert_eq!(nested_interpreter(&argv(&["python3", "-c", "print(1)", "{{ ds }}"])), None);
-    assert_eq!(nested_interpreter(&argv(&["python3", "train.py", "{{ ds }}"])), None);
+    let found = |argv: &[&str]| {
+        nested_interpreter(argv.iter().copied()).map(|argument| (argument.index, argument.is_shell))
+    };
+    assert_eq!(found(&["/bin/bash", "-c", "echo {{ ds }}"]), Some((2, true)));
+    assert_eq!(found(&["env", "A=b", "sh", "-ec", "echo {{ ds }}"]), Some((4, true)));
+    assert_eq!(found(&["python3", "-c", "print({{ ds }})"]), Some((2, false)));
+    assert_eq!(found(&["sh", "-c", "echo \"$1\"", "sh", "{{ ds }}"]), None);
+    assert_eq!(found(&["python3", "-c", "print(1)", "{{ ds }}"]), None);
+    assert_eq!(found(&["python3", "train.py", "{{ ds }}"]), None);
 }
 
 mod task {

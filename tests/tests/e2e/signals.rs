@@ -94,12 +94,17 @@ async fn a_second_ctrl_c_ends_at_once_with_130_and_nothing_of_a_task_survives() 
     let mut server = Server::start(&mill.options);
     let run = server.client.trigger("one", None).await;
     mill.until(&server, "the task runs", |seen| seen.starts.len() == 1);
+    // `timeout` signals the process and its group in one moment: that is one request.
+    server.signal(Signal::INT);
     server.signal(Signal::INT);
     let seen = mill.truth.0.join("seen");
     until(&server, "the task got TERM", || seen.exists());
     assert_eq!(server.has_ended(), None, "the first one gives the task its grace");
     assert!(mill.is_locked(), "the task runs on in its grace");
-    server.signal(Signal::INT);
+    until(&server, "the second one ends it", || {
+        server.signal(Signal::INT);
+        server.said().contains("told twice")
+    });
     assert_eq!(server.wait().code(), Some(130), "{}", server.said());
     assert!(server.said().contains("told twice"), "{}", server.said());
     until(&server, "the guardian has killed the task", || !mill.is_locked());
@@ -188,7 +193,10 @@ async fn a_worker_told_twice_ends_at_once_with_130() {
     worker.signal(Signal::TERM);
     until(&server, "the stop", || worker.said().contains("stopping"));
     assert_eq!(worker.has_ended(), None);
-    worker.signal(Signal::TERM);
+    until(&server, "the second one ends it", || {
+        worker.signal(Signal::TERM);
+        worker.said().contains("told twice")
+    });
     assert_eq!(worker.wait().code(), Some(130), "{}", worker.said());
     until(&server, "the guardian has killed the task", || !mill.is_locked());
 }

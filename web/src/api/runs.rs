@@ -113,7 +113,7 @@ pub(crate) async fn cancel(
 ) -> Result<Json<ChangesView>> {
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
     let changed = actions::cancel(&state, &who, &run).await?;
-    Ok(Json(ChangesView::of(changed, false)))
+    Ok(Json(actions::changes(&state, &run, changed, false).await?))
 }
 
 /// Clears task instances so that they run again.
@@ -127,7 +127,7 @@ pub(crate) async fn clear(
 ) -> Result<Json<ChangesView>> {
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
     let changed = actions::clear(&state, &who, &run, &body).await?;
-    Ok(Json(ChangesView::of(changed, body.dry_run)))
+    Ok(Json(actions::changes(&state, &run, changed, body.dry_run).await?))
 }
 
 /// Gives a run, or tasks of it, a verdict by hand.
@@ -141,5 +141,5 @@ pub(crate) async fn mark(
 ) -> Result<Json<ChangesView>> {
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
     let changed = actions::mark(&state, &who, &run, &body).await?;
-    Ok(Json(ChangesView::of(changed, body.dry_run)))
+    Ok(Json(actions::changes(&state, &run, changed, body.dry_run).await?))
 }

@@ -11,7 +11,7 @@ use crate::{
     error::{Problem, Result},
     extract::{self, Form, Ids, Params, RunPath},
     state::WebState,
-    views::{ChangeView, ChangesView, ClearBody, MarkBody},
+    views::{ChangeView, ClearBody, MarkBody},
 };
 
 /// A button that leads to the question.
@@ -35,6 +35,10 @@ pub(crate) struct Wish {
     only_failed: Option<bool>,
     #[serde(default)]
     downstream: Option<bool>,
+    #[serde(default)]
+    past: Option<bool>,
+    #[serde(default)]
+    future: Option<bool>,
 }
 
 impl Wish {
@@ -46,6 +50,8 @@ impl Wish {
             state: text("state"),
             only_failed: form.is_set("only_failed").then_some(true),
             downstream: form.is_set("downstream").then_some(true),
+            past: form.is_set("past").then_some(true),
+            future: form.is_set("future").then_some(true),
         }
     }
 
@@ -59,6 +65,8 @@ impl Wish {
             upstream: false,
             downstream: self.downstream == Some(true),
             only_failed: self.only_failed == Some(true),
+            past: self.past == Some(true),
+            future: self.future == Some(true),
             dry_run,
             latest: false,
         }
@@ -99,12 +107,18 @@ impl Wish {
         let mut fields = vec![("action", self.action.clone())];
         fields.extend(self.task.clone().map(|t| ("task", t)));
         fields.extend(self.state.clone().map(|s| ("state", s)));
-        if self.only_failed == Some(true) {
-            fields.push(("only_failed", "true".to_owned()));
-        }
-        if self.downstream == Some(true) {
-            fields.push(("downstream", "true".to_owned()));
-        }
+        let options = [
+            ("only_failed", self.only_failed),
+            ("downstream", self.downstream),
+            ("past", self.past),
+            ("future", self.future),
+        ];
+        fields.extend(
+            options
+                .iter()
+                .filter(|(_, is_set)| *is_set == Some(true))
+                .map(|(name, _)| (*name, "true".to_owned())),
+        );
         fields
     }
 }
@@ -119,6 +133,7 @@ struct ConfirmPage {
     explanation: &'static str,
     when_empty: &'static str,
     changes: Vec<ChangeView>,
+    has_other_runs: bool,
     hidden: Vec<(&'static str, String)>,
 }
 
@@ -137,6 +152,7 @@ pub(crate) async fn show(
         "mark" => actions::mark(&state, &who, &run, &wish.mark(true)).await?,
         _ => Vec::new(),
     };
+    let changes = actions::changes(&state, &run, changed, true).await?.changed;
     page(&ConfirmPage {
         c,
         dag_id: ids.dag_id.to_string(),
@@ -144,7 +160,8 @@ pub(crate) async fn show(
         title,
         explanation,
         when_empty,
-        changes: ChangesView::of(changed, true).changed,
+        has_other_runs: changes.iter().any(|change| change.run_id != run.run_id.as_str()),
+        changes,
         hidden: wish.hidden(),
     })
 }

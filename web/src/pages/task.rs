@@ -201,6 +201,7 @@ fn offers(run: &RunRow, key: &TaskInstanceKey) -> Vec<Offer> {
     vec![
         offer("Clear", path(&[("action", "clear"), ("task", task)])),
         offer("Clear with downstream", path(&[("action", "clear"), ("task", task), ("downstream", "true")])),
+        offer("Clear here and later", path(&[("action", "clear"), ("task", task), ("future", "true")])),
         offer("Mark success", path(&[("action", "mark"), ("task", task), ("state", "success")])),
         offer("Mark failed", path(&[("action", "mark"), ("task", task), ("state", "failed")])),
     ]

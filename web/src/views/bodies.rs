@@ -40,6 +40,10 @@ pub struct ClearBody {
     pub downstream: bool,
     /// Of all these only failed and upstream_failed ones.
     pub only_failed: bool,
+    /// The same in every run of the DAG with an earlier logical date.
+    pub past: bool,
+    /// The same in every run of the DAG with a later logical date.
+    pub future: bool,
     /// Only say what would change.
     pub dry_run: bool,
     /// The run takes the newest version of its DAG.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tidemill_engine::{
     action::Changed,
     definition::{Dag, Schedule},
+    ids::{RunId, RunKey},
     rows::{PassedOver, RunRow, TaskRow, TryRow},
     state::TaskState,
     wait_reason::WaitReason,
@@ -389,6 +390,8 @@ impl From<&WaitReason> for ReasonView {
 /// One line of what changed, or would.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangeView {
+    /// Its run; another one than was named where runs before or after it are cleared too.
+    pub run_id: String,
     /// The task.
     pub task_id: String,
     /// The element, −1 when not mapped.
@@ -409,10 +412,12 @@ pub struct ChangesView {
 }
 
 impl ChangesView {
-    pub(crate) fn of(changed: Vec<Changed>, is_dry_run: bool) -> Self {
+    /// `runs` names every run that something changed in.
+    pub(crate) fn of(changed: Vec<Changed>, runs: &BTreeMap<RunKey, RunId>, is_dry_run: bool) -> Self {
         let changed = changed
             .into_iter()
             .map(|c| ChangeView {
+                run_id: runs.get(&c.run).map(ToString::to_string).unwrap_or_default(),
                 task_id: c.task.to_string(),
                 map_index: c.map_index,
                 from: c.from.to_string(),

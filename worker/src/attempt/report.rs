@@ -94,8 +94,12 @@ pub(crate) fn report(
             Work::Shell { .. } | Work::Exec { .. } => add_outputs(&mut report, files),
             Work::Branch { .. } | Work::Drift { .. } | Work::Notify { .. } => add_result(&mut report, files),
         }
-        if report.outcome == TryOutcome::Failed && report.reason.is_none() {
-            report.reason = Some(format!("exited with code {code}"));
+        match (report.outcome, &report.reason) {
+            (TryOutcome::Failed, None) => report.reason = Some(format!("exited with code {code}")),
+            (TryOutcome::Skipped, None) => {
+                report.reason = Some(format!("exited with code {code}, which skips (skip_on_exit_code)"));
+            }
+            _ => {}
         }
     }
     report.is_final |= is_hopeless;

@@ -29,6 +29,8 @@ const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// Flag of `close_range`: closed when the program is executed (`linux/close_range.h`).
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
 /// The child needs some hundred bytes; the dynamic linker, when it binds late, some thousand.
 const STACK_BYTES: usize = 64 * 1024;
 
@@ -194,6 +196,9 @@ unsafe extern "C" fn child(plan: *mut Plan) -> ! {
     // functions is async-signal-safe.
     unsafe {
         let plan = &mut *plan;
+        // What the worker itself inherited (a lock of whoever started it, a pipe) is not the task's. A kernel that
+        // does not know the call leaves it as it was.
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC);
         let is_ready = libc::setpgid(0, 0) == 0
             && libc::chdir(plan.folder) == 0
             && libc::dup2(plan.stdin, 0) >= 0

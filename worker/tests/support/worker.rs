@@ -130,6 +130,10 @@ impl Worker {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns the guardian's number.
     pub(crate) fn guardian(&self) -> Option<i32> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?.flatten();

@@ -130,6 +130,24 @@ fn an_enormous_back_off_is_a_delay_like_any_other() {
     }
 }
 
+/// `int(hashlib.sha1(b"d#a#-1#2026-11-01T00:00:00+00:00#2").hexdigest(), 16) % 600` in Python.
+#[test]
+fn the_jitter_is_the_whole_digest_modulo_the_delay() {
+    let task = Task {
+        retry_delay: Duration::from_secs(300),
+        retry_backoff: 2.0,
+        max_retry_delay: Duration::from_secs(7200),
+        ..task("a", &[])
+    };
+    let occasion = retry::Occasion {
+        dag: &dag_id("d"),
+        map_index: -1,
+        logical_date: super::world::at("2026-11-01T00:00:00Z"),
+        failures: 2,
+    };
+    assert_eq!(retry::delay(&task, occasion), Duration::from_secs(600 + 261));
+}
+
 /// Deciding does not look at what is parked: one end gives one slot away.
 #[test]
 fn an_end_assigns_no_more_than_it_freed() {

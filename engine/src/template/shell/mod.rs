@@ -191,14 +191,28 @@ pub(super) fn place_values(marked: &str) -> Result<String, String> {
     }
 }
 
-/// Returns the position of the argument that another interpreter would read as code, if it is not plain text:
-/// for commands that are arrays, such as `["bash", "-c", "echo {{ ds }}"]`.
+/// An argument of an array command that is read as code and holds a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeArgument {
+    /// Its position.
+    pub index: usize,
+    /// A shell reads it. No quoting can be made right inside of it, because nobody knows what the value stands in.
+    pub is_shell: bool,
+}
+
+const SHELLS: &[&str] = &["sh", "dash", "bash", "ash", "ksh", "mksh", "zsh"];
+
+/// Finds the argument of an array command that an interpreter would read as code although it holds a template, as in
+/// `["bash", "-c", "echo {{ ds }}"]`.
 #[must_use]
-pub fn nested_interpreter(argv: &[String]) -> Option<usize> {
+pub fn nested_interpreter<'a>(argv: impl IntoIterator<Item = &'a str>) -> Option<CodeArgument> {
     let mut tracker = command::Interpreter::default();
-    argv.iter().enumerate().find_map(|(index, argument)| {
-        let is_code = tracker.is_code() && super::is_dynamic(argument);
-        tracker.word(if super::is_dynamic(argument) { None } else { Some(argument) });
-        is_code.then_some(index)
+    let mut is_shell = false;
+    argv.into_iter().enumerate().find_map(|(index, argument)| {
+        let is_dynamic = super::is_dynamic(argument);
+        let is_code = tracker.is_code() && is_dynamic;
+        tracker.word(if is_dynamic { None } else { Some(argument) });
+        is_shell |= argument.rsplit('/').next().is_some_and(|name| SHELLS.contains(&name));
+        is_code.then_some(CodeArgument { index, is_shell })
     })
 }
