@@ -1,11 +1,12 @@
 //! Why a task instance is not running: the other half of every decision.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    definition::{Dag, Task},
     ids::{PoolName, TaskId, WorkerId},
     state::{StopReason, TaskState, TriggerRule},
 };
@@ -117,6 +118,21 @@ pub enum WaitReason {
         /// Where.
         place: String,
     },
+}
+
+/// Returns the tasks that no slot of their pool will ever suffice for as the pools are now, and why. Pools can be made
+/// later, so this is a warning (`semantics.md` §8).
+#[must_use]
+pub fn pool_waits(dag: &Dag, slots_of: &BTreeMap<PoolName, u32>) -> Vec<(TaskId, WaitReason)> {
+    let wait = |task: &Task| {
+        let (pool, wanted) = (task.pool.clone(), task.pool_slots);
+        match slots_of.get(&pool).copied() {
+            None => Some(WaitReason::PoolUnknown { pool }),
+            Some(slots) if slots < wanted => Some(WaitReason::PoolTooSmall { pool, slots, wanted }),
+            Some(_) => None,
+        }
+    };
+    dag.tasks.iter().filter_map(|task| Some((task.id.clone(), wait(task)?))).collect()
 }
 
 impl WaitReason {

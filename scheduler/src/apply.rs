@@ -9,6 +9,7 @@ use tidemill_engine::{
     now::Now,
     rows::FinishedRun,
     state::TryOutcome,
+    wait_reason::pool_waits,
 };
 use tidemill_protocol::worker::{
     AttemptReport, ExchangeRequest, ExchangeResponse, HeartbeatRequest, HeartbeatResponse,
@@ -427,6 +428,9 @@ impl Core {
                     let before = self.known.dags.get(&dag.id).map(|row| row.version.clone());
                     self.known.versions.insert((dag.id.clone(), version.clone()), Arc::clone(dag));
                     self.step(event, now);
+                    for (task, why) in pool_waits(dag, &self.engine.pool_slots()) {
+                        tracing::warn!(dag.id = %dag.id, task.id = %task, "the task will wait: {why}");
+                    }
                     // A definition that the engine did not take has no row to hang on.
                     if self.known.dags.contains_key(&dag.id) {
                         self.round.is_urgent = true;

@@ -344,7 +344,7 @@ impl FolderSync {
                 let owned = self.owned_by(path);
                 self.report(path, owned.or(dag_id), problems, source, news);
             }
-            ReadFile::Dag { dag, version, source, hash } => {
+            ReadFile::Dag { dag, version, source, hash, warnings } => {
                 file.hash = Some(hash);
                 let owner = self.owners.get(&dag.id);
                 let other = owner.filter(|owner| owner.path != path && found.contains_key(&owner.path));
@@ -364,11 +364,25 @@ impl FolderSync {
                 self.disown(&dag.id);
                 self.owners.insert(dag.id.clone(), owner);
                 self.owned.entry(path.to_owned()).or_default().insert(dag.id.clone());
+                self.warn(path, &dag.id, warnings);
                 // At a start, what the store has already is no news.
                 if !is_known {
                     news.push(FolderNews::Loaded { dag, version, path: path.to_owned(), source });
                 }
             }
+        }
+    }
+
+    /// Keeps what is odd about a DAG's file for the pages, and tells it once.
+    fn warn(&self, path: &str, dag_id: &DagId, warnings: Vec<String>) {
+        for warning in &warnings {
+            tracing::warn!(path, dag.id = %dag_id, "{warning}");
+        }
+        let mut all = self.shared.warnings.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if warnings.is_empty() {
+            all.remove(dag_id);
+        } else {
+            all.insert(dag_id.clone(), warnings);
         }
     }
 

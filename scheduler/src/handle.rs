@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) dags: RwLock<BTreeMap<DagId, Arc<Dag>>>,
     /// Names of the active runs, for log paths and events.
     pub(crate) runs: RwLock<BTreeMap<RunKey, (DagId, RunId)>>,
+    /// What is odd about the file of a DAG although it loads.
+    pub(crate) warnings: RwLock<BTreeMap<DagId, Vec<String>>>,
     /// Files that could not be loaded, by path.
     pub(crate) import_errors: RwLock<BTreeMap<String, ImportError>>,
     pub(crate) logs: Arc<LogStore>,
@@ -274,6 +276,13 @@ impl Handle {
     #[must_use]
     pub fn dag(&self, dag_id: &DagId) -> Option<Arc<Dag>> {
         self.shared.dags.read().unwrap_or_else(PoisonError::into_inner).get(dag_id).cloned()
+    }
+
+    /// Returns what is odd about the file of a DAG although it loads, a coded sentence each.
+    #[must_use]
+    pub fn warnings(&self, dag_id: &DagId) -> Vec<String> {
+        let warnings = self.shared.warnings.read().unwrap_or_else(PoisonError::into_inner);
+        warnings.get(dag_id).cloned().unwrap_or_default()
     }
 
     /// Returns how the scheduler is; never waits for the loop.

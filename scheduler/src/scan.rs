@@ -11,7 +11,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use tidemill_engine::{
-    definition::{Dag, load, version_hash},
+    definition::{Dag, Problem, load, version_hash},
     ids::DagId,
     rows::VersionHash,
 };
@@ -57,7 +57,14 @@ pub(crate) enum ReadFile {
     /// The same bytes as before.
     Unchanged,
     /// A DAG.
-    Dag { dag: Arc<Dag>, version: VersionHash, source: Arc<str>, hash: [u8; 32] },
+    Dag {
+        dag: Arc<Dag>,
+        version: VersionHash,
+        source: Arc<str>,
+        hash: [u8; 32],
+        /// What is odd about the file although it loads, a sentence each.
+        warnings: Vec<String>,
+    },
     /// Problems, in the shape of `dags check --format json`.
     Broken { dag_id: Option<DagId>, problems: serde_json::Value, source: String, hash: [u8; 32] },
     /// It vanished or cannot be read.
@@ -124,6 +131,12 @@ fn stamp(metadata: &fs::Metadata) -> Stamp {
     Stamp { modified: metadata.modified().ok(), size_bytes: metadata.len(), inode: metadata.ino() }
 }
 
+fn sentence(problem: &Problem) -> String {
+    let (line, _) = problem.place();
+    let help = problem.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+    format!("{} in line {line}: {}{help}", problem.code, problem.message)
+}
+
 /// Reads and loads a file, unless its bytes are those of `known`.
 pub(crate) fn read(path: &str, absolute: &Path, known: Option<[u8; 32]>) -> ReadFile {
     let mut bytes = Vec::new();
@@ -142,7 +155,8 @@ pub(crate) fn read(path: &str, absolute: &Path, known: Option<[u8; 32]>) -> Read
     match loaded.dag {
         Some(dag) => {
             let version = version_hash(&dag);
-            ReadFile::Dag { dag: Arc::new(dag), version, source: source.into(), hash }
+            let warnings = loaded.problems.iter().map(sentence).collect();
+            ReadFile::Dag { dag: Arc::new(dag), version, source: source.into(), hash, warnings }
         }
         None => {
             let dag_id = loaded.dag_id.and_then(|id| DagId::new(id).ok());

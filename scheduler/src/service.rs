@@ -127,6 +127,7 @@ impl Scheduler {
             status: Mutex::new(status),
             dags: RwLock::default(),
             runs: RwLock::default(),
+            warnings: RwLock::default(),
             import_errors: RwLock::new(BTreeMap::new()),
             logs,
             secret: OnceLock::new(),

@@ -47,7 +47,7 @@ pub const KEYS: &[KeySpec] = &[
     key(Dag, "timezone", Kind::Zone, Text("UTC"), "\"Europe/Berlin\"", "The zone of cron fields and of dates without an offset."),
     key(Dag, "start_date", Kind::Date, None, "2026-01-01", "The first run's data interval does not begin before it."),
     key(Dag, "end_date", Kind::Date, None, "2026-12-31T23:59:59Z", "No logical date is after it."),
-    key(Dag, "catchup", Kind::Bool, Bool(false), "false", "Whether every missed date since `start_date` is run; otherwise only the newest one that was missed while the DAG was active."),
+    key(Dag, "catchup", Kind::Bool, Bool(false), "false", "Whether every missed date since `start_date` is run; otherwise only the newest one that was missed while the DAG was active. A date less than ten seconds late was not missed: it fires."),
     key(Dag, "max_active_runs", Kind::Int(1, 1000), Int(16), "1", "At most this many running dag runs."),
     key(Dag, "max_active_tasks", Kind::Int(1, 10_000), Int(16), "8", "At most this many running task instances over all runs of the DAG."),
     key(Dag, "run_timeout", Kind::Duration(1, LONG), None, "\"6h\"", "A run that is still going this long after its start is stopped and fails."),

@@ -236,6 +236,12 @@ impl Engine {
         self.dispatch(out);
     }
 
+    /// Returns how many slots every pool has.
+    #[must_use]
+    pub fn pool_slots(&self) -> BTreeMap<PoolName, u32> {
+        self.pools.iter().map(|(name, pool)| (name.clone(), pool.row.slots)).collect()
+    }
+
     /// Returns the next instant at which a tick can change anything: due when *either* clock reaches its part.
     #[must_use]
     pub fn wake_at(&self) -> Option<Now> {

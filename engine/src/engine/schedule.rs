@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A date whose firing is this late was missed; everything younger fires, however many there are. Longer than a
-/// restart takes, so that restarting a server never passes over a date of a fast schedule.
+/// restart takes, so that restarting a server never passes over a date of a fast schedule (decision 0017).
 const LATE: TimeDelta = TimeDelta::seconds(10);
 
 /// How many runs of one DAG a step creates at most, so that other DAGs do not wait.

@@ -25,6 +25,10 @@ pub(crate) async fn instance(
 ) -> Result<(RunRow, TaskInstanceKey)> {
     let run = extract::run(state, &ids.dag_id, &ids.run_id).await?;
     let key = TaskInstanceKey { run: run.key, task: ids.task_id.clone(), map_index: at.value() };
+    // An instance about which nothing is decided has no row yet; an element of a mapped task has one from the start.
+    if key.map_index >= 0 && state.reader().task(&key).await?.is_none() {
+        return Err(Problem::not_found("such element of this task"));
+    }
     Ok((run, key))
 }
 

@@ -1,5 +1,7 @@
 //! What the tabs of a DAG share, its source, and its switch.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 use chrono::Utc;
@@ -7,6 +9,7 @@ use tidemill_engine::{
     definition::{Dag, Schedule},
     ids::DagId,
     timetable::Timetable,
+    wait_reason::pool_waits,
 };
 use tidemill_store::reader::DagDetail;
 
@@ -22,6 +25,9 @@ use crate::{
     views::schedule_text,
 };
 
+/// How many tasks a warning names.
+const NAMED: usize = 5;
+
 /// The head of every tab.
 pub(crate) struct DagHead {
     pub(crate) dag_id: String,
@@ -32,15 +38,17 @@ pub(crate) struct DagHead {
     pub(crate) tags: Vec<String>,
     pub(crate) is_paused: bool,
     pub(crate) is_missing: bool,
+    /// What is odd about it, a sentence each.
+    pub(crate) warnings: Vec<String>,
     pub(crate) tab: &'static str,
 }
 
 impl DagHead {
-    pub(crate) fn new(detail: &DagDetail, tab: &'static str) -> Self {
+    pub(crate) async fn load(state: &WebState, detail: &DagDetail, tab: &'static str) -> Result<Self> {
         let (row, dag) = (&detail.dag, &detail.definition);
         let next =
             if row.is_paused || row.is_missing { None } else { next_run(dag, row.cursor, row.created_at) };
-        Self {
+        Ok(Self {
             dag_id: row.dag_id.to_string(),
             description: dag.description.clone().unwrap_or_default(),
             schedule: words(dag),
@@ -49,8 +57,9 @@ impl DagHead {
             tags: dag.tags.clone(),
             is_paused: row.is_paused,
             is_missing: row.is_missing,
+            warnings: warnings(state, detail).await?,
             tab,
-        }
+        })
     }
 
     #[expect(clippy::unused_self, reason = "templates call methods of what they show")]
@@ -62,6 +71,23 @@ impl DagHead {
             ("code", "/code", "Code"),
         ]
     }
+}
+
+/// What is odd about a DAG: in its file, and about the pools that it names.
+async fn warnings(state: &WebState, detail: &DagDetail) -> Result<Vec<String>> {
+    let mut warnings = state.handle().warnings(&detail.dag.dag_id);
+    let pools = state.reader().pools().await?;
+    let slots_of = pools.into_iter().map(|pool| (pool.name, pool.slots)).collect();
+    let mut waits: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (task, why) in pool_waits(&detail.definition, &slots_of) {
+        waits.entry(why.to_string()).or_default().push(task.to_string());
+    }
+    warnings.extend(waits.into_iter().map(|(why, tasks)| {
+        let more = tasks.len().saturating_sub(NAMED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        format!("{}{more} will wait: {why}", tasks.into_iter().take(NAMED).collect::<Vec<_>>().join(", "))
+    }));
+    Ok(warnings)
 }
 
 /// A schedule in words.
@@ -146,7 +172,7 @@ pub(crate) async fn code(
         .collect();
     page(&CodePage {
         c,
-        h: DagHead::new(&detail, "code"),
+        h: DagHead::load(&state, &detail, "code").await?,
         path: row.path,
         hash: hash.to_string(),
         seen: time::relative(row.created_at, Utc::now()),

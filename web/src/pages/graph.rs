@@ -83,7 +83,7 @@ pub(crate) async fn show(
     };
     page(&GraphPage {
         c,
-        h: DagHead::new(&detail, "graph"),
+        h: DagHead::load(&state, &detail, "graph").await?,
         selected: run.as_ref().map(|r| r.run_id.to_string()).unwrap_or_default(),
         run: run.map(|r| Shown { run_id: r.run_id.to_string(), state: r.state.as_str() }),
         runs: runs.into_iter().map(|r| r.run_id.to_string()).collect(),

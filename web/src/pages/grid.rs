@@ -59,7 +59,7 @@ pub(crate) async fn show(
     let passed = state.reader().passed_over(&ids.dag_id, 1).await?;
     page(&GridPage {
         c,
-        h: DagHead::new(&detail, "grid"),
+        h: DagHead::load(&state, &detail, "grid").await?,
         legend: [
             "success",
             "failed",

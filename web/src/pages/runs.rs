@@ -65,7 +65,7 @@ pub(crate) async fn of_dag(
     Ids(ids): Ids<DagPath>,
     Params(params): Params<RunListParams>,
 ) -> Result<Response> {
-    let head = DagHead::new(&find(&state, &ids.dag_id).await?, "runs");
+    let head = DagHead::load(&state, &find(&state, &ids.dag_id).await?, "runs").await?;
     list(&state, c, Some(head), Some(ids.dag_id), &params).await
 }
 

@@ -246,3 +246,22 @@ async fn what_the_author_wrote_about_a_task_is_shown_as_text() {
     let page = app.page(&format!("/dags/told/runs/{run_id}/tasks/train")).await.text();
     assert!(page.contains("Takes &#60;b&#62;two&#60;/b&#62; hours."), "{page}");
 }
+
+/// What `dags check` warns of, a running server says too, and what only it can know about the pools.
+#[tokio::test]
+async fn a_dag_that_loads_with_warnings_says_so_on_its_page() {
+    let odd = "[dag]\nid = \"odd\"\n[[task]]\nid = \"a\"\ncommand = 'sh -c \"echo {{ run_id }}\"'\npool = \"gpu\"\n\
+               [[task]]\nid = \"b\"\ncommand = \"true\"\npool_slots = 500\n";
+    let app = App::new(&[("hello.toml", HELLO), ("odd.toml", odd)]).await;
+    app.loaded("odd").await;
+    app.loaded("hello").await;
+    for tab in ["", "/graph", "/runs", "/code"] {
+        let page = app.page(&format!("/dags/odd{tab}")).await.text();
+        for text in
+            ["DAG0720 in line 5", "a will wait: there is no pool gpu", "b will wait: it wants 500 slots"]
+        {
+            assert!(page.contains(text), "{tab}: {text}: {page}");
+        }
+    }
+    assert!(!app.page("/dags/hello").await.text().contains("will wait"));
+}

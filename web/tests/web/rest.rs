@@ -120,6 +120,10 @@ async fn a_run_and_its_tasks_have_the_documented_fields() {
     );
     assert_eq!(app.get(&format!("{base}/greet/outputs")).await.json(), json!({ "answer": 42 }));
     assert_eq!(app.get(&format!("{base}/greet/explain")).await.json()["items"][0]["code"], "ended");
+    for of in ["", "/explain", "/outputs"] {
+        let answer = app.get(&format!("{base}/greet{of}?map_index=3")).await;
+        assert_eq!(answer.status, 404, "{of}: the task has no elements");
+    }
     assert_eq!(app.get(&format!("{base}/greet/tries")).await.json()["items"][0]["outcome"], "success");
     assert_eq!(app.get(&format!("{base}/greet/tries/1/log")).await.body, b"hi\n");
     assert_eq!(app.get("/api/v1/workers").await.json()["items"][0]["worker"], "w1");
