@@ -72,6 +72,7 @@ fn a_run_is_triggered_watched_and_read() {
     assert_eq!(json(&mill, &["dags", "next", "hello"]), json!([]));
     let dry = json(&mill, &["runs", "clear", "hello", run_id, "--dry-run"]);
     assert_eq!((&dry["is_dry_run"], &dry["changed"][0]["task_id"]), (&json!(true), &json!("say")));
+    mill.run(&["runs", "cancel", "hello", run_id, "--dry-run", "--data-dir", "data"]).fails_with("SCH0206");
     let mark = ["tasks", "mark", "hello", run_id, "say", "--state"];
     let dry = json(&mill, &[&mark[..], &["failed", "--dry-run"]].concat());
     assert_eq!((&dry["is_dry_run"], &dry["changed"][0]["to"]), (&json!(true), &json!("failed")), "{dry}");

@@ -86,6 +86,8 @@ pub(crate) fn feature(
         n_current,
         metrics,
         drifted: false,
+        significant: None,
+        large: None,
         reasons: Vec::new(),
         histogram,
     }

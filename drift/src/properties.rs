@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use tidemill_protocol::drift::{
-    CategoricalMetric, DriftReport, DriftSpec, FeatureReport, FeatureRule, KsMethod, NumericMetric,
-    PsiVariant,
+    CategoricalMetric, Correction, DriftReport, DriftSpec, FeatureReport, FeatureRule, KsMethod,
+    NumericMetric, PsiVariant,
 };
 
 use crate::{
@@ -161,4 +161,38 @@ proptest! {
             prop_assert!(!f.drifted || !f.reasons.is_empty());
         }
     }
+}
+
+/// At the level itself a corrected test is significant and an uncorrected one is not: readers are told, they need not
+/// know that.
+#[test]
+fn the_report_names_what_the_rule_found_significant_and_large() {
+    let values: Vec<f64> = (0..40).map(f64::from).collect();
+    for (correction, is_significant) in
+        [(Correction::BenjaminiHochberg, true), (Correction::Bonferroni, true), (Correction::None, false)]
+    {
+        for (psi, is_large) in [(0.3, true), (0.2, false)] {
+            let mut spec = DriftSpec { min_samples: 0, ..DriftSpec::default() };
+            spec.rule.correction = correction;
+            (spec.numeric.p_value, spec.numeric.psi) = (0.01, Some(0.2));
+            let mut feature = measure(&values, &values, &spec);
+            feature.metrics.ks.as_mut().unwrap().p_value = Some(0.01);
+            feature.metrics.psi.as_mut().unwrap().value = psi;
+            let mut report =
+                DriftReport { features: vec![feature], share: None, drifted: false, decision: None };
+            rule::judge(&mut report, &spec);
+            let feature = &report.features[0];
+            let names =
+                |is_there, name: &str| Some(if is_there { vec![name.to_owned()] } else { Vec::new() });
+            assert_eq!(feature.significant, names(is_significant, "ks"), "{correction}");
+            assert_eq!(feature.large, names(is_large, "psi"), "{correction}");
+            assert_eq!(feature.drifted, is_significant && is_large);
+        }
+    }
+    let mut spec = DriftSpec { min_samples: 100, ..DriftSpec::default() };
+    spec.numeric.metrics = NumericMetric::ALL.to_vec();
+    let feature = measure(&values, &values, &spec);
+    let mut report = DriftReport { features: vec![feature], share: None, drifted: false, decision: None };
+    rule::judge(&mut report, &spec);
+    assert_eq!((&report.features[0].significant, &report.features[0].large), (&None, &None), "not tested");
 }

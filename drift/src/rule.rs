@@ -15,10 +15,10 @@ struct Findings {
     has_test: bool,
     /// A size is part of the rule for this kind of feature.
     has_size: bool,
-    /// Sentences of the tests that are significant.
-    significant: Vec<String>,
-    /// Sentences of the sizes that are large.
-    large: Vec<String>,
+    /// Metric and sentence of each test that is significant.
+    significant: Vec<(&'static str, String)>,
+    /// Metric and sentence of each size that is large.
+    large: Vec<(&'static str, String)>,
 }
 
 /// Fills in corrected p-values, drifted features with their reasons, the share and the verdict.
@@ -48,7 +48,12 @@ pub(crate) fn judge(report: &mut DriftReport, spec: &DriftSpec) {
                 (significant || !findings.has_test) && (large || !findings.has_size) && (significant || large)
             }
         };
-        feature.reasons = findings.significant.into_iter().chain(findings.large).collect();
+        let names =
+            |found: &[(&str, String)]| Some(found.iter().map(|(metric, _)| (*metric).into()).collect());
+        feature.significant = names(&findings.significant);
+        feature.large = names(&findings.large);
+        let sentences = findings.significant.into_iter().chain(findings.large);
+        feature.reasons = sentences.map(|(_, sentence)| sentence).collect();
         if !feature.drifted && !feature.reasons.is_empty() {
             let lacking = if significant { "no size is large" } else { "no test is significant" };
             feature.reasons.push(format!("Not drifted, because {lacking}."));
@@ -101,19 +106,32 @@ fn examine(feature: &FeatureReport, corrected: Option<f64>, all: &[f64], spec: &
     let mut findings = Findings::default();
     if feature.kind == "numeric" {
         let wants = |metric| spec.numeric.metrics.contains(&metric);
-        findings.test("KS", wants(NumericMetric::Ks), feature, corrected, all, spec.numeric.p_value, spec);
+        findings.test(
+            ("ks", "KS"),
+            wants(NumericMetric::Ks),
+            feature,
+            corrected,
+            all,
+            spec.numeric.p_value,
+            spec,
+        );
         let ks = metrics.ks.as_ref().map(|ks| ks.statistic);
         // D counts at its threshold already, the others above it.
-        findings.size("D", wants(NumericMetric::Ks), ks, spec.numeric.ks_statistic, |value, at| value >= at);
+        findings.size(("ks", "D"), wants(NumericMetric::Ks), ks, spec.numeric.ks_statistic, |value, at| {
+            value >= at
+        });
         let psi = metrics.psi.as_ref().map(|psi| psi.value);
-        findings.size("PSI", wants(NumericMetric::Psi), psi, spec.numeric.psi, |value, at| value > at);
+        findings
+            .size(("psi", "PSI"), wants(NumericMetric::Psi), psi, spec.numeric.psi, |value, at| value > at);
         let js = metrics.js.as_ref().map(|js| js.distance);
-        findings.size("JS distance", wants(NumericMetric::Js), js, spec.numeric.js, |value, at| value > at);
+        findings.size(("js", "JS distance"), wants(NumericMetric::Js), js, spec.numeric.js, |value, at| {
+            value > at
+        });
         let kl = metrics.kl.as_ref().map(|kl| kl.reference_current);
-        findings.size("KL", wants(NumericMetric::Kl), kl, spec.numeric.kl, |value, at| value > at);
+        findings.size(("kl", "KL"), wants(NumericMetric::Kl), kl, spec.numeric.kl, |value, at| value > at);
         let w = metrics.wasserstein.as_ref().map(|w| w.normed);
         findings.size(
-            "normed Wasserstein",
+            ("wasserstein", "normed Wasserstein"),
             wants(NumericMetric::Wasserstein),
             w,
             spec.numeric.wasserstein,
@@ -122,7 +140,7 @@ fn examine(feature: &FeatureReport, corrected: Option<f64>, all: &[f64], spec: &
     } else {
         let wants = |metric| spec.categorical.metrics.contains(&metric);
         findings.test(
-            "chi-square",
+            ("chi2", "chi-square"),
             wants(CategoricalMetric::Chi2),
             feature,
             corrected,
@@ -131,14 +149,25 @@ fn examine(feature: &FeatureReport, corrected: Option<f64>, all: &[f64], spec: &
             spec,
         );
         let psi = metrics.psi.as_ref().map(|psi| psi.value);
-        findings
-            .size("PSI", wants(CategoricalMetric::Psi), psi, spec.categorical.psi, |value, at| value > at);
+        findings.size(
+            ("psi", "PSI"),
+            wants(CategoricalMetric::Psi),
+            psi,
+            spec.categorical.psi,
+            |value, at| value > at,
+        );
         let js = metrics.js.as_ref().map(|js| js.distance);
-        findings.size("JS distance", wants(CategoricalMetric::Js), js, spec.categorical.js, |value, at| {
+        findings.size(
+            ("js", "JS distance"),
+            wants(CategoricalMetric::Js),
+            js,
+            spec.categorical.js,
+            |value, at| value > at,
+        );
+        let kl = metrics.kl.as_ref().map(|kl| kl.reference_current);
+        findings.size(("kl", "KL"), wants(CategoricalMetric::Kl), kl, spec.categorical.kl, |value, at| {
             value > at
         });
-        let kl = metrics.kl.as_ref().map(|kl| kl.reference_current);
-        findings.size("KL", wants(CategoricalMetric::Kl), kl, spec.categorical.kl, |value, at| value > at);
     }
     findings
 }
@@ -150,7 +179,7 @@ impl Findings {
     )]
     fn test(
         &mut self,
-        name: &str,
+        (metric, name): (&'static str, &str),
         is_wanted: bool,
         feature: &FeatureReport,
         corrected: Option<f64>,
@@ -183,12 +212,13 @@ impl Findings {
                 String::new()
             }
         };
-        self.significant.push(format!("{name} is significant: p = {p:.2e}{how}, level {level}."));
+        let sentence = format!("{name} is significant: p = {p:.2e}{how}, level {level}.");
+        self.significant.push((metric, sentence));
     }
 
     fn size(
         &mut self,
-        name: &str,
+        (metric, name): (&'static str, &str),
         is_wanted: bool,
         value: Option<f64>,
         threshold: Option<f64>,
@@ -197,7 +227,7 @@ impl Findings {
         let Some(threshold) = threshold.filter(|_| is_wanted) else { return };
         self.has_size = true;
         if let Some(value) = value.filter(|value| is_large(*value, threshold)) {
-            self.large.push(format!("{name} is large: {value:.3}, threshold {threshold}."));
+            self.large.push((metric, format!("{name} is large: {value:.3}, threshold {threshold}.")));
         }
     }
 }

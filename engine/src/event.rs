@@ -184,6 +184,8 @@ pub enum Event {
         run: RunKey,
         /// `success` or `failed`.
         state: RunState,
+        /// Only answer what would change.
+        is_dry_run: bool,
         /// The run with its instances, when it is not active.
         finished: Option<Box<FinishedRun>>,
     },
@@ -193,6 +195,8 @@ pub enum Event {
         request: RequestId,
         /// The run.
         run: RunKey,
+        /// Only answer what would change.
+        is_dry_run: bool,
         /// How the stored run ended, when it is not active (loaded just before).
         ended: Option<RunState>,
     },

@@ -83,6 +83,13 @@ pub struct FeatureReport {
     pub metrics: Metrics,
     /// Whether it drifted under the rule.
     pub drifted: bool,
+    /// The tests that the rule found significant, by the name of their metric. Absent where nothing was tested, and
+    /// in reports of versions that did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub significant: Option<Vec<String>>,
+    /// The sizes that the rule found large, by the name of their metric. Absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large: Option<Vec<String>>,
     /// Why, or why not tested, one sentence each.
     pub reasons: Vec<String>,
     /// Shares of both sides per bin, for the picture.

@@ -194,7 +194,19 @@ impl Handle {
         state: RunState,
         side: AdminWrite,
     ) -> Result<Vec<Changed>, CallError> {
-        self.request(side, |request| Event::MarkRun { request, run, state, finished: None })
+        let is_dry_run = false;
+        self.request(side, |request| Event::MarkRun { request, run, state, is_dry_run, finished: None })
+            .await
+            .map(changed)
+    }
+
+    /// Returns what [`Handle::mark_run`] would change.
+    ///
+    /// # Errors
+    /// [`CallError`]: SCH0203, SCH0212 or unavailable.
+    pub async fn would_mark_run(&self, run: RunKey, state: RunState) -> Result<Vec<Changed>, CallError> {
+        let (side, is_dry_run) = (AdminWrite::default(), true);
+        self.request(side, |request| Event::MarkRun { request, run, state, is_dry_run, finished: None })
             .await
             .map(changed)
     }
@@ -204,7 +216,21 @@ impl Handle {
     /// # Errors
     /// [`CallError`]: SCH0203, SCH0206 or unavailable.
     pub async fn cancel(&self, run: RunKey, side: AdminWrite) -> Result<Vec<Changed>, CallError> {
-        self.request(side, |request| Event::Cancel { request, run, ended: None }).await.map(changed)
+        let is_dry_run = false;
+        self.request(side, |request| Event::Cancel { request, run, is_dry_run, ended: None })
+            .await
+            .map(changed)
+    }
+
+    /// Returns what [`Handle::cancel`] would change.
+    ///
+    /// # Errors
+    /// [`CallError`]: SCH0203, SCH0206 or unavailable.
+    pub async fn would_cancel(&self, run: RunKey) -> Result<Vec<Changed>, CallError> {
+        let (side, is_dry_run) = (AdminWrite::default(), true);
+        self.request(side, |request| Event::Cancel { request, run, is_dry_run, ended: None })
+            .await
+            .map(changed)
     }
 
     /// Makes or resizes a pool.

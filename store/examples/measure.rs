@@ -247,7 +247,7 @@ async fn pages(reader: &dyn Reader, dag_id: &DagId, runs: i64) -> Result<(), Fai
         }};
     }
     let page = |limit| PageRequest { cursor: None, limit };
-    let tasks = |state, dag_id| TaskQuery { page: page(50), state, dag_id };
+    let tasks = |state, dag_id| TaskQuery { page: page(50), state, dag_id, finished_since: None };
     timed!("runs, page 1", reader.runs(&RunQuery::default()));
     let failed = RunQuery { states: vec![RunState::Failed], ..RunQuery::default() };
     timed!("runs, a state that none has", reader.runs(&failed));

@@ -161,6 +161,8 @@ pub struct RunQuery {
     pub states: Vec<RunState>,
     /// Of this type only.
     pub run_type: Option<RunType>,
+    /// Only what ended at this instant or later.
+    pub finished_since: Option<DateTime<Utc>>,
 }
 
 /// Which task instances a list shows, the newest run first, then by task.
@@ -172,6 +174,8 @@ pub struct TaskQuery {
     pub dag_id: Option<DagId>,
     /// In this state only.
     pub state: Option<TaskState>,
+    /// Only what ended at this instant or later.
+    pub finished_since: Option<DateTime<Utc>>,
 }
 
 /// A task instance in a list over many runs.

@@ -189,8 +189,8 @@ pub trait Reader: Send + Sync {
     /// As above.
     async fn report(&self, attempt: &AttemptKey) -> Result<Option<StoredReport>, ReadError>;
 
-    /// Returns the newest report of an unmapped task in each of the DAG's last `limit` runs that have one, the
-    /// newest first.
+    /// Returns the newest report of an unmapped task in each of the DAG's last `limit` runs up to a logical date
+    /// that have one, the newest first.
     ///
     /// # Errors
     /// As above.
@@ -198,6 +198,7 @@ pub trait Reader: Send + Sync {
         &self,
         dag_id: &DagId,
         task: &TaskId,
+        until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<ReportPoint>, ReadError>;
 

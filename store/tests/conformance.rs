@@ -224,7 +224,12 @@ pub(crate) async fn outputs_are_replaced_and_cleared(bed: &Bed) {
     assert_eq!(all[&key.task]["k"], json!("second"));
     let reports = bed.store.reader.reports(&key).await.expect("reads");
     assert_eq!(reports.iter().map(|r| r.attempt.try_number).collect::<Vec<_>>(), [2, 1]);
-    let history = bed.store.reader.report_history(&dag_id("etl"), &key.task, 5).await.expect("reads");
+    let of_run = bed.store.reader.run_by_key(RunKey(1)).await.expect("reads").expect("is there").logical_date;
+    let earlier = of_run - chrono::TimeDelta::microseconds(1);
+    let history =
+        bed.store.reader.report_history(&dag_id("etl"), &key.task, earlier, 5).await.expect("reads");
+    assert!(history.is_empty(), "a run that comes later is not part of a history");
+    let history = bed.store.reader.report_history(&dag_id("etl"), &key.task, of_run, 5).await.expect("reads");
     assert_eq!(history.len(), 1);
     assert_eq!(history[0].report, reports[0]);
     let mut batch = bed.batch().await;

@@ -140,7 +140,26 @@ pub(crate) async fn filters_and_counts(bed: &Bed) {
     assert!(found.iter().all(|run| query.states.contains(&run.state)) && found.len() > 2);
     let query = RunQuery { run_type: Some(RunType::Scheduled), ..RunQuery::default() };
     assert!(reader.runs(&query).await.expect("reads").items.is_empty());
-    let query = TaskQuery { state: Some(TaskState::Failed), dag_id: Some(dag_id("beta")), page: page(500) };
+    let every = reader.runs(&RunQuery { page: page(500), ..RunQuery::default() }).await.expect("reads").items;
+    let mut ends: Vec<_> = every.iter().filter_map(|run| run.finished_at).collect();
+    ends.sort_unstable();
+    let since = ends[ends.len() / 2];
+    let query = RunQuery { page: page(500), finished_since: Some(since), ..RunQuery::default() };
+    let found = reader.runs(&query).await.expect("reads").items;
+    let wanted: Vec<_> =
+        every.iter().filter(|run| run.finished_at.is_some_and(|at| at >= since)).cloned().collect();
+    assert!(found == wanted && wanted.len() < every.len(), "what ended at the instant itself counts");
+    let failed = TaskQuery { state: Some(TaskState::Failed), page: page(500), ..TaskQuery::default() };
+    let every = reader.task_list(&failed).await.expect("reads").items;
+    let last = every.iter().filter_map(|item| item.task.finished_at).max().expect("some ended");
+    let query = TaskQuery { finished_since: Some(last), ..failed };
+    let found = reader.task_list(&query).await.expect("reads").items;
+    let wanted: Vec<_> =
+        every.iter().filter(|item| item.task.finished_at.is_some_and(|at| at >= last)).cloned().collect();
+    assert_eq!(found, wanted);
+    let dag = Some(dag_id("beta"));
+    let query =
+        TaskQuery { state: Some(TaskState::Failed), dag_id: dag, page: page(500), finished_since: None };
     let found = reader.task_list(&query).await.expect("reads").items;
     assert!(!found.is_empty());
     assert!(found.iter().all(|i| i.dag_id.as_str() == "beta" && i.task.state == TaskState::Failed));

@@ -27,46 +27,59 @@
   tell();
   setInterval(tell, 1000);
 
+  // A browser has six connections to a server for all of its tabs: a page has one stream, and none while nobody looks.
+  const listen = (url, on) => {
+    let source = null;
+    const open = () => {
+      if (source || document.hidden) return;
+      source = new EventSource(url());
+      for (const [name, act] of Object.entries(on)) source.addEventListener(name, act);
+    };
+    const close = () => { if (source) source.close(); source = null; };
+    const look = () => { if (document.hidden) close(); else open(); };
+    document.addEventListener("visibilitychange", look);
+    addEventListener("pagehide", close);
+    addEventListener("pageshow", look);
+    open();
+    return () => { document.removeEventListener("visibilitychange", look); removeEventListener("pageshow", look); close(); };
+  };
+
   // Live pages: the event stream says that something changed, htmx fetches the page again and morphs the region.
   const live = $("#live[hx-get]");
+  let timer = 0;
+  let last = 0;
+  const refresh = () => {
+    if (timer || !live) return;
+    timer = setTimeout(() => {
+      timer = 0;
+      last = Date.now();
+      const editing = document.activeElement && document.activeElement.closest("#live input, #live select, #live textarea, #live dialog");
+      if (!editing && !document.hidden) document.body.dispatchEvent(new Event("tidemill"));
+    }, Math.max(250, 1000 - (Date.now() - last)));
+  };
+  // What changed between the page and its stream, or while the stream was away, came with no event.
+  const changes = { change: refresh, open: refresh };
+  const follow = () => { if (live) listen(() => `/api/v1/events${live.dataset.events || ""}`, changes); };
   if (live) {
-    let timer = 0;
-    let last = 0;
-    const refresh = () => {
-      if (timer) return;
-      timer = setTimeout(() => {
-        timer = 0;
-        last = Date.now();
-        const editing = document.activeElement && document.activeElement.closest("#live input, #live select, #live textarea, #live dialog");
-        if (!editing && !document.hidden) document.body.dispatchEvent(new Event("tidemill"));
-      }, Math.max(250, 1000 - (Date.now() - last)));
-    };
-    const source = new EventSource(`/api/v1/events${live.dataset.events || ""}`);
-    source.addEventListener("change", refresh);
-    // What changed between the page and its stream, or while the stream was away, came with no event.
-    source.addEventListener("open", refresh);
-    document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
     // A log belongs to its try: when a newer try begins, the page begins anew with its log.
     const attempt = live.dataset.attempt;
     document.addEventListener("htmx:after:swap", () => {
       tell();
       if (($("#live")?.dataset.attempt ?? "") !== (attempt ?? "")) location.reload();
     });
-    addEventListener("pagehide", () => source.close());
   }
 
   // The log: what the page already has, then the stream from there.
   const log = $("[data-log]");
   if (log) {
-    let follow = log.dataset.follow === "true";
+    let isFollowing = log.dataset.follow === "true";
     const toEnd = () => { log.scrollTop = log.scrollHeight; };
-    log.addEventListener("scroll", () => { follow = log.scrollHeight - log.scrollTop - log.clientHeight < 24; });
-    if (follow) toEnd();
+    log.addEventListener("scroll", () => { isFollowing = log.scrollHeight - log.scrollTop - log.clientHeight < 24; });
+    if (isFollowing) toEnd();
     const on = (id, act) => { const b = $(id); if (b) { b.hidden = false; b.addEventListener("click", act); } };
-    on("#log-end", () => { follow = true; toEnd(); });
+    on("#log-end", () => { isFollowing = true; toEnd(); });
     const flip = (id, name) => on(id, (e) => { const is = log.classList.toggle(name); e.currentTarget.setAttribute("aria-pressed", String(is)); });
     flip("#log-wrap", "wrap");
-    flip("#log-times", "times");
     const search = $("#log-search");
     const mark = () => {
       const word = search.value.toLowerCase();
@@ -82,23 +95,32 @@
         e.preventDefault();
         const hits = $$(".l.hit", log);
         const next = hits.find((l) => l.offsetTop > log.scrollTop + 8) || hits[0];
-        if (next) { follow = false; log.scrollTop = next.offsetTop - 4; }
+        if (next) { isFollowing = false; log.scrollTop = next.offsetTop - 4; }
       });
     }
     if (log.dataset.log) {
-      const source = new EventSource(log.dataset.log);
+      const url = new URL(log.dataset.log, location.href);
       // Server-rendered HTML of whole lines, already escaped there.
-      source.addEventListener("lines", (e) => {
+      const lines = (e) => {
         const open = $(".l[data-open]", log);
         if (open) open.remove();
         log.insertAdjacentHTML("beforeend", e.data);
         while (log.childElementCount > 20000) log.firstElementChild.remove();
-        if (follow) toEnd();
-      });
-      source.addEventListener("end", () => { source.close(); $("#log-size").textContent = ""; document.body.dispatchEvent(new Event("tidemill")); });
-      addEventListener("pagehide", () => source.close());
+        if (isFollowing) toEnd();
+        // A page that is looked at again goes on where it was: before the line that has no end yet.
+        url.searchParams.set("offset", e.lastEventId);
+        let whole = log.lastElementChild;
+        if (whole && whole.hasAttribute("data-open")) whole = whole.previousElementSibling;
+        const n = whole && $(".n", whole);
+        if (n) url.searchParams.set("line", Number(n.textContent) + 1);
+        else if (whole) url.searchParams.delete("line");
+      };
+      // The stream of the log tells of changes too, until the log has ended.
+      const end = () => { stop(); $("#log-size").textContent = ""; follow(); };
+      const stop = listen(() => url.href, { ...changes, lines, end });
     }
   }
+  if (!log?.dataset.log) follow();
 
   // Cells of a big grid carry no link of their own.
   document.addEventListener("click", (e) => {
@@ -109,24 +131,37 @@
     if (row && run) location.href = `${run}/tasks/${row}`;
   });
 
-  // Graph: zoom by buttons, drag to pan.
-  const graph = $(".graph");
-  const drawing = graph && $("svg", graph);
-  if (drawing) {
-    const w = Number(drawing.getAttribute("width"));
-    const h = Number(drawing.getAttribute("height"));
-    let z = 1;
-    const zoom = (f) => { z = Math.min(3, Math.max(0.05, f)); drawing.setAttribute("width", w * z); drawing.setAttribute("height", h * z); };
-    const fit = () => zoom(Math.min(1, (graph.clientWidth - 16) / w));
-    for (const [id, act] of [["#zoom-in", () => zoom(z * 1.25)], ["#zoom-out", () => zoom(z / 1.25)], ["#zoom-fit", fit]]) {
-      const b = $(id);
-      if (b) { b.hidden = false; b.addEventListener("click", act); }
-    }
-    let from = null;
-    graph.addEventListener("pointerdown", (e) => { if (!e.target.closest("a")) from = [e.clientX + graph.scrollLeft, e.clientY + graph.scrollTop]; });
-    addEventListener("pointermove", (e) => { if (from) { graph.scrollLeft = from[0] - e.clientX; graph.scrollTop = from[1] - e.clientY; } });
-    addEventListener("pointerup", () => { from = null; });
-  }
+  // Graph: zoom by buttons, drag to pan. A refresh brings the drawing in its own size, so the size is set again after it.
+  let zoom = 1;
+  const drawing = () => $(".graph > svg");
+  const arrange = () => {
+    const svg = drawing();
+    for (const b of $$("[data-zoom]")) b.hidden = !svg;
+    if (!svg) return;
+    const { width, height } = svg.viewBox.baseVal;
+    svg.setAttribute("width", width * zoom);
+    svg.setAttribute("height", height * zoom);
+  };
+  const sizes = {
+    in: () => zoom * 1.25,
+    out: () => zoom / 1.25,
+    fit: (svg) => Math.min(1, (svg.parentElement.clientWidth - 16) / svg.viewBox.baseVal.width),
+  };
+  document.addEventListener("click", (e) => {
+    const size = sizes[e.target.closest("[data-zoom]")?.dataset.zoom];
+    if (!size || !drawing()) return;
+    zoom = Math.min(3, Math.max(0.05, size(drawing())));
+    arrange();
+  });
+  arrange();
+  document.addEventListener("htmx:after:swap", arrange);
+  let pan = null;
+  document.addEventListener("pointerdown", (e) => {
+    const graph = e.target.closest(".graph");
+    if (graph && !e.target.closest("a")) pan = { graph, x: e.clientX + graph.scrollLeft, y: e.clientY + graph.scrollTop };
+  });
+  addEventListener("pointermove", (e) => { if (pan) { pan.graph.scrollLeft = pan.x - e.clientX; pan.graph.scrollTop = pan.y - e.clientY; } });
+  addEventListener("pointerup", () => { pan = null; });
 
   // Keyboard.
   let lead = "";

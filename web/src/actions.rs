@@ -168,7 +168,7 @@ pub(crate) async fn mark(
             .filter(|s| matches!(s, RunState::Success | RunState::Failed))
             .ok_or_else(|| invalid("state must be success or failed"))?;
         if body.dry_run {
-            return Ok(Vec::new());
+            return Ok(state.handle().would_mark_run(run.key, to).await?);
         }
         return Ok(state.handle().mark_run(run.key, to, side).await?);
     }
@@ -180,8 +180,16 @@ pub(crate) async fn mark(
     Ok(state.handle().mark_task(request, side).await?)
 }
 
-/// Cancels a run.
-pub(crate) async fn cancel(state: &WebState, who: &Identity, run: &RunRow) -> Result<Vec<Changed>> {
+/// Cancels a run, or says what that would change.
+pub(crate) async fn cancel(
+    state: &WebState,
+    who: &Identity,
+    run: &RunRow,
+    is_dry_run: bool,
+) -> Result<Vec<Changed>> {
+    if is_dry_run {
+        return Ok(state.handle().would_cancel(run.key).await?);
+    }
     let side = side_of(who, false, "run.cancel", run, json!({}));
     Ok(state.handle().cancel(run.key, side).await?)
 }

@@ -2,9 +2,11 @@
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, request::Parts},
 };
+use chrono::TimeDelta;
 use serde::{Deserialize, de::DeserializeOwned};
 use tidemill_engine::{
     definition::Dag,
@@ -61,6 +63,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             }
             Err(error) => Err(Problem::new("WEB0202", error.body_text())),
         }
+    }
+}
+
+/// A JSON body that may be left out.
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|error| Problem::new("WEB0204", error.body_text()))?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        let body = serde_json::from_slice(&bytes);
+        body.map(Self).map_err(|error| Problem::new("WEB0202", error.to_string()))
     }
 }
 
@@ -161,6 +180,15 @@ pub(crate) async fn definition(state: &WebState, run: &RunRow) -> Result<std::sy
 /// Reads a version from a query.
 pub(crate) fn version(text: Option<&str>) -> Option<VersionHash> {
     text.filter(|t| t.len() == 32 && t.bytes().all(|b| b.is_ascii_hexdigit())).map(|t| VersionHash(t.into()))
+}
+
+/// Reads `ended_within=24h`: hours or days, back from now.
+pub(crate) fn ended_within(text: Option<&str>) -> Result<Option<TimeDelta>> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
+    let number = |unit: char| text.strip_suffix(unit).and_then(|n| n.parse::<u16>().ok()).map(i64::from);
+    let span = number('h').map(TimeDelta::hours).or_else(|| number('d').map(TimeDelta::days));
+    let refuse = || Problem::new("WEB0206", format!("ended_within must be such as 24h or 7d, not {text:?}"));
+    span.map(Some).ok_or_else(refuse)
 }
 
 /// Reads `state=a,b` of runs.

@@ -42,11 +42,13 @@ pub fn router(state: WebState) -> Router {
     router
         .fallback(fallback)
         .method_not_allowed_fallback(axum::handler::Handler::layer(not_allowed, wrong_method))
-        .layer(middleware::from_fn_with_state(state.clone(), pages_of_problems))
         .layer(middleware::from_fn(limit_body))
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(state.clone(), limit_time))
-        .layer(middleware::from_fn_with_state(state.clone(), security::envelope))
+        .layer(middleware::from_fn_with_state(state.clone(), security::refuse_foreign))
+        // Around whatever refuses, inside of what adds the headers.
+        .layer(middleware::from_fn_with_state(state.clone(), pages_of_problems))
+        .layer(middleware::from_fn_with_state(state.clone(), security::headers))
         .with_state(state)
 }
 
@@ -58,7 +60,9 @@ async fn pages_of_problems(State(state): State<WebState>, request: Request, next
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
     let response = next.run(request).await;
     let Some(problem) = response.extensions().get::<Problem>().cloned() else { return response };
-    let identity = auth::identify(&state, &headers).await.ok();
+    // Another site learns nothing about who is signed in, and who waited too long does not wait for that as well.
+    let is_told = !matches!(problem.code, "WEB0103" | "WEB0104" | "WEB0207");
+    let identity = if is_told { auth::identify(&state, &headers).await.ok() } else { None };
     pages::problem_page(problem, &headers, &uri, identity.as_ref())
 }
 

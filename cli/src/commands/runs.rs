@@ -45,6 +45,9 @@ pub(crate) enum RunsCommand {
     Cancel {
         #[command(flatten)]
         run: RunArg,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         format: FormatArg,
         #[command(flatten)]
@@ -143,9 +146,10 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
             let item: Value = client.get(&["dags", &run.dag_id, "runs", &run.run_id], &[]).await?;
             view::one(&item, format.format)?;
         }
-        RunsCommand::Cancel { run, format, .. } => {
+        RunsCommand::Cancel { run, dry_run, format, .. } => {
+            let body = json!({ "dry_run": dry_run });
             let changes: Value =
-                client.post(&["dags", &run.dag_id, "runs", &run.run_id, "cancel"], &json!({})).await?;
+                client.post(&["dags", &run.dag_id, "runs", &run.run_id, "cancel"], &body).await?;
             view::changes(&changes, format.format)?;
         }
         RunsCommand::Clear { run, tasks, clear: options, format, .. } => {

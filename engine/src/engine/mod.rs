@@ -211,10 +211,13 @@ impl Engine {
                 let mark = operate::MarkTask { run, tasks, state, is_dry_run, finished };
                 self.mark_task(request, mark, out);
             }
-            Event::MarkRun { request, run, state, finished } => {
-                self.mark_run(request, run, state, finished, out);
+            Event::MarkRun { request, run, state, is_dry_run, finished } => {
+                let mark = operate::MarkRun { run, state, is_dry_run, finished };
+                self.mark_run(request, mark, out);
             }
-            Event::Cancel { request, run, ended } => self.cancel(request, run, ended, out),
+            Event::Cancel { request, run, is_dry_run, ended } => {
+                self.cancel(request, operate::CancelRun { run, is_dry_run, ended }, out);
+            }
             Event::PoolChanged { request, pool } => self.pool_changed(request, pool, out),
             Event::PoolDeleted { request, name } => self.pool_deleted(request, &name, out),
         }

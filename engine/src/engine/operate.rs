@@ -32,6 +32,21 @@ pub(super) struct MarkTask {
     pub(super) finished: Option<Box<FinishedRun>>,
 }
 
+/// What is asked of a run as a whole.
+pub(super) struct MarkRun {
+    pub(super) run: RunKey,
+    pub(super) state: RunState,
+    pub(super) is_dry_run: bool,
+    pub(super) finished: Option<Box<FinishedRun>>,
+}
+
+/// Which run is cancelled, and how it ended when it did already.
+pub(super) struct CancelRun {
+    pub(super) run: RunKey,
+    pub(super) is_dry_run: bool,
+    pub(super) ended: Option<RunState>,
+}
+
 /// Returns an instance to `no_status`; its fence stays.
 pub(super) fn blank_out(run: &mut Run, ix: TaskIndex) -> Action {
     let key = run.row.key;
@@ -200,8 +215,7 @@ impl Engine {
         out: &mut Out,
     ) -> Vec<Changed> {
         let Some(run) = self.runs.get(&key) else { return Vec::new() };
-        let open: Vec<TaskIndex> =
-            (0..run.instances.len()).filter(|ix| !run.instances[*ix].row.state.is_terminal()).collect();
+        let open = unended(run);
         let list: Vec<Changed> = open.iter().map(|ix| changed(run, *ix, state)).collect();
         for ix in open {
             let Some(state_now) = self.runs.get(&key).map(|run| run.instances[ix].row.state) else { break };
@@ -226,12 +240,17 @@ impl Engine {
     }
 
     /// Cancels a run.
-    pub(super) fn cancel(&mut self, request: RequestId, key: RunKey, ended: Option<RunState>, out: &mut Out) {
+    pub(super) fn cancel(&mut self, request: RequestId, cancel: CancelRun, out: &mut Out) {
+        let key = cancel.run;
         let Some(run) = self.runs.get_mut(&key) else {
-            return out.refuse(request, ended.map_or(Refusal::UnknownRun, Refusal::RunEnded));
+            return out.refuse(request, cancel.ended.map_or(Refusal::UnknownRun, Refusal::RunEnded));
         };
         if run.is_ending() {
             return out.answer(request, Reply::Changed(Vec::new()));
+        }
+        if cancel.is_dry_run {
+            let list = unended(run).into_iter().map(|ix| changed(run, ix, TaskState::Skipped)).collect();
+            return out.answer(request, Reply::Changed(list));
         }
         let now = out.now.wall;
         out.actions.push(run.change(|row| row.cancel_requested_at = Some(now)));
@@ -323,14 +342,8 @@ impl Engine {
     }
 
     /// Gives a run a verdict by hand. What is leased stops first; its end decides nothing any more.
-    pub(super) fn mark_run(
-        &mut self,
-        request: RequestId,
-        key: RunKey,
-        state: RunState,
-        finished: Option<Box<FinishedRun>>,
-        out: &mut Out,
-    ) {
+    pub(super) fn mark_run(&mut self, request: RequestId, mark: MarkRun, out: &mut Out) {
+        let MarkRun { run: key, state, is_dry_run, finished } = mark;
         let (stop, leaf) = match state {
             RunState::Success => (StopReason::MarkedSuccess, TaskState::Success),
             RunState::Failed => (StopReason::MarkedFailed, TaskState::Failed),
@@ -342,6 +355,9 @@ impl Engine {
         };
         let why = format!("its run was marked {state} by a person");
         if run.row.state.is_terminal() {
+            if is_dry_run {
+                return out.answer(request, Reply::Changed(Vec::new()));
+            }
             self.adopt(run);
             if let Some(run) = self.runs.get_mut(&key) {
                 // The person's verdict replaces that of the cancel or the timeout.
@@ -351,23 +367,15 @@ impl Engine {
             self.end_run(key, state, Some(format!("marked {state} by a person")), out);
             return out.answer(request, Reply::Changed(Vec::new()));
         }
-        // The leaves carry the verdict, so that it needs no record of its own and survives a restart.
-        let leaves: Vec<TaskIndex> = run.graph.leaves().to_vec();
-        let is_good = |state: TaskState| matches!(state, TaskState::Success | TaskState::Skipped);
-        // Leaves that do not wait for everybody may all have ended well while something above them still runs.
-        let are_all_good = leaves.iter().all(|ix| is_good(run.instances[*ix].row.state));
-        let mut list = Vec::new();
+        let leaves = leaves_to_mark(&run, state);
+        let mut list: Vec<Changed> = leaves.iter().map(|ix| changed(&run, *ix, leaf)).collect();
+        if is_dry_run {
+            let others = unended(&run).into_iter().filter(|ix| !leaves.contains(ix));
+            list.extend(others.map(|ix| changed(&run, ix, TaskState::Skipped)));
+            return out.answer(request, Reply::Changed(list));
+        }
         for ix in leaves {
-            let now = run.instances[ix].row.state;
-            let is_open = !now.is_terminal();
-            let is_against = match state {
-                RunState::Success => now.is_terminal() && !is_good(now),
-                _ => are_all_good,
-            };
-            if (is_open || is_against) && !now.has_lease() {
-                list.push(changed(&run, ix, leaf));
-                self.end_unstarted((key, ix), leaf, &why, out);
-            }
+            self.end_unstarted((key, ix), leaf, &why, out);
         }
         list.extend(self.end_all(key, stop, TaskState::Skipped, &why, out));
         if let Some(run) = self.runs.get_mut(&key) {
@@ -378,6 +386,29 @@ impl Engine {
         }
         out.answer(request, Reply::Changed(list));
     }
+}
+
+/// Returns the instances that have not ended.
+fn unended(run: &Run) -> Vec<TaskIndex> {
+    (0..run.instances.len()).filter(|ix| !run.instances[*ix].row.state.is_terminal()).collect()
+}
+
+/// Returns the leaves that get the verdict of a run that is marked: they carry it, so that it needs no record of its
+/// own and survives a restart. What is leased stops first.
+fn leaves_to_mark(run: &Run, state: RunState) -> Vec<TaskIndex> {
+    let is_good = |state: TaskState| matches!(state, TaskState::Success | TaskState::Skipped);
+    let leaves = run.graph.leaves();
+    // Leaves that do not wait for everybody may all have ended well while something above them still runs.
+    let are_all_good = leaves.iter().all(|ix| is_good(run.instances[*ix].row.state));
+    let is_marked = |ix: &TaskIndex| {
+        let now = run.instances[*ix].row.state;
+        let is_against = match state {
+            RunState::Success => now.is_terminal() && !is_good(now),
+            _ => are_all_good,
+        };
+        (!now.is_terminal() || is_against) && !now.has_lease()
+    };
+    leaves.iter().copied().filter(is_marked).collect()
 }
 
 fn changed(run: &Run, ix: TaskIndex, to: TaskState) -> Changed {

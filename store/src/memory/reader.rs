@@ -153,6 +153,7 @@ impl Reader for MemoryStore {
             before.is_none_or(|before| key(run) < before)
                 && (query.states.is_empty() || query.states.contains(&run.state))
                 && query.run_type.is_none_or(|run_type| run.run_type == run_type)
+                && query.finished_since.is_none_or(|since| run.finished_at.is_some_and(|at| at >= since))
         });
         Ok(page(rows.cloned(), &query.page, key))
     }
@@ -224,7 +225,9 @@ impl Reader for MemoryStore {
             let is_after = after.as_ref().is_none_or(|(last, id, map_index)| {
                 run.key < *last || run.key == *last && (&task.key.task, &task.key.map_index) > (id, map_index)
             });
-            is_after && query.state.is_none_or(|wanted| task.state == wanted)
+            is_after
+                && query.state.is_none_or(|wanted| task.state == wanted)
+                && query.finished_since.is_none_or(|since| task.finished_at.is_some_and(|at| at >= since))
         });
         let items = rows.map(|(run, task)| TaskListItem {
             dag_id: run.dag_id.clone(),
@@ -305,10 +308,12 @@ impl Reader for MemoryStore {
         &self,
         dag_id: &DagId,
         task: &TaskId,
+        until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<ReportPoint>, ReadError> {
         let state = self.lock();
-        let points = state.runs_of(dag_id).filter_map(|run| {
+        let runs = state.runs_of(dag_id).filter(|run| run.logical_date <= until);
+        let points = runs.filter_map(|run| {
             let key = TaskInstanceKey { run: run.key, task: task.clone(), map_index: -1 };
             let report = state.newest_reports(&key).next()?.clone();
             Some(ReportPoint { run_id: run.run_id.clone(), logical_date: run.logical_date, report })

@@ -292,9 +292,10 @@ impl Reader for SqlReader {
         &self,
         dag_id: &DagId,
         task: &TaskId,
+        until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<ReportPoint>, ReadError> {
-        reader_lists::report_history(self, dag_id, task, limit).await
+        reader_lists::report_history(self, dag_id, task, until, limit).await
     }
 
     async fn home(&self, now: DateTime<Utc>) -> Result<HomeCounts, ReadError> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter,
     QueryOrder, QuerySelect, Select, Statement, Value,
@@ -204,6 +205,9 @@ pub(super) async fn runs(reader: &SqlReader, query: &RunQuery) -> Result<Page<Ru
     if let Some(run_type) = query.run_type {
         select = select.filter(Column::RunType.eq(run_type.as_str()));
     }
+    if let Some(since) = query.finished_since {
+        select = select.filter(Column::FinishedAt.gte(rows::micros(since)));
+    }
     if let Some((date, key)) = read_cursor::<(i64, RunKey)>(&query.page)? {
         select = select.filter(older_than(date, key));
     }
@@ -244,6 +248,10 @@ pub(super) async fn task_list(
     if let Some(state) = query.state {
         values.push(text_value(state.as_str()));
         conditions.push(format!("t.state = ${}", values.len()));
+    }
+    if let Some(since) = query.finished_since {
+        values.push(rows::micros(since).into());
+        conditions.push(format!("t.finished_at >= ${}", values.len()));
     }
     if let Some((run, task, map_index)) = read_cursor::<(RunKey, TaskId, i64)>(&query.page)? {
         let n = values.len();
@@ -360,15 +368,16 @@ pub(super) async fn report_history(
     reader: &SqlReader,
     dag_id: &DagId,
     task: &TaskId,
+    until: DateTime<Utc>,
     limit: u32,
 ) -> Result<Vec<ReportPoint>, ReadError> {
     use entity::{dag_run, task_report};
     let sql = format!(
-        "SELECT r.* FROM dag_run r WHERE r.dag_id = $1 AND EXISTS (
+        "SELECT r.* FROM dag_run r WHERE r.dag_id = $1 AND r.logical_date <= $3 AND EXISTS (
             SELECT 1 FROM task_report p WHERE p.run_key = r.run_key AND p.task_id = $2 AND p.map_index = -1)
          ORDER BY r.logical_date DESC, r.run_key DESC LIMIT {limit}"
     );
-    let values = [text_value(dag_id.as_str()), text_value(task.as_str())];
+    let values = [text_value(dag_id.as_str()), text_value(task.as_str()), rows::micros(until).into()];
     let with_report = Statement::from_sql_and_values(reader.backend(), sql, values);
     let mut points = Vec::new();
     for model in dag_run::Model::find_by_statement(with_report).all(&reader.db).await? {

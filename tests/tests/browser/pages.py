@@ -37,7 +37,8 @@ for flag in [
 options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
 driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
 driver.set_script_timeout(60)
-wait = WebDriverWait(driver, 30)
+# A page that was just exchanged is looked at anew.
+wait = WebDriverWait(driver, 30, ignored_exceptions=[NoSuchElementException, StaleElementReferenceException])
 WIDTHS = (375, 768, 1440)
 counts = {
     "pages": 0, "console_messages": 0, "csp_violations": 0, "problems": 0, "pictures": 0, "widths": 0,
@@ -154,6 +155,20 @@ def tour(theme):
     look(f"task-{theme}")
 
 
+def open_streams():
+    return driver.execute_script("return window.streams.filter(stream => stream.readyState !== 2).length")
+
+
+def width_of_drawing():
+    return driver.execute_script("return document.querySelector('.graph > svg').getBoundingClientRect().width")
+
+
+# Every stream that a page opens is remembered, so that it can be counted.
+driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": """
+    window.streams = [];
+    const Own = EventSource;
+    window.EventSource = class extends Own { constructor(...of) { super(...of); window.streams.push(this); } };
+"""})
 driver.get(login_link)
 look("login")
 click("button.primary")
@@ -221,6 +236,8 @@ assert "step 2 of 3" not in driver.find_element(By.CSS_SELECTOR, ".log").text
 wait.until(lambda d: d.find_element(By.CSS_SELECTOR, "tr.at .state").text == "running")
 assert driver.find_element(By.CSS_SELECTOR, ".head .badge").text == "running"
 look("running")
+# The log and what changes beside it come by one stream.
+wait.until(lambda d: open_streams() == 1)
 for step in (1, 2):
     (gates / str(step)).touch()
     until_text(f"step {step + 1} of 3")
@@ -235,6 +252,45 @@ assert shown.count("step 2 of 3") == 1 and shown.count("no line ends this") == 1
 search = driver.find_element(By.ID, "log-search")
 search.send_keys("step 2")
 wait.until(lambda d: d.find_element(By.ID, "log-found").text == "1 line")
+console()
+
+# A drawing that was zoomed stays so while the page follows what happens.
+driver.get(base + "/dags/branching/graph")
+natural = width_of_drawing()
+for _ in range(2):
+    click("[data-zoom='in']")
+zoomed = width_of_drawing()
+assert zoomed > natural * 1.5, (natural, zoomed)
+mark()
+run = api("POST", "/dags/branching/runs", {"conf": {}})["run_id"]
+until_text(run)
+wait.until(lambda d: "success" in d.find_element(By.CSS_SELECTOR, ".panel header").text)
+assert_not_loaded_again()
+assert width_of_drawing() == zoomed, (width_of_drawing(), zoomed)
+assert len([b for b in driver.find_elements(By.CSS_SELECTOR, "[data-zoom]") if b.is_displayed()]) == 3
+click("[data-zoom='out']")
+assert natural < width_of_drawing() < zoomed
+console()
+
+# More tabs than the six connections that a browser has to a server: a tab that nobody looks at has no stream, and one
+# that is looked at again catches up.
+first = driver.current_window_handle
+wait.until(lambda d: open_streams() == 1)
+assert driver.execute_script("return window.streams.length") == 1
+for _ in range(8):
+    driver.switch_to.new_window("tab")
+    driver.get(base + "/dags")
+    until_text("branching")
+run = api("POST", "/dags/branching/runs", {"conf": {}})["run_id"]
+for handle in driver.window_handles:
+    if handle != first:
+        driver.switch_to.window(handle)
+        driver.close()
+driver.switch_to.window(first)
+until_text(run)
+assert_not_loaded_again()
+wait.until(lambda d: open_streams() == 1)
+assert driver.execute_script("return window.streams[0].readyState") == 2, "it had a stream while nobody looked"
 console()
 
 # A page that somebody reads is told of a failure where it looks first.

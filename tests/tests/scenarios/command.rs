@@ -98,7 +98,7 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
         ("clear", [run, rest @ ..]) => clear(world, request, run_key(run), rest),
         ("mark", [run, state]) => {
             let (run, state) = (run_key(run), RunState::parse(state)?);
-            Event::MarkRun { request, run, state, finished: world.finished(run) }
+            Event::MarkRun { request, run, state, is_dry_run: false, finished: world.finished(run) }
         }
         ("mark", [run, task, state]) => {
             let (run, state) = (run_key(run), TaskState::parse(state)?);
@@ -108,7 +108,7 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
         ("cancel", [run]) => {
             let run = run_key(run);
             let ended = world.runs.get(&run).map(|row| row.state).filter(|state| state.is_terminal());
-            Event::Cancel { request, run, ended }
+            Event::Cancel { request, run, is_dry_run: false, ended }
         }
         _ => return None,
     };

@@ -6,8 +6,9 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response, Sse, sse},
 };
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
+use tidemill_engine::ids::{DagId, RunId};
 use tidemill_scheduler::Change;
 use tokio::{sync::broadcast, time::Instant};
 
@@ -28,6 +29,11 @@ pub(crate) struct EventParams {
 }
 
 impl EventParams {
+    /// What a page about a run wants to know.
+    pub(crate) fn of_run(dag_id: &DagId, run_id: &RunId) -> Self {
+        Self { dag_id: Some(dag_id.to_string()), run_id: Some(run_id.to_string()), logs: None }
+    }
+
     fn wants(&self, change: &Change) -> bool {
         let is_dag = |id: &str| self.dag_id.as_deref().is_none_or(|own| own == id);
         let is_run = |id: &str| self.run_id.as_deref().is_none_or(|own| own == id);
@@ -49,9 +55,15 @@ pub(crate) async fn stream(
     State(state): State<WebState>,
     Params(params): Params<EventParams>,
 ) -> Result<Response> {
+    let events = changes(&state, params).map(Ok::<_, Infallible>);
+    Ok(Sse::new(events).keep_alive(sse::KeepAlive::default()).into_response())
+}
+
+/// Committed changes as `change` events, until the server stops or the stream is old.
+pub(crate) fn changes(state: &WebState, params: EventParams) -> impl Stream<Item = sse::Event> + use<> {
     let changes = state.handle().subscribe();
     let until = Instant::now() + STREAM_LIFETIME;
-    let events = stream::unfold((state, changes, params), move |(state, mut changes, params)| async move {
+    stream::unfold((state.clone(), changes, params), move |(state, mut changes, params)| async move {
         let stopped = state.stopped();
         tokio::pin!(stopped);
         loop {
@@ -70,8 +82,7 @@ pub(crate) async fn stream(
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
-            return Some((Ok::<_, Infallible>(event), (state, changes, params)));
+            return Some((event, (state, changes, params)));
         }
-    });
-    Ok(Sse::new(events).keep_alive(sse::KeepAlive::default()).into_response())
+    })
 }

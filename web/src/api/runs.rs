@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::Utc;
 use serde::Deserialize;
 use tidemill_engine::{ids::DagId, state::RunType};
 use tidemill_store::reader::RunQuery;
@@ -14,9 +15,9 @@ use crate::{
     actions,
     auth::Identity,
     error::{Problem, Result},
-    extract::{self, Body, DagPath, Ids, Paging, Params, RunPath, run_states},
+    extract::{self, Body, DagPath, Ids, OptionalBody, Paging, Params, RunPath, ended_within, run_states},
     state::WebState,
-    views::{ChangesView, ClearBody, List, MarkBody, RunView, TriggerBody},
+    views::{CancelBody, ChangesView, ClearBody, List, MarkBody, RunView, TriggerBody},
 };
 
 /// Which runs a list shows.
@@ -26,6 +27,8 @@ pub(crate) struct RunListParams {
     pub(crate) state: Option<String>,
     #[serde(default)]
     pub(crate) run_type: Option<String>,
+    #[serde(default)]
+    pub(crate) ended_within: Option<String>,
     #[serde(default)]
     pub(crate) cursor: Option<String>,
     #[serde(default)]
@@ -42,12 +45,13 @@ impl RunListParams {
             None => None,
         };
         let page = Paging { cursor: self.cursor.clone(), limit: self.limit }.request(default_limit);
-        Ok(RunQuery { page, dag_id, states: run_states(self.state.as_deref())?, run_type })
+        let finished_since = ended_within(self.ended_within.as_deref())?.map(|span| Utc::now() - span);
+        Ok(RunQuery { page, dag_id, states: run_states(self.state.as_deref())?, run_type, finished_since })
     }
 }
 
 /// Lists runs of every DAG by logical date, the newest first.
-#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = List<RunView>)))]
 pub(crate) async fn all(
     State(state): State<WebState>,
@@ -58,7 +62,7 @@ pub(crate) async fn all(
 }
 
 /// Lists runs of a DAG by logical date, the newest first.
-#[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs", tag = "runs", params(("dag_id" = String, Path), ("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+#[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs", tag = "runs", params(("dag_id" = String, Path), ("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = List<RunView>)))]
 pub(crate) async fn list(
     State(state): State<WebState>,
@@ -103,17 +107,18 @@ pub(crate) async fn show(State(state): State<WebState>, Ids(ids): Ids<RunPath>) 
     Ok(Json(extract::run(&state, &ids.dag_id, &ids.run_id).await?.into()))
 }
 
-/// Cancels a run; what it has started is stopped.
-#[utoipa::path(post, path = "/api/v1/dags/{dag_id}/runs/{run_id}/cancel", tag = "runs", params(("dag_id" = String, Path), ("run_id" = String, Path)),
+/// Cancels a run; what it has started is stopped. `dry_run` only says what would change.
+#[utoipa::path(post, path = "/api/v1/dags/{dag_id}/runs/{run_id}/cancel", tag = "runs", params(("dag_id" = String, Path), ("run_id" = String, Path)), request_body = Option<CancelBody>,
     responses((status = 200, body = ChangesView), (status = 409, body = Problem)))]
 pub(crate) async fn cancel(
     State(state): State<WebState>,
     Extension(who): Extension<Identity>,
     Ids(ids): Ids<RunPath>,
+    OptionalBody(body): OptionalBody<CancelBody>,
 ) -> Result<Json<ChangesView>> {
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
-    let changed = actions::cancel(&state, &who, &run).await?;
-    Ok(Json(actions::changes(&state, &run, changed, false).await?))
+    let changed = actions::cancel(&state, &who, &run, body.dry_run).await?;
+    Ok(Json(actions::changes(&state, &run, changed, body.dry_run).await?))
 }
 
 /// Clears task instances so that they run again.

@@ -27,14 +27,19 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("cache-control", "no-store"),
 ];
 
-/// Refuses foreign hosts and origins, and adds the security headers to whatever is answered.
-pub(crate) async fn envelope(State(state): State<WebState>, request: Request, next: Next) -> Response {
+/// Refuses foreign hosts and origins.
+pub(crate) async fn refuse_foreign(State(state): State<WebState>, request: Request, next: Next) -> Response {
     let checked = check_host(&state.options().hosts, &request)
         .and_then(|()| check_origin(request.method(), request.headers(), state.options().is_tls()));
-    let mut response = match checked {
+    match checked {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    };
+    }
+}
+
+/// Adds the security headers to whatever is answered.
+pub(crate) async fn headers(State(state): State<WebState>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         let name = HeaderName::from_static(name);

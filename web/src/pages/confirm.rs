@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 use serde::Deserialize;
+use tidemill_engine::{rows::RunRow, state::RunState};
 
 use super::{Chrome, page, see};
 use crate::{
@@ -92,15 +93,27 @@ impl Wish {
             "mark" => (
                 format!("Mark {what} as {}", self.state.as_deref().unwrap_or("?")),
                 "The verdict is replaced by hand and written to the audit log. A running process is stopped first.",
-                "The run itself gets the verdict; its task instances stay as they are.",
+                "Its task instances stay as they are.",
             ),
             "cancel" => (
                 "Cancel the run".to_owned(),
                 "Running processes are stopped with their grace; what has not started never starts.",
-                "The list shows once it is done: which processes live is known only then.",
+                "No task instance is left to stop or to skip.",
             ),
             _ => return Err(Problem::new("WEB0206", "action must be clear, mark or cancel")),
         })
+    }
+
+    /// What becomes of the run itself: its state now and then.
+    fn of_run(&self, run: &RunRow, is_nothing_cleared: bool) -> Option<(&'static str, String)> {
+        let is_of_task = self.task.as_deref().is_some_and(|t| !t.is_empty());
+        let then = match self.action.as_str() {
+            "cancel" => RunState::Cancelled.as_str().to_owned(),
+            "mark" if !is_of_task => self.state.clone()?,
+            "clear" if run.state.is_terminal() && !is_nothing_cleared => RunState::Queued.as_str().to_owned(),
+            _ => return None,
+        };
+        (then != run.state.as_str()).then_some((run.state.as_str(), then))
     }
 
     fn hidden(&self) -> Vec<(&'static str, String)> {
@@ -129,6 +142,7 @@ struct ConfirmPage {
     c: Chrome,
     dag_id: String,
     run_id: String,
+    of_run: Option<(&'static str, String)>,
     title: String,
     explanation: &'static str,
     when_empty: &'static str,
@@ -150,13 +164,14 @@ pub(crate) async fn show(
     let changed = match wish.action.as_str() {
         "clear" => actions::clear(&state, &who, &run, &wish.clear(true)).await?,
         "mark" => actions::mark(&state, &who, &run, &wish.mark(true)).await?,
-        _ => Vec::new(),
+        _ => actions::cancel(&state, &who, &run, true).await?,
     };
     let changes = actions::changes(&state, &run, changed, true).await?.changed;
     page(&ConfirmPage {
         c,
         dag_id: ids.dag_id.to_string(),
         run_id: ids.run_id.to_string(),
+        of_run: wish.of_run(&run, changes.is_empty()),
         title,
         explanation,
         when_empty,
@@ -179,7 +194,7 @@ pub(crate) async fn submit(
     match wish.action.as_str() {
         "clear" => actions::clear(&state, &who, &run, &wish.clear(false)).await?,
         "mark" => actions::mark(&state, &who, &run, &wish.mark(false)).await?,
-        _ => actions::cancel(&state, &who, &run).await?,
+        _ => actions::cancel(&state, &who, &run, false).await?,
     };
     let back = match wish.task.as_deref().filter(|t| !t.is_empty() && wish.action != "cancel") {
         Some(task) => super::run::task_href(&run, task, -1),

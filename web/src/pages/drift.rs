@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemill_engine::{ids::TaskInstanceKey, rows::RunRow};
 use tidemill_protocol::{
-    drift::{DriftReport, DriftSpec, FeatureReport, FeatureRule},
+    drift::{Correction, DriftReport, DriftSpec, FeatureReport, FeatureRule},
     worker::Report,
 };
 
@@ -24,10 +24,11 @@ pub(crate) struct Feature {
     pub(crate) verdict: String,
     pub(crate) is_drifted: bool,
     pub(crate) psi: String,
-    pub(crate) is_psi_over: bool,
+    pub(crate) is_psi_large: bool,
     pub(crate) ks: String,
+    pub(crate) is_ks_large: bool,
     pub(crate) p_value: String,
-    pub(crate) is_p_under: bool,
+    pub(crate) is_significant: bool,
     pub(crate) histogram: Markup,
     pub(crate) history: Markup,
     pub(crate) rows: String,
@@ -93,20 +94,24 @@ pub(crate) async fn shown(
     })
 }
 
+/// The PSI of each run and whether its rule found it large, by feature.
+type History = BTreeMap<String, Vec<(f64, bool)>>;
+
+/// Whether the rule found the size large. A report of an older version does not say, and a page does not guess.
+fn is_large(feature: &FeatureReport, metric: &str) -> bool {
+    feature.large.as_ref().is_some_and(|large| large.iter().any(|name| name == metric))
+}
+
 /// PSI by feature over the last runs up to this one, the oldest first.
-async fn history(
-    state: &WebState,
-    run: &RunRow,
-    key: &TaskInstanceKey,
-) -> Result<BTreeMap<String, Vec<f64>>> {
-    let mut points = state.reader().report_history(&run.dag_id, &key.task, HISTORY).await?;
-    points.retain(|point| point.logical_date <= run.logical_date);
-    let mut history: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+async fn history(state: &WebState, run: &RunRow, key: &TaskInstanceKey) -> Result<History> {
+    let points = state.reader().report_history(&run.dag_id, &key.task, run.logical_date, HISTORY).await?;
+    let mut history = History::new();
     for point in points.into_iter().rev() {
         if let Report::Drift(report) = point.report.report {
             for feature in report.features {
-                if let Some(psi) = feature.metrics.psi {
-                    history.entry(feature.name).or_default().push(psi.value);
+                if let Some(psi) = &feature.metrics.psi {
+                    let is_large = is_large(&feature, "psi");
+                    history.entry(feature.name).or_default().push((psi.value, is_large));
                 }
             }
         }
@@ -114,14 +119,9 @@ async fn history(
     Ok(history)
 }
 
-fn feature(
-    report: &FeatureReport,
-    spec: Option<&DriftSpec>,
-    history: &BTreeMap<String, Vec<f64>>,
-) -> Feature {
+fn feature(report: &FeatureReport, spec: Option<&DriftSpec>, history: &History) -> Feature {
     let is_numeric = report.kind == "numeric";
     let psi_limit = spec.and_then(|s| if is_numeric { s.numeric.psi } else { s.categorical.psi });
-    let p_limit = spec.map(|s| if is_numeric { s.numeric.p_value } else { s.categorical.p_value });
     let metrics = &report.metrics;
     let psi = metrics.psi.as_ref().map(|m| m.value);
     let p_value = match (&metrics.ks, &metrics.chi2) {
@@ -140,10 +140,11 @@ fn feature(
         verdict: if report.status == "ok" { "stable".to_owned() } else { report.status.clone() },
         is_drifted: report.drifted,
         psi: number(psi),
-        is_psi_over: psi.zip(psi_limit).is_some_and(|(value, limit)| value > limit),
+        is_psi_large: is_large(report, "psi"),
         ks: number(ks),
+        is_ks_large: is_large(report, "ks"),
         p_value: p_value.map_or_else(|| "–".to_owned(), p_text),
-        is_p_under: p_value.zip(p_limit).is_some_and(|(value, limit)| value < limit),
+        is_significant: report.significant.as_ref().is_some_and(|tests| !tests.is_empty()),
         histogram,
         history: history.get(&report.name).map_or_else(Markup::default, |line| chart::spark(line, psi_limit)),
         rows: format!("{} → {}", report.rows_reference, report.rows_current),
@@ -158,14 +159,25 @@ fn p_text(p: f64) -> String {
 }
 
 fn thresholds(spec: &DriftSpec) -> String {
-    let mut parts = vec![format!("p < {}", spec.numeric.p_value)];
-    parts.extend(spec.numeric.psi.map(|limit| format!("PSI > {limit}")));
-    parts.extend(spec.numeric.ks_statistic.map(|limit| format!("D ≥ {limit}")));
-    let join = if spec.rule.feature == FeatureRule::All { " and " } else { " or " };
+    let numeric = &spec.numeric;
+    let test = match spec.rule.correction {
+        Correction::None => format!("p < {}", numeric.p_value),
+        // After a correction the level itself is significant, and in these names' own way.
+        correction => format!("p ≤ {} after {correction}", numeric.p_value),
+    };
+    let sizes = [
+        ("PSI >", numeric.psi),
+        ("D ≥", numeric.ks_statistic),
+        ("JS distance >", numeric.js),
+        ("KL >", numeric.kl),
+        ("normed Wasserstein >", numeric.wasserstein),
+    ];
+    let sizes: Vec<String> =
+        sizes.iter().filter_map(|(name, limit)| Some(format!("{name} {}", (*limit)?))).collect();
+    let sizes = if sizes.is_empty() { "no size has a threshold".to_owned() } else { sizes.join(" or ") };
+    let join = if spec.rule.feature == FeatureRule::All { "and" } else { "or" };
     format!(
-        "A feature drifted when {}; correction {}; the data set when a share of {} did",
-        parts.join(join),
-        spec.rule.correction,
+        "A numeric feature drifted when its test is significant ({test}) {join} a size is large ({sizes}); the data set when a share of {} did",
         spec.rule.dataset_share
     )
 }

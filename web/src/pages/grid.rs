@@ -2,7 +2,7 @@
 //!
 //! The table is built as one piece of markup: 5 000 tasks × 25 runs are 125 000 cells. Above a limit a cell is
 //! a bare element and the script finds its address from row and column; without a script the row and the column
-//! still link.
+//! still link, and whoever does not see the colours is told them in a sentence per row.
 
 use std::collections::BTreeMap;
 
@@ -157,10 +157,21 @@ fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid) -> Markup {
     head(&mut out, &base, &runs);
     out.raw("</tr></thead><tbody>");
     for task in rows {
-        out.raw("<tr data-row").attr("data-task", task).raw("><th scope=\"row\">").text(task).raw("</th>");
         let column = columns.get(task);
-        for (run, states) in &runs {
-            let state = column.and_then(|i| states.get(*i).copied().flatten());
+        let states = || runs.iter().map(|(_, states)| column.and_then(|i| states.get(*i).copied().flatten()));
+        out.raw("<tr data-row").attr("data-task", task).raw("><th scope=\"row\">");
+        match runs.last() {
+            Some((newest, _)) => {
+                out.raw("<a").attr("href", &format!("{base}{}/tasks/{task}", newest.run.run_id)).raw(">");
+                out.text(task).raw("</a>");
+            }
+            None => _ = out.text(task),
+        }
+        if !is_linked {
+            out.raw("<span class=\"sr\">: ").text(&told(states())).raw("</span>");
+        }
+        out.raw("</th>");
+        for ((run, _), state) in runs.iter().zip(states()) {
             let class = state.map_or("none", TaskState::as_str);
             if is_linked {
                 out.raw("<td class=\"k\"><a class=\"c s-").raw(class).raw("\"");
@@ -180,6 +191,19 @@ fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid) -> Markup {
     }
     out.raw("</tbody></table>");
     out
+}
+
+/// A row in words: the newest state, then how often each one occurs.
+fn told(states: impl Iterator<Item = Option<TaskState>>) -> String {
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut newest = None;
+    for state in states {
+        let word = state.map_or("no_status", TaskState::as_str);
+        *counts.entry(word).or_default() += 1;
+        newest = Some(word);
+    }
+    let counts: Vec<String> = counts.iter().map(|(word, n)| format!("{n} {word}")).collect();
+    format!("{} in the newest run; of all shown {}", newest.unwrap_or("no_status"), counts.join(", "))
 }
 
 fn head(out: &mut Markup, base: &str, runs: &[(&GridRun, Vec<Option<TaskState>>)]) {

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
 use tidemill_scheduler::StoreState;
-use tidemill_store::reader::{DagFilter, DagQuery, HomeCounts, PageRequest};
+use tidemill_store::reader::{DagFilter, DagQuery, DagSummary, HomeCounts, PAGE_LIMIT, PageRequest};
 
 use super::{
     Chrome, page,
@@ -16,6 +16,9 @@ use crate::{
     render::{Markup, chart, time},
     state::WebState,
 };
+
+/// How many of the next runs are shown.
+const NEXT_SHOWN: usize = 8;
 
 struct Number {
     state: &'static str,
@@ -103,12 +106,18 @@ pub(crate) async fn show(State(state): State<WebState>, c: Chrome) -> Result<Res
 
 fn numbers(counts: &HomeCounts) -> Vec<Number> {
     let number = |state, value, label, href| Number { state, value, label, href };
-    let failed_tasks = if counts.tasks_failed > 0 { "#troubles" } else { "/runs?state=failed" };
+    let failed_tasks =
+        if counts.tasks_failed > 0 { "#troubles" } else { "/runs?state=failed&ended_within=24h" };
     vec![
         number("running", counts.runs_running, "runs running", "/runs?state=running"),
         number("queued", counts.runs_queued, "runs queued", "/runs?state=queued"),
-        number("failed", counts.runs_failed, "runs failed, 24\u{a0}h", "/runs?state=failed"),
-        number("success", counts.runs_succeeded, "runs succeeded, 24\u{a0}h", "/runs?state=success"),
+        number("failed", counts.runs_failed, "runs failed, 24\u{a0}h", "/runs?state=failed&ended_within=24h"),
+        number(
+            "success",
+            counts.runs_succeeded,
+            "runs succeeded, 24\u{a0}h",
+            "/runs?state=success&ended_within=24h",
+        ),
         number("failed", counts.tasks_failed, "task instances failed, 24\u{a0}h", failed_tasks),
         number("paused", counts.dags_paused, "DAGs paused", "/dags?state=paused"),
     ]
@@ -164,21 +173,29 @@ async fn needs(state: &WebState, counts: &HomeCounts) -> Result<Vec<Need>> {
     Ok(needs)
 }
 
+/// The next runs of all DAGs: read page by page, of which no more is kept than is shown.
 async fn next(state: &WebState, now: DateTime<Utc>) -> Result<Vec<Next>> {
-    let query = DagQuery {
-        page: PageRequest { cursor: None, limit: 500 },
+    let mut query = DagQuery {
+        page: PageRequest { cursor: None, limit: PAGE_LIMIT },
         state: Some(DagFilter::Active),
         ..DagQuery::default()
     };
-    let page = state.reader().dags(&query).await?;
-    let mut next: Vec<_> = page.items.iter().filter_map(|s| next_of(state, s).map(|at| (at, s))).collect();
-    next.sort_by_key(|(at, summary)| (*at, summary.dag.dag_id.clone()));
+    let mut next: Vec<(DateTime<Utc>, DagSummary)> = Vec::new();
+    loop {
+        let page = state.reader().dags(&query).await?;
+        next.extend(page.items.into_iter().filter_map(|summary| Some((next_of(state, &summary)?, summary))));
+        next.sort_by(|(a, of_a), (b, of_b)| (a, &of_a.dag.dag_id).cmp(&(b, &of_b.dag.dag_id)));
+        next.truncate(NEXT_SHOWN);
+        query.page.cursor = page.next_cursor;
+        if query.page.cursor.is_none() {
+            break;
+        }
+    }
     Ok(next
         .into_iter()
-        .take(8)
         .map(|(at, summary)| Next {
-            dag_id: summary.dag.dag_id.to_string(),
             schedule: super::dag::schedule_words(state, &summary.dag.dag_id, &summary.schedule),
+            dag_id: summary.dag.dag_id.to_string(),
             at: time::relative(at, now),
         })
         .collect())

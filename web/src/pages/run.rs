@@ -107,7 +107,7 @@ async fn usual(state: &WebState, run: &RunRow) -> Result<Option<i64>> {
         page: PageRequest { cursor: None, limit: 20 },
         dag_id: Some(run.dag_id.clone()),
         states: vec![RunState::Success],
-        run_type: None,
+        ..RunQuery::default()
     };
     let runs = state.reader().runs(&query).await?.items;
     let mut took: Vec<i64> = runs

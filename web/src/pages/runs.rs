@@ -46,6 +46,8 @@ struct RunsPage {
     types: Vec<&'static str>,
     state: String,
     run_type: String,
+    spans: Vec<(String, String)>,
+    ended_within: String,
     next_page: Option<String>,
 }
 
@@ -80,8 +82,11 @@ async fn list(
     let found = state.reader().runs(&params.query(dag_id, 100)?).await?;
     let (word, run_type) =
         (params.state.clone().unwrap_or_default(), params.run_type.clone().unwrap_or_default());
+    let ended_within = params.ended_within.clone().unwrap_or_default();
     let next_page = found.next_cursor.as_ref().map(|cursor| {
-        format!("{path}?{}", query_string(&[("state", &word), ("run_type", &run_type), ("cursor", cursor)]))
+        let query =
+            [("state", &word), ("run_type", &run_type), ("ended_within", &ended_within), ("cursor", cursor)];
+        format!("{path}?{}", query_string(&query.map(|(name, value)| (name, value.as_str()))))
     });
     page(&RunsPage {
         c,
@@ -92,8 +97,20 @@ async fn list(
         types: RunType::ALL.iter().map(|t| t.as_str()).collect(),
         state: word,
         run_type,
+        spans: spans(&ended_within),
+        ended_within,
         next_page,
     })
+}
+
+/// What can be chosen, and what was chosen by the address.
+fn spans(chosen: &str) -> Vec<(String, String)> {
+    let offered = [("1h", "the last hour"), ("24h", "the last 24 hours"), ("7d", "the last 7 days")];
+    let mut spans: Vec<_> = offered.map(|(span, words)| (span.to_owned(), words.to_owned())).into();
+    if !chosen.is_empty() && !offered.iter().any(|(span, _)| *span == chosen) {
+        spans.push((chosen.to_owned(), format!("the last {chosen}")));
+    }
+    spans
 }
 
 fn row(run: RunRow) -> Row {

@@ -7,7 +7,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response, Sse, sse},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use tidemill_engine::{
     ids::AttemptKey,
@@ -15,7 +15,11 @@ use tidemill_engine::{
 };
 
 use crate::{
-    api::{instances::attempt, logs::last_event_id},
+    api::{
+        events::{self, EventParams},
+        instances::attempt,
+        logs::last_event_id,
+    },
     error::Result,
     extract::{Ids, MapIndex, Params, TryPath},
     live::LogTail,
@@ -133,13 +137,15 @@ impl Lines {
     }
 }
 
-/// Streams the lines of a log as HTML: `lines` events, then `end`.
+/// Streams the lines of a log as HTML: `lines` events, then `end`. In between come the `change` events of the run, so
+/// that a page with a log needs one stream: a browser has six connections to a server for all of its tabs.
 pub(crate) async fn lines(
     State(state): State<WebState>,
     Ids(ids): Ids<TryPath>,
     Params(params): Params<LineParams>,
     headers: HeaderMap,
 ) -> Result<Response> {
+    let changes = events::changes(&state, EventParams::of_run(&ids.dag_id, &ids.run_id));
     let attempt = attempt(&state, &ids, &MapIndex { map_index: params.map_index }, params.epoch).await?;
     // A stream that broke off goes on where it was, but the number of that line is not known any more.
     let resumed = last_event_id(&headers);
@@ -149,7 +155,7 @@ pub(crate) async fn lines(
         number: if resumed.is_some() { None } else { params.line },
         rest: Vec::new(),
     };
-    let events = stream::unfold(Some(start), |lines| async move {
+    let lines = stream::unfold(Some(start), |lines| async move {
         let mut lines = lines?;
         match lines.tail.next().await {
             Some(bytes) => {
@@ -157,13 +163,16 @@ pub(crate) async fn lines(
                 // The id points before the unfinished line, so that a new stream shows it whole.
                 let id = lines.tail.offset() - u64::try_from(lines.rest.len()).unwrap_or(0);
                 let event = sse::Event::default().event("lines").id(id.to_string()).data(html.as_str());
-                Some((Ok::<_, Infallible>(event), Some(lines)))
+                Some((event, Some(lines)))
             }
-            None if lines.tail.has_ended() => {
-                Some((Ok(sse::Event::default().event("end").data("end")), None))
-            }
+            None if lines.tail.has_ended() => Some((sse::Event::default().event("end").data("end"), None)),
             None => None,
         }
     });
+    // With the lines the changes end too.
+    let lines = lines.map(Some).chain(stream::once(std::future::ready(None)));
+    let events = stream::select(lines, changes.map(Some))
+        .take_while(|event| std::future::ready(event.is_some()))
+        .filter_map(|event| std::future::ready(event.map(Ok::<_, Infallible>)));
     Ok(Sse::new(events).keep_alive(sse::KeepAlive::default()).into_response())
 }

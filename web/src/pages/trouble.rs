@@ -31,13 +31,21 @@ pub(crate) struct Trouble {
 pub(crate) async fn of_the_last_day(state: &WebState, now: DateTime<Utc>) -> Result<Vec<Trouble>> {
     let since = now - WINDOW;
     let page = PageRequest { cursor: None, limit: LOOKED_AT };
-    let query = RunQuery { page: page.clone(), states: vec![RunState::Failed], ..RunQuery::default() };
+    let query = RunQuery {
+        page: page.clone(),
+        states: vec![RunState::Failed],
+        finished_since: Some(since),
+        ..RunQuery::default()
+    };
     let mut runs = state.reader().runs(&query).await?.items;
-    runs.retain(|run| run.finished_at.is_some_and(|at| at >= since));
     runs.sort_by_key(|run| std::cmp::Reverse(run.finished_at));
-    let query = TaskQuery { page, state: Some(TaskState::Failed), ..TaskQuery::default() };
+    let query = TaskQuery {
+        page,
+        state: Some(TaskState::Failed),
+        finished_since: Some(since),
+        ..TaskQuery::default()
+    };
     let mut tasks = state.reader().task_list(&query).await?.items;
-    tasks.retain(|item| item.task.finished_at.is_some_and(|at| at >= since));
     tasks.sort_by_key(|item| std::cmp::Reverse(item.task.finished_at));
     let mut troubles = Vec::new();
     for run in runs.iter().take(SHOWN) {

@@ -116,17 +116,23 @@ pub(crate) fn histogram(labels: &[String], reference: &[f64], current: &[f64], h
     out
 }
 
-/// A line over the last runs, oldest first, with its threshold.
-pub(crate) fn spark(values: &[f64], threshold: Option<f64>) -> Markup {
+/// A line over the last runs, oldest first, with its threshold; what was found large has a mark.
+pub(crate) fn spark(values: &[(f64, bool)], threshold: Option<f64>) -> Markup {
     let mut out = Markup::default();
     if values.is_empty() {
         return out;
     }
-    let top = values.iter().copied().chain(threshold).filter(|v| v.is_finite()).fold(0.001, f64::max) * 1.08;
+    let top = values
+        .iter()
+        .map(|(value, _)| *value)
+        .chain(threshold)
+        .filter(|v| v.is_finite())
+        .fold(0.001, f64::max)
+        * 1.08;
     let place = |value: f64| 38.0 - (if value.is_finite() { value } else { top }) / top * 36.0;
     let step = 124.0 / real(values.len().saturating_sub(1).max(1));
     out.raw("<svg class=\"spark\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 132 40\" width=\"132\" height=\"40\"><title>");
-    for (index, value) in values.iter().enumerate() {
+    for (index, (value, _)) in values.iter().enumerate() {
         out.raw(if index > 0 { ", " } else { "" }).text(&format!("{value:.3}"));
     }
     out.raw("</title>");
@@ -134,17 +140,16 @@ pub(crate) fn spark(values: &[f64], threshold: Option<f64>) -> Markup {
         out.raw("<path class=\"thr\" d=\"M0 ").coordinate(place(threshold)).raw("H132\"/>");
     }
     out.raw("<path class=\"lin\" d=\"");
-    for (index, value) in values.iter().enumerate() {
+    for (index, (value, _)) in values.iter().enumerate() {
         out.raw(if index == 0 { "M" } else { "L" })
             .coordinate(4.0 + real(index) * step)
             .raw(" ")
             .coordinate(place(*value));
     }
     out.raw("\"/>");
-    for (index, value) in values.iter().enumerate() {
-        let is_over = threshold.is_some_and(|t| *value > t);
-        out.raw("<circle class=\"dot").raw(if is_over { " over" } else { "" }).raw("\" r=\"");
-        out.raw(if index + 1 == values.len() || is_over { "2.8" } else { "1.5" }).raw("\"");
+    for (index, (value, is_large)) in values.iter().enumerate() {
+        out.raw("<circle class=\"dot").raw(if *is_large { " over" } else { "" }).raw("\" r=\"");
+        out.raw(if index + 1 == values.len() || *is_large { "2.8" } else { "1.5" }).raw("\"");
         out.num("cx", 4.0 + real(index) * step).num("cy", place(*value)).raw("/>");
     }
     out.raw("</svg>");
@@ -185,7 +190,7 @@ mod tests {
             strip(&[bar], 14),
             hours(&[Hour { label: evil.clone(), success: 1, failed: 2, other: 0 }]),
             histogram(&[evil], &[1.0], &[f64::NAN], true),
-            spark(&[0.1, f64::INFINITY], Some(0.2)),
+            spark(&[(0.1, false), (f64::INFINITY, true)], Some(0.2)),
             meter(3, 0),
         ];
         for picture in all {

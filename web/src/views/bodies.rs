@@ -50,6 +50,14 @@ pub struct ClearBody {
     pub latest: bool,
 }
 
+/// Asks to cancel a run; no body at all is this one.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CancelBody {
+    /// Only say what would change.
+    pub dry_run: bool,
+}
+
 /// Gives a verdict by hand.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

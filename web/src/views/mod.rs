@@ -22,7 +22,7 @@ mod bodies;
 mod server;
 
 pub use bodies::{
-    CleanBody, ClearBody, LoginLinkBody, MarkBody, PatchDagBody, PoolBody, TokenBody, TriggerBody,
+    CancelBody, CleanBody, ClearBody, LoginLinkBody, MarkBody, PatchDagBody, PoolBody, TokenBody, TriggerBody,
 };
 pub use server::{
     AuditView, CleanedView, HealthView, ImportErrorView, LoginLinkView, NewTokenView, PoolView, TokenView,

@@ -169,3 +169,24 @@ async fn a_page_shows_the_end_of_a_log_with_its_colours() {
         page.contains("<span class=\"f1\">red</span>") && page.contains("plain") && !page.contains("52;c")
     );
 }
+
+#[tokio::test]
+async fn the_stream_of_a_log_tells_what_changes_beside_it_until_the_log_ends() {
+    let app = App::new(&[("hello.toml", HELLO)]).await;
+    app.loaded("hello").await;
+    let run_id = app.trigger("hello", json!({})).await;
+    let other = app.trigger("hello", json!({})).await;
+    let assignments = exchange(&app, 1, Vec::new()).await.assignments;
+    let path = format!("/dags/hello/runs/{run_id}/tasks/greet/tries/1/lines");
+    let stream =
+        app.router.clone().oneshot(request("GET", &path, Some(ADMIN)).body(Body::empty()).unwrap()).await;
+    let results = assignments.iter().map(|a| report(a, TryOutcome::Success, b"hi\n")).collect();
+    exchange(&app, 2, results).await;
+    let read = async {
+        let body = stream.unwrap().into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8_lossy(&body).into_owned()
+    };
+    let text = tokio::time::timeout(Duration::from_secs(60), read).await.unwrap();
+    assert!(text.contains("event: lines") && text.trim_end().ends_with("data: end"), "{text}");
+    assert!(text.contains("event: change") && text.contains(&run_id) && !text.contains(&other), "{text}");
+}

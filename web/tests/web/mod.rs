@@ -1,5 +1,6 @@
 mod access;
 mod corpora;
+mod evidence;
 mod logs;
 mod pages;
 mod rest;

@@ -1,12 +1,13 @@
 //! What the pages show, and what every one of them carries.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
+use axum::{body::Body, http::Request};
 use serde_json::json;
 use tidemill_protocol::worker::{Report, TryOutcome, Work};
 use tidemill_web::HEADERS;
 
-use super::support::{App, HELLO, report};
+use super::support::{App, HELLO, SESSION, report};
 
 pub(super) const BRANCHY: &str = r#"
 [dag]
@@ -264,4 +265,60 @@ async fn a_dag_that_loads_with_warnings_says_so_on_its_page() {
         }
     }
     assert!(!app.page("/dags/hello").await.text().contains("will wait"));
+}
+
+/// The limit above which a cell of the grid has no link is 6 000.
+#[tokio::test]
+async fn a_grid_too_large_for_a_link_per_cell_is_told_row_by_row() {
+    let mut dag = String::from("[dag]\nid = \"large\"\n");
+    for n in 0..3_001 {
+        write!(dag, "\n[[task]]\nid = \"t{n}\"\noperator = \"noop\"\n").unwrap();
+    }
+    let app = App::new(&[("large.toml", &dag)]).await;
+    app.loaded("large").await;
+    let first = app.trigger("large", json!({})).await;
+    app.finished("large", &first).await;
+    let small = app.page("/dags/large").await.text();
+    assert!(small.contains("<a class=\"c s-success\"") && !small.contains("in the newest run"));
+    let newest = app.trigger("large", json!({})).await;
+    app.finished("large", &newest).await;
+    let page = app.page("/dags/large").await.text();
+    assert!(page.contains("<i class=\"c s-success\"></i>") && !page.contains("<a class=\"c "));
+    for task in ["t0", "t3000"] {
+        let head = format!(
+            "<a href=\"/dags/large/runs/{newest}/tasks/{task}\">{task}</a><span class=\"sr\">: success in the newest run; of all shown 2 success</span>"
+        );
+        assert!(page.contains(&head), "{task}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_that_is_refused_for_host_or_origin_gets_a_page() {
+    let app = App::new(&[("hello.toml", HELLO)]).await;
+    let browser = |host: &str, origin: Option<&str>| {
+        let of = Request::post("/dags/hello/pause")
+            .header("host", host)
+            .header("accept", "text/html,application/xhtml+xml")
+            .header("cookie", format!("tidemill_session={SESSION}"));
+        let of = match origin {
+            Some(origin) => of.header("origin", origin),
+            None => of,
+        };
+        of.body(Body::empty()).unwrap()
+    };
+    for (request, status, code) in [
+        (browser("evil.example", None), 421, "WEB0104"),
+        (browser("localhost", Some("https://evil.example")), 403, "WEB0103"),
+    ] {
+        let answer = app.send(request).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(answer.header("content-security-policy"), tidemill_web::CONTENT_SECURITY_POLICY);
+        let page = answer.text();
+        assert!(page.contains(code) && page.contains("<h1>"), "{page}");
+        assert!(!page.contains("ann"), "another site is not told who is signed in: {page}");
+    }
+    // A program still gets JSON.
+    let program = Request::get("/api/v1/dags").header("host", "evil.example").header("accept", "text/html");
+    assert_eq!(app.send(program.body(Body::empty()).unwrap()).await.json()["code"], "WEB0104");
 }

@@ -15,7 +15,7 @@ fn chain() -> Dag {
 
 fn mark_run(world: &mut World, run: RunKey, state: RunState) -> Vec<Action> {
     let (request, finished) = (world.request(), world.finished(run));
-    world.step(Event::MarkRun { request, run, state, finished })
+    world.step(Event::MarkRun { request, run, state, is_dry_run: false, finished })
 }
 
 fn select(tasks: &[&str]) -> ClearSelection {

@@ -194,12 +194,12 @@ fn operate(world: &mut World, happening: Happening) {
             let Some(run) = some_run(world, which) else { return };
             let (request, finished) = (world.request(), world.finished(run));
             let state = if is_success { RunState::Success } else { RunState::Failed };
-            world.step(Event::MarkRun { request, run, state, finished });
+            world.step(Event::MarkRun { request, run, state, is_dry_run: false, finished });
         }
         Happening::Cancel(which) => {
             let Some(run) = some_run(world, which) else { return };
             let request = world.request();
-            world.step(Event::Cancel { request, run, ended: None });
+            world.step(Event::Cancel { request, run, is_dry_run: false, ended: None });
         }
         Happening::Pause(is_paused) => {
             let request = world.request();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::diamond;
 use crate::{
-    action::Action,
+    action::{Action, Reply},
     definition::{Dag, Task},
     engine::tests::world::{World, dag, task, task_id},
     event::{ClearSelection, Event},
@@ -105,7 +105,7 @@ fn cancel_stops_what_runs_and_skips_the_rest() {
     world.exchange("w", "b1", 4);
     let run = world.trigger("d");
     let request = world.request();
-    world.step(Event::Cancel { request, run, ended: None });
+    world.step(Event::Cancel { request, run, is_dry_run: false, ended: None });
     assert_eq!(world.line(run), "running | a=queued b=skipped c=skipped e=skipped");
     world.restart();
     world.end(run, "a", TryOutcome::Stopped);
@@ -123,7 +123,7 @@ fn cancelling_a_queued_run_ends_it_at_once() {
     let reasons = world.engine.explain(&World::key(second, "a"), world.now);
     assert_eq!(reasons, [WaitReason::RunQueued { active: 1, limit: 1 }]);
     let request = world.request();
-    world.step(Event::Cancel { request, run: second, ended: None });
+    world.step(Event::Cancel { request, run: second, is_dry_run: false, ended: None });
     assert_eq!(world.runs[&second].state, RunState::Cancelled);
 }
 
@@ -155,7 +155,7 @@ fn marking_a_run_decides_its_leaves() {
         world.exchange("w", "b1", 4);
         let run = world.trigger("d");
         let request = world.request();
-        world.step(Event::MarkRun { request, run, state, finished: None });
+        world.step(Event::MarkRun { request, run, state, is_dry_run: false, finished: None });
         world.restart();
         world.end(run, "a", TryOutcome::Stopped);
         assert_eq!(world.line(run), line);
@@ -174,4 +174,40 @@ fn a_dry_run_changes_nothing() {
         world.step(Event::Clear { request, run, selection, is_dry_run: true, finished: None, latest: false });
     assert_eq!(actions.len(), 1, "{actions:?}");
     assert_eq!(world.line(run), "running | a=queued b=no_status c=no_status e=no_status");
+}
+
+/// Looking at a cancel or at the mark of a run changes nothing and names exactly what the deed then names.
+#[test]
+fn what_a_cancel_and_a_mark_of_a_run_would_change_is_what_they_change() {
+    let told = |actions: &[Action]| {
+        let reply = actions.iter().find_map(|action| match action {
+            Action::Answer(answer) => match &answer.reply {
+                Reply::Changed(list) => Some(list.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        reply.unwrap_or_else(|| panic!("no answer: {actions:?}"))
+    };
+    for verdict in [None, Some(RunState::Success), Some(RunState::Failed)] {
+        let mut world = World::new();
+        world.load(diamond());
+        world.exchange("w", "b1", 4);
+        let run = world.trigger("d");
+        let ask = |request, is_dry_run| match verdict {
+            None => Event::Cancel { request, run, is_dry_run, ended: None },
+            Some(state) => Event::MarkRun { request, run, state, is_dry_run, finished: None },
+        };
+        let before = world.engine.durable();
+        let request = world.request();
+        let asked = world.step(ask(request, true));
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert_eq!(world.engine.durable(), before);
+        let request = world.request();
+        let done = world.step(ask(request, false));
+        assert!(done.len() > 1, "{done:?}");
+        let would = told(&asked);
+        assert_eq!(would, told(&done), "{verdict:?}");
+        assert_eq!(would.len(), 4, "{would:?}");
+    }
 }
