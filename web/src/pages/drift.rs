@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemill_engine::{ids::TaskInstanceKey, rows::RunRow};
 use tidemill_protocol::{
-    drift::{Correction, DriftReport, DriftSpec, FeatureReport, FeatureRule},
+    drift::{Correction, DriftReport, DriftSpec, FeatureReport, FeatureRule, Metrics},
     worker::Report,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Feature {
     pub(crate) is_psi_large: bool,
     pub(crate) ks: String,
     pub(crate) is_ks_large: bool,
+    /// The sizes of [`DriftPage::sizes`], each with whether the rule found it large.
+    pub(crate) sizes: Vec<(String, bool)>,
     pub(crate) p_value: String,
     pub(crate) is_significant: bool,
     pub(crate) histogram: Markup,
@@ -45,6 +47,8 @@ pub(crate) struct DriftPage {
     pub(crate) warnings: Vec<String>,
     pub(crate) share: String,
     pub(crate) json: String,
+    /// Names of the further sizes that were measured of any feature.
+    pub(crate) sizes: Vec<&'static str>,
     pub(crate) features: Vec<Feature>,
     pub(crate) thresholds: String,
     pub(crate) sources: Vec<String>,
@@ -59,7 +63,9 @@ pub(crate) async fn shown(
     let history = history(state, run, key).await?;
     let decision = report.decision.as_ref();
     let spec = decision.map(|d| &d.spec);
-    let mut features: Vec<Feature> = report.features.iter().map(|f| feature(f, spec, &history)).collect();
+    let sizes = measured(report);
+    let mut features: Vec<Feature> =
+        report.features.iter().map(|f| feature(f, spec, &sizes, &history)).collect();
     features.sort_by(|a, b| b.effect.total_cmp(&a.effect).then_with(|| a.name.cmp(&b.name)));
     let branch = decision.map(|d| d.branch.join(", ")).unwrap_or_default();
     let headline = match (decision.map(|d| d.verdict.as_str()), report.drifted) {
@@ -76,6 +82,7 @@ pub(crate) async fn shown(
         warnings: decision.map(|d| d.warnings.clone()).unwrap_or_default(),
         share: format!("{drifted} of {tested} tested features drifted"),
         json: format!("/api/v1/dags/{}/runs/{}/tasks/{}/report", run.dag_id, run.run_id, key.task),
+        sizes: sizes.iter().map(|(heading, ..)| *heading).collect(),
         features,
         thresholds: spec.map(thresholds).unwrap_or_default(),
         sources: decision.map_or_else(Vec::new, |d| {
@@ -102,6 +109,28 @@ fn is_large(feature: &FeatureReport, metric: &str) -> bool {
     feature.large.as_ref().is_some_and(|large| large.iter().any(|name| name == metric))
 }
 
+/// Reads a size of a feature, if it was measured.
+type Size = fn(&Metrics) -> Option<f64>;
+
+/// The sizes that have a column only where they were asked for: heading, name in the rule, value.
+const SIZES: [(&str, &str, Size); 3] = [
+    ("JS distance", "js", |metrics| metrics.js.as_ref().map(|js| js.distance)),
+    ("KL", "kl", |metrics| metrics.kl.as_ref().map(|kl| kl.reference_current)),
+    ("Wasserstein, normed", "wasserstein", |metrics| metrics.wasserstein.as_ref().map(|w| w.normed)),
+];
+
+/// The sizes that were measured of any feature.
+fn measured(report: &DriftReport) -> Vec<(&'static str, &'static str, Size)> {
+    SIZES
+        .into_iter()
+        .filter(|(_, _, value)| report.features.iter().any(|feature| value(&feature.metrics).is_some()))
+        .collect()
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
+}
+
 /// PSI by feature over the last runs up to this one, the oldest first.
 async fn history(state: &WebState, run: &RunRow, key: &TaskInstanceKey) -> Result<History> {
     let points = state.reader().report_history(&run.dag_id, &key.task, run.logical_date, HISTORY).await?;
@@ -119,7 +148,12 @@ async fn history(state: &WebState, run: &RunRow, key: &TaskInstanceKey) -> Resul
     Ok(history)
 }
 
-fn feature(report: &FeatureReport, spec: Option<&DriftSpec>, history: &History) -> Feature {
+fn feature(
+    report: &FeatureReport,
+    spec: Option<&DriftSpec>,
+    sizes: &[(&str, &str, Size)],
+    history: &History,
+) -> Feature {
     let is_numeric = report.kind == "numeric";
     let psi_limit = spec.and_then(|s| if is_numeric { s.numeric.psi } else { s.categorical.psi });
     let metrics = &report.metrics;
@@ -130,7 +164,6 @@ fn feature(report: &FeatureReport, spec: Option<&DriftSpec>, history: &History) 
         (None, None) => None,
     };
     let ks = metrics.ks.as_ref().map(|m| m.statistic);
-    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"));
     let histogram = report.histogram.as_ref().map_or_else(Markup::default, |h| {
         chart::histogram(&h.labels, &h.reference, &h.current, report.drifted)
     });
@@ -143,6 +176,10 @@ fn feature(report: &FeatureReport, spec: Option<&DriftSpec>, history: &History) 
         is_psi_large: is_large(report, "psi"),
         ks: number(ks),
         is_ks_large: is_large(report, "ks"),
+        sizes: sizes
+            .iter()
+            .map(|(_, name, value)| (number(value(metrics)), is_large(report, name)))
+            .collect(),
         p_value: p_value.map_or_else(|| "–".to_owned(), p_text),
         is_significant: report.significant.as_ref().is_some_and(|tests| !tests.is_empty()),
         histogram,

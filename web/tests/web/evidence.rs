@@ -117,7 +117,8 @@ fn drift_report(verdicts: &Value, psi: f64) -> Report {
         "name": "age", "kind": "numeric", "status": "ok", "rows_reference": 100, "rows_current": 100,
         "missing_reference": 0, "missing_current": 0, "infinite_reference": 0, "infinite_current": 0,
         "n_reference": 100, "n_current": 100, "drifted": false, "reasons": [],
-        "metrics": { "ks": { "statistic": 0.5, "sign": 1, "p_value": 1e-9, "method": "exact" }, "psi": { "value": psi } }
+        "metrics": { "ks": { "statistic": 0.5, "sign": 1, "p_value": 1e-9, "method": "exact" }, "psi": { "value": psi },
+            "wasserstein": { "value": 7.0, "normed": 1.25 } }
     });
     feature.as_object_mut().unwrap().extend(verdicts.as_object().unwrap().clone());
     let report = json!({ "features": [feature], "share": 0.0, "drifted": false });
@@ -133,7 +134,7 @@ async fn a_drift_page_prints_the_verdicts_of_the_report_and_guesses_none() {
         let verdicts = match n {
             0 => json!({}),
             1 => json!({ "significant": [], "large": ["psi"] }),
-            _ => json!({ "significant": ["ks"], "large": [] }),
+            _ => json!({ "significant": ["ks"], "large": ["wasserstein"] }),
         };
         let mut done = report(assignment, TryOutcome::Success, b"");
         done.report = Some(drift_report(&verdicts, 9.0 + f64::from(n)));
@@ -152,15 +153,22 @@ async fn a_drift_page_prints_the_verdicts_of_the_report_and_guesses_none() {
         }
     }
     let cells = [
-        ["<td class=\"num\">9.000</td>", "<td class=\"num\">0.500</td>", "<td class=\"num\">1.0e-9</td>"],
+        [
+            "<td class=\"num\">9.000</td>",
+            "<td class=\"num\">0.500</td>",
+            "<td class=\"num\">1.250</td>",
+            "<td class=\"num\">1.0e-9</td>",
+        ],
         [
             "<td class=\"num over\">10.000</td>",
             "<td class=\"num\">0.500</td>",
+            "<td class=\"num\">1.250</td>",
             "<td class=\"num\">1.0e-9</td>",
         ],
         [
             "<td class=\"num\">11.000</td>",
             "<td class=\"num\">0.500</td>",
+            "<td class=\"num over\">1.250</td>",
             "<td class=\"num over\">1.0e-9</td>",
         ],
     ];
@@ -172,5 +180,7 @@ async fn a_drift_page_prints_the_verdicts_of_the_report_and_guesses_none() {
             assert!(page.contains(cell), "{cell} in {page}");
         }
         assert!(page.contains(line), "{line} in {page}");
+        // What was measured has a column, what was not has none.
+        assert!(page.contains(">Wasserstein, normed</th>") && !page.contains(">KL</th>"), "{page}");
     }
 }
