@@ -99,7 +99,7 @@ struct Counts {
     kills: u64,
     /// How long a victim was there to be killed.
     up: Duration,
-    with_task_running: u64,
+    with_task_running: BTreeMap<&'static str, u64>,
     in_retry_wait: u64,
     at: BTreeMap<&'static str, u64>,
     /// Executions that were under way at a kill.
@@ -113,12 +113,23 @@ impl Counts {
         Self {
             kills: 0,
             up: Duration::ZERO,
-            with_task_running: 0,
+            with_task_running: BTreeMap::new(),
             in_retry_wait: 0,
             at: BTreeMap::new(),
             hit: BTreeSet::new(),
             rate: 0.0,
         }
+    }
+
+    /// Waits until a task has begun since the victim's start, so that a random moment after that is one with tasks
+    /// however slowly the machine starts a process.
+    fn wait_for_task(&mut self, victim: &mut impl Victim, truth: &TruthFolder, seen_at_start: usize) {
+        let began = Instant::now();
+        while truth.read().starts.len() == seen_at_start {
+            assert!(began.elapsed() < PATIENCE, "no task began; it said:\n{}", victim.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.up += began.elapsed();
     }
 
     /// Waits until the victim is dead: by a failpoint, or killed from outside after `wait`.
@@ -145,12 +156,18 @@ impl Counts {
         // What an earlier kill ended never records its own end, so only what began since then counts.
         let open: Vec<Execution> =
             seen.starts[seen_at_start..].iter().filter(|start| seen.is_open(start)).cloned().collect();
-        *self.at.entry(point.unwrap_or("at_random")).or_default() += 1;
+        let at = point.unwrap_or("at_random");
+        *self.at.entry(at).or_default() += 1;
         self.kills += 1;
-        self.with_task_running += u64::from(!open.is_empty());
+        *self.with_task_running.entry(at).or_default() += u64::from(!open.is_empty());
         self.in_retry_wait += u64::from(seen.has_retry_wait("flaky"));
         self.hit.extend(open);
         self.rate = seen.starts.len() as f64 / self.up.as_secs_f64();
+    }
+
+    /// How many kills hit a running task.
+    fn running(&self) -> u64 {
+        self.with_task_running.values().sum()
     }
 
     /// The five moments that the kills must have hit.
@@ -168,7 +185,7 @@ impl Counts {
     fn report(&self, id: &str, achieved: &Achieved) -> Value {
         let moments: BTreeMap<_, _> = self.moments().into_iter().collect();
         json!({
-            "id": id, "kills": self.kills, "with_task_running": self.with_task_running, "moments": moments,
+            "id": id, "kills": self.kills, "with_task_running": self.running(), "with_task_running_at": self.with_task_running, "moments": moments,
             "at": self.at, "tasks_per_second": (self.rate * 10.0).round() / 10.0,
             "executions_hit": self.hit.len(), "dates": achieved.dates, "executions": achieved.executions,
             "failed_by_design": achieved.failed_by_design, "instances_by_executions": achieved.by_executions,
@@ -179,11 +196,8 @@ impl Counts {
     /// Of 200 kills at least 150 hit a running task and at least 10 each of the five moments, under load; of fewer in
     /// proportion.
     fn assert_shares(&self) {
-        assert!(
-            self.with_task_running * 4 >= self.kills * 3,
-            "{} with a task running",
-            self.with_task_running
-        );
+        let running = &self.with_task_running;
+        assert!(self.running() * 4 >= self.kills * 3, "{} with a task running: {running:?}", self.running());
         assert!(self.rate >= LOAD_PER_SECOND, "the load was {} tasks a second", self.rate);
         self.assert_moments(&[]);
     }

@@ -53,5 +53,5 @@ async fn killing_the_worker_loses_nothing() {
     let achieved = check_everything(&server, &truth, begin).await;
     println!("{}", counts.report("kills_worker", &achieved));
     counts.assert_moments(&["before_commit", "commit_before_reply"]);
-    assert!(counts.with_task_running * 2 >= counts.kills, "{} with a task running", counts.with_task_running);
+    assert!(counts.running() * 2 >= counts.kills, "{} with a task running", counts.running());
 }
