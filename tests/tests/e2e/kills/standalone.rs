@@ -25,8 +25,9 @@ async fn killing_standalone_loses_nothing() {
             let visits = 5 + seeded.below(60);
             options.env.insert("TIDEMILL_FAILPOINT".to_owned(), format!("{point}:{visits}"));
         }
-        let mut server = Server::start(&options);
+        // Its first tasks begin before it is known to listen.
         let seen = truth.read().starts.len();
+        let mut server = Server::start(&options);
         let wait = Duration::from_millis(150 + seeded.below(1200));
         // Half of the kills from outside may come while it starts, the others come while it works.
         if point.is_none() && round % POINTS.len() != 0 {
