@@ -94,6 +94,13 @@ impl Seeded {
     }
 }
 
+/// Returns the executions that are under way. What an earlier kill ended never records its own end, so only what began
+/// since then counts.
+fn open_since(truth: &TruthFolder, seen_at_start: usize) -> Vec<Execution> {
+    let seen = truth.read();
+    seen.starts[seen_at_start..].iter().filter(|start| seen.is_open(start)).cloned().collect()
+}
+
 /// What the kills hit.
 struct Counts {
     kills: u64,
@@ -121,18 +128,9 @@ impl Counts {
         }
     }
 
-    /// Waits until a task has begun since the victim's start, so that a random moment after that is one with tasks
-    /// however slowly the machine starts a process.
-    fn wait_for_task(&mut self, victim: &mut impl Victim, truth: &TruthFolder, seen_at_start: usize) {
-        let began = Instant::now();
-        while truth.read().starts.len() == seen_at_start {
-            assert!(began.elapsed() < PATIENCE, "no task began; it said:\n{}", victim.said());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.up += began.elapsed();
-    }
-
-    /// Waits until the victim is dead: by a failpoint, or killed from outside after `wait`.
+    /// Waits until the victim is dead: by a failpoint, or killed from outside when `wait` is over and a task runs.
+    /// Without the latter the machine's speed would decide how many kills find a task; the failpoints find the victim
+    /// without one often enough.
     fn kill(
         &mut self,
         victim: &mut impl Victim,
@@ -142,27 +140,31 @@ impl Counts {
         seen_at_start: usize,
     ) {
         let began = Instant::now();
-        let until = began + if point.is_some() { PATIENCE } else { wait };
+        let until = began + wait;
         while !victim.is_dead() {
-            if Instant::now() > until {
-                assert!(point.is_none(), "{point:?} was never reached; it said:\n{}", victim.said());
+            let now = Instant::now();
+            if now > until && point.is_none() && !open_since(truth, seen_at_start).is_empty() {
                 break;
             }
+            let is_patient = now < began + wait + PATIENCE;
+            assert!(
+                is_patient,
+                "{:?} was never reached; it said:\n{}",
+                point.unwrap_or("a task"),
+                victim.said()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
         victim.kill();
         self.up += began.elapsed();
-        let seen = truth.read();
-        // What an earlier kill ended never records its own end, so only what began since then counts.
-        let open: Vec<Execution> =
-            seen.starts[seen_at_start..].iter().filter(|start| seen.is_open(start)).cloned().collect();
+        let open = open_since(truth, seen_at_start);
         let at = point.unwrap_or("at_random");
         *self.at.entry(at).or_default() += 1;
         self.kills += 1;
         *self.with_task_running.entry(at).or_default() += u64::from(!open.is_empty());
-        self.in_retry_wait += u64::from(seen.has_retry_wait("flaky"));
+        self.in_retry_wait += u64::from(truth.read().has_retry_wait("flaky"));
         self.hit.extend(open);
-        self.rate = seen.starts.len() as f64 / self.up.as_secs_f64();
+        self.rate = truth.read().starts.len() as f64 / self.up.as_secs_f64();
     }
 
     /// How many kills hit a running task.
