@@ -40,7 +40,10 @@ fn a_first_start_without_random_bytes_is_refused() {
 async fn an_unexpected_error_is_told_to_the_log_and_not_to_the_client() {
     let folder = tempfile::tempdir().unwrap();
     let flag = folder.path().join("flag");
-    let server = Server::start(&options(folder.path(), &flag));
+    // A worker of its own would draw its id about now, and end the process when it cannot.
+    let mut options = options(folder.path(), &flag);
+    options.command = "server";
+    let server = Server::start(&options);
     fs::write(&flag, "").unwrap();
     let refused = server.client.post("/join_tokens", &json!({})).await.unwrap_err();
     assert!(refused.contains("500") && refused.contains("WEB0301"), "{refused}");
