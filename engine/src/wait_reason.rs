@@ -124,18 +124,23 @@ pub enum WaitReason {
 /// later, so this is a warning (`semantics.md` §8).
 #[must_use]
 pub fn pool_waits(dag: &Dag, slots_of: &BTreeMap<PoolName, u32>) -> Vec<(TaskId, WaitReason)> {
-    let wait = |task: &Task| {
-        let (pool, wanted) = (task.pool.clone(), task.pool_slots);
-        match slots_of.get(&pool).copied() {
-            None => Some(WaitReason::PoolUnknown { pool }),
-            Some(slots) if slots < wanted => Some(WaitReason::PoolTooSmall { pool, slots, wanted }),
-            Some(_) => None,
-        }
-    };
+    let wait =
+        |task: &Task| WaitReason::of_pool(&task.pool, slots_of.get(&task.pool).copied(), task.pool_slots);
     dag.tasks.iter().filter_map(|task| Some((task.id.clone(), wait(task)?))).collect()
 }
 
 impl WaitReason {
+    /// Returns why a pool of so many slots, or none, can never give as many as are wanted.
+    #[must_use]
+    pub(crate) fn of_pool(pool: &PoolName, slots: Option<u32>, wanted: u32) -> Option<Self> {
+        let pool = || pool.clone();
+        match slots {
+            None => Some(Self::PoolUnknown { pool: pool() }),
+            Some(slots) if wanted > slots => Some(Self::PoolTooSmall { pool: pool(), slots, wanted }),
+            Some(_) => None,
+        }
+    }
+
     /// Returns the stable word of the reason.
     #[must_use]
     pub const fn code(&self) -> &'static str {

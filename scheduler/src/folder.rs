@@ -307,6 +307,8 @@ impl FolderSync {
 
     fn disown(&mut self, dag_id: &DagId) {
         let Some(owner) = self.owners.remove(dag_id) else { return };
+        // What no file defines has no file to warn of.
+        self.shared.warnings.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(dag_id);
         if let Some(owned) = self.owned.get_mut(&owner.path) {
             owned.remove(dag_id);
             if owned.is_empty() {

@@ -66,13 +66,10 @@ impl Engine {
             return Some(WaitReason::TaskLimit { limit });
         }
         let lane = &group.lane;
-        let Some(pool) = self.pools.get(&lane.pool) else {
-            return Some(WaitReason::PoolUnknown { pool: lane.pool.clone() });
-        };
+        let pool = self.pools.get(&lane.pool);
+        let never = WaitReason::of_pool(&lane.pool, pool.map(|pool| pool.row.slots), lane.slots);
+        let (Some(pool), None) = (pool, &never) else { return never };
         let (slots, used, wanted) = (pool.row.slots, pool.used(), lane.slots);
-        if wanted > slots {
-            return Some(WaitReason::PoolTooSmall { pool: lane.pool.clone(), slots, wanted });
-        }
         if used.saturating_add(wanted) > slots {
             return Some(WaitReason::PoolFull { pool: lane.pool.clone(), slots, used, wanted });
         }
