@@ -405,15 +405,10 @@ impl FolderSync {
             ),
         };
         let owned = self.owned_by(path);
-        let is_reported = self
-            .shared
-            .import_errors
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .get(path)
-            .is_some_and(|error| {
-                error.problems.get(0).and_then(|problem| problem.get("code")) == Some(&code.into())
-            });
+        let poisoned = std::sync::PoisonError::into_inner;
+        let errors = self.shared.import_errors.read().unwrap_or_else(poisoned);
+        let is_reported = errors.get(path).is_some_and(|error| has_code(error, code));
+        drop(errors);
         if !is_reported {
             self.report(path, owned, problem(code, &message, help), String::new(), news);
         }
@@ -459,7 +454,7 @@ impl Core {
     fn give_up(&mut self, item: FolderNews) -> usize {
         let (path, dag_id) = match item {
             FolderNews::Loaded { dag, path, .. } => (path, Some(dag.id.clone())),
-            FolderNews::Problems(ImportErrorChange::Set(error)) if !is_given_up(&error) => {
+            FolderNews::Problems(ImportErrorChange::Set(error)) if !has_code(&error, "SCH0305") => {
                 (error.path, error.dag_id)
             }
             other => {
@@ -484,8 +479,8 @@ impl Core {
     }
 }
 
-fn is_given_up(error: &ImportError) -> bool {
-    error.problems.get(0).and_then(|problem| problem.get("code")) == Some(&"SCH0305".into())
+fn has_code(error: &ImportError, code: &str) -> bool {
+    error.problems.get(0).and_then(|problem| problem.get("code")) == Some(&code.into())
 }
 
 fn duplicate(dag_id: &DagId, path: &str, other: &str) -> serde_json::Value {
