@@ -10,3 +10,5 @@ mod postgres;
 mod scenarios;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod timetable;

@@ -9,7 +9,7 @@ mod follow;
 mod kills;
 mod logs;
 mod metrics;
-mod python;
+pub(crate) mod python;
 mod server;
 mod signals;
 mod standby;

@@ -4,7 +4,15 @@ use std::{fs, path::PathBuf, process::Command, sync::Mutex};
 
 use super::server::repository;
 
-const PACKAGES: [&str; 4] = ["selenium==4.51.0", "axe-core-python==0.1.0", "numpy==2.4.6", "scipy==1.17.0"];
+/// The data of the time zones are those of `chrono-tz`.
+const PACKAGES: [&str; 6] = [
+    "selenium==4.51.0",
+    "axe-core-python==0.1.0",
+    "numpy==2.4.6",
+    "scipy==1.17.0",
+    "croniter==7.0.0",
+    "tzdata==2025.2",
+];
 
 /// Returns the interpreter with the packages.
 pub(crate) fn python() -> PathBuf {
@@ -17,14 +25,14 @@ pub(crate) fn python() -> PathBuf {
     lock.lock().unwrap();
     let (venv, complete) = (folder.join("venv"), folder.join("complete"));
     let python = venv.join("bin/python");
-    if !complete.is_file() {
+    if fs::read_to_string(&complete).ok() != Some(PACKAGES.join(" ")) {
         let run = |command: &mut Command| {
             let output = command.output().unwrap();
             assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         };
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES));
-        fs::write(complete, "").unwrap();
+        fs::write(complete, PACKAGES.join(" ")).unwrap();
     }
     python
 }
