@@ -15,10 +15,9 @@ import urllib.request
 
 from axe_core_python.selenium import Axe
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 login_link, pictures = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -37,8 +36,10 @@ for flag in [
 options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
 driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
 driver.set_script_timeout(60)
-# A page that was just exchanged is looked at anew.
-wait = WebDriverWait(driver, 30, ignored_exceptions=[NoSuchElementException, StaleElementReferenceException])
+# What is asked of a page while it is exchanged for another is asked again: besides "stale" and "no such element" the
+# driver has other words for it ("Node with given id does not belong to the document"), so every error of it is passed
+# over, and the last one is told when the time is up.
+wait = WebDriverWait(driver, 30, ignored_exceptions=[WebDriverException])
 WIDTHS = (375, 768, 1440)
 counts = {
     "pages": 0, "console_messages": 0, "csp_violations": 0, "problems": 0, "pictures": 0, "widths": 0,
@@ -90,8 +91,7 @@ def press(how, what):
         d.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
         return True
-    gone = [NoSuchElementException, StaleElementReferenceException]
-    WebDriverWait(driver, 30, ignored_exceptions=gone).until(is_pressed, f"{what!r} on {driver.current_url}")
+    wait.until(is_pressed, f"{what!r} on {driver.current_url}")
 
 
 def click(selector):
@@ -103,9 +103,12 @@ def link(text):
 
 
 def until_text(text):
-    # A page that is morphed at this moment has no body text to read; the next look has.
-    calm = WebDriverWait(driver, 30, ignored_exceptions=[StaleElementReferenceException])
-    calm.until(lambda d: text in d.find_element(By.TAG_NAME, "body").text, f"{text!r} on {driver.current_url}")
+    wait.until(lambda d: text in d.find_element(By.TAG_NAME, "body").text, f"{text!r} on {driver.current_url}")
+
+
+def text_of(selector):
+    # A list, because an empty text is an answer too.
+    return wait.until(lambda d: [d.find_element(By.CSS_SELECTOR, selector).text], selector)[0]
 
 
 def api(method, path, body):
@@ -181,10 +184,9 @@ before = background()
 tour("first")
 for _ in range(3):
     if background() == before:
-        page = driver.find_element(By.TAG_NAME, "html")
+        mark()
         click("form[action='/theme'] button")
-        wait.until(expected_conditions.staleness_of(page))
-        wait.until(lambda d: d.execute_script("return document.readyState") == "complete")
+        wait.until(lambda d: d.execute_script("return !window.isSame && document.readyState === 'complete'"))
 assert background() != before, "the theme switch changes nothing"
 tour("second")
 
@@ -231,10 +233,10 @@ api("PUT", "/pools/gate", {"slots": 1, "description": "opened by a test"})
 until_text("Log of try 1")
 until_text("step 1 of 3")
 mark()
-assert "step 2 of 3" not in driver.find_element(By.CSS_SELECTOR, ".log").text
+assert "step 2 of 3" not in text_of(".log")
 # The try says the same as its task instance.
 wait.until(lambda d: d.find_element(By.CSS_SELECTOR, "tr.at .state").text == "running")
-assert driver.find_element(By.CSS_SELECTOR, ".head .badge").text == "running"
+assert text_of(".head .badge") == "running"
 look("running")
 # The log and what changes beside it come by one stream.
 wait.until(lambda d: open_streams() == 1)
@@ -246,7 +248,7 @@ for step in (1, 2):
 until_text("no line ends this")
 wait.until(lambda d: "success" in d.find_element(By.CSS_SELECTOR, ".head").text)
 assert_not_loaded_again()
-shown = driver.find_element(By.CSS_SELECTOR, ".log").text
+shown = text_of(".log")
 assert shown.count("step 2 of 3") == 1 and shown.count("no line ends this") == 1, shown
 # Searching marks lines; the URL of the whole log gives its bytes.
 search = driver.find_element(By.ID, "log-search")
