@@ -8,7 +8,7 @@ use std::{
 
 use tidemill_engine::{
     action::{Action, Assign, Notify},
-    definition::{Operator, Task},
+    definition::Task,
     event::{AttemptResult, Event},
     ids::{AttemptKey, RunKey, TaskId, TaskInstanceKey},
     now::Now,
@@ -260,8 +260,8 @@ impl Core {
         if needs.all_outputs {
             wanted.extend(upstreams(version, &task.id));
         }
-        // A noop has no process that could write outputs.
-        wanted.retain(|id| version.task(id).is_some_and(|task| !matches!(task.operator, Operator::Noop)));
+        // What never leaves the engine has no process that could write outputs.
+        wanted.retain(|id| version.task(id).is_some_and(|task| !task.operator.is_in_engine()));
         let found = self.outputs_of(run.key, &wanted).await?;
         let mut context = Context::of_try(
             &version.dag,

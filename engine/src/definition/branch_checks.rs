@@ -29,6 +29,15 @@ pub(crate) fn check_targets(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
                 .absence()
                 .help("let the tasks that it chooses depend on it"),
             ),
+            GraphKind::Gate if below.is_empty() => report.push(
+                Draft::warning(
+                    Code::BRANCH_WITHOUT_DOWNSTREAM,
+                    format!("`{}` has nothing below that it could hold back", graph.name(index)),
+                    draft.at.clone(),
+                )
+                .absence()
+                .help("let the tasks that are to be skipped depend on it"),
+            ),
             GraphKind::Branch(choices) => {
                 let targets: Vec<&Placed<'_>> = choices.iter().flat_map(|choice| &choice.targets).collect();
                 for target in &targets {

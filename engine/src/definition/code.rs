@@ -106,7 +106,7 @@ codes! {
     RULE_NEVER_HOLDS = "DAG0503", "a trigger rule that can never hold";
     NEVER_CHOSEN = "DAG0504", "a task that its branch never chooses";
     NOT_A_DOWNSTREAM = "DAG0505", "a branch names a task that is not directly below it";
-    BRANCH_WITHOUT_DOWNSTREAM = "DAG0506", "a branch has nothing to choose from";
+    BRANCH_WITHOUT_DOWNSTREAM = "DAG0506", "a branch or a gate has nothing below it";
     UNREACHABLE_ARM = "DAG0507", "an arm of a branch is never reached";
     TEST_AND_SIZE = "DAG0601", "feature = \"all\" needs a test and a size";
     THRESHOLD_WITHOUT_METRIC = "DAG0602", "a threshold of a metric that is not measured";

@@ -5,7 +5,7 @@ use super::keys::{
     KeySpec, Kind,
     TableId::{
         Arm, Branch, Categorical, Command, Dag, Drift, Notification, Notify, Numeric, Param, Root, Rule,
-        Schedule, Task,
+        Schedule, ShortCircuit, Task,
     },
     categorical_metrics, corrections, feature_rules, key, ks_methods, numeric_metrics, psi_variants,
     trigger_rules, weight_rules,
@@ -120,13 +120,15 @@ pub const KEYS: &[KeySpec] = &[
     key(Task, "teardown", Kind::Special("a task id or `true`"), None, "\"start_cluster\"", "Cleans up, whatever happened.").not_built("setup and teardown tasks"),
     key(Task, "on_failure_fail_run", Kind::Bool, None, "true", "Lets a teardown fail the run.").not_built("setup and teardown tasks"),
     key(Task, "outlets", Kind::Lines, None, "[\"warehouse/features\"]", "The assets that a success updates.").not_built("assets"),
-    key(Task, "ignore_downstream_trigger_rules", Kind::Bool, None, "false", "How far a short circuit reaches.").not_built("the operator `short_circuit`"),
     // command
     key(Command, "command", Kind::Special("a string or a list of strings (templates)"), Required, "\"python3 train.py --date {{ ds }}\"", "A string goes to `/bin/sh`; a list is executed as it is, without a shell. It runs in the folder of the DAG file."),
     // branch
     key(Branch, "branches", Kind::Special("a string (template) or a list of arms"), Required, "[{ when = \"{{ params.full }}\", then = \"full\" }, { then = \"quick\" }]", "Chooses among the tasks directly below. A template gives a task id, a JSON list of ids, or nothing; with a list of arms the first whose condition is `true` is taken."),
     key(Arm, "when", Kind::Template, Said("always"), "\"{{ params.full }}\"", "The condition: a template that gives `true` or `false`."),
     key(Arm, "then", Kind::Names, Required, "\"full\"", "What follows when it holds. Not a template."),
+    // short_circuit
+    key(ShortCircuit, "when", Kind::Template, Required, "\"{{ params.full }}\"", "The condition: a template that gives `true` or `false`. Where it gives `false`, what is below is skipped."),
+    key(ShortCircuit, "ignore_downstream_trigger_rules", Kind::Bool, Bool(true), "false", "Whether everything below is skipped, whatever its trigger rule. With `false` only the tasks directly below are, and the rest follows its trigger rules."),
     // drift
     key(Drift, "reference", Kind::Template, Required, "\"data/reference.parquet\"", "The data to compare with: a CSV, Parquet or JSON-lines file, or a folder of them."),
     key(Drift, "current", Kind::Template, Required, "\"data/live/date={{ ds }}/\"", "The data to be judged; the same formats."),

@@ -29,6 +29,8 @@ pub enum TableId {
     Branch,
     /// An arm of `branches`.
     Arm,
+    /// `[[task]]` with `operator = "short_circuit"`.
+    ShortCircuit,
     /// `[[task]]` with `operator = "drift"`.
     Drift,
     /// `numeric` of a drift task.
@@ -54,6 +56,7 @@ impl TableId {
         Self::Command,
         Self::Branch,
         Self::Arm,
+        Self::ShortCircuit,
         Self::Drift,
         Self::Numeric,
         Self::Categorical,
@@ -74,6 +77,7 @@ impl TableId {
             Self::Command => "`[[task]]` with `operator = \"command\"`",
             Self::Branch => "`[[task]]` with `operator = \"branch\"`",
             Self::Arm => "an arm of `branches`",
+            Self::ShortCircuit => "`[[task]]` with `operator = \"short_circuit\"`",
             Self::Drift => "`[[task]]` with `operator = \"drift\"`",
             Self::Numeric => "`numeric` of a drift task",
             Self::Categorical => "`categorical` of a drift task",
@@ -89,6 +93,7 @@ impl TableId {
         match self {
             Self::Command => Some("command"),
             Self::Branch => Some("branch"),
+            Self::ShortCircuit => Some("short_circuit"),
             Self::Drift => Some("drift"),
             Self::Notify => Some("notify"),
             _ => None,
@@ -266,8 +271,6 @@ pub const NOT_BUILT_OPERATORS: &[&str] = &[
     "python",
     "http",
     "sql",
-    "short_circuit",
-    "latest_only",
     "trigger_dag",
     "file_sensor",
     "http_sensor",
@@ -282,7 +285,11 @@ pub const NOT_BUILT_OPERATORS: &[&str] = &[
 ];
 
 /// Operators that exist.
-pub const OPERATORS: &[&str] = &["command", "noop", "branch", "drift", "notify"];
+pub const OPERATORS: &[&str] =
+    &["command", "noop", "branch", "short_circuit", "latest_only", "drift", "notify"];
+
+/// Those of them that never leave the engine: without a process, a slot or keys of their own.
+pub(crate) const IN_ENGINE: &[&str] = &["noop", "latest_only"];
 
 /// Words of Airflow and of other tools, with the key that does the same here.
 pub(crate) const ALIASES: &[(&str, &str)] = &[

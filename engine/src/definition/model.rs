@@ -215,6 +215,15 @@ pub enum Operator {
         /// The choice.
         branches: Branches,
     },
+    /// Lets what is below it run, or skips it.
+    ShortCircuit {
+        /// A template that renders to `true` or `false`.
+        when: String,
+        /// Whether `false` skips everything below whatever its trigger rule, or only the direct downstreams.
+        ignore_downstream_trigger_rules: bool,
+    },
+    /// Lets its direct downstreams run in the newest run of the schedule only. Succeeds in the engine, takes no slot.
+    LatestOnly,
     /// Measures drift and branches on it.
     Drift {
         /// What is measured and how it is judged.
@@ -270,6 +279,8 @@ impl Operator {
             Self::Command { .. } => "command",
             Self::Noop => "noop",
             Self::Branch { .. } => "branch",
+            Self::ShortCircuit { .. } => "short_circuit",
+            Self::LatestOnly => "latest_only",
             Self::Drift { .. } => "drift",
             Self::Notify { .. } => "notify",
         }
@@ -278,12 +289,18 @@ impl Operator {
     /// Whether an instance never leaves the engine and takes no slot.
     #[must_use]
     pub const fn is_in_engine(&self) -> bool {
-        matches!(self, Self::Noop)
+        matches!(self, Self::Noop | Self::LatestOnly)
     }
 
     /// Whether a success carries a branch verdict.
     #[must_use]
     pub const fn is_branch(&self) -> bool {
-        matches!(self, Self::Branch { .. } | Self::Drift { .. })
+        !matches!(self, Self::Command { .. } | Self::Noop | Self::Notify { .. })
+    }
+
+    /// Whether it follows all of its direct downstreams or none, instead of choosing among them.
+    #[must_use]
+    pub const fn is_gate(&self) -> bool {
+        matches!(self, Self::ShortCircuit { .. } | Self::LatestOnly)
     }
 }

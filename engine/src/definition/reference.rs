@@ -53,8 +53,13 @@ fn section(table: TableId, out: &mut String) {
     if table == TableId::Task {
         let _ = writeln!(
             out,
-            "The operators are {}. Each has its own keys, listed below; `noop` has none.",
+            "The operators are {}. Each has its own keys, listed below; `noop` and `latest_only` have none.",
             one_of(OPERATORS)
+        );
+        let _ = writeln!(
+            out,
+            "`latest_only` skips the tasks directly below it in every run of the schedule but the newest; runs that \
+             no date made always pass."
         );
         let _ = writeln!(
             out,

@@ -49,6 +49,8 @@ pub(crate) enum GraphKind<'s> {
     Branch(Vec<Choice<'s>>),
     /// Decides while it runs.
     OpenBranch,
+    /// Follows everything directly below, or nothing.
+    Gate,
     /// Not known because the task is broken.
     Unknown,
 }
@@ -229,8 +231,8 @@ fn check_times(own: &Fields<'_, '_>, fields: &Fields<'_, '_>, dag: &Fields<'_, '
     }
 }
 
-/// Keys that a noop ignores: it never leaves the engine.
-const IGNORED_BY_NOOP: &[&str] = &[
+/// Keys that do nothing for what never leaves the engine.
+const IGNORED_IN_ENGINE: &[&str] = &[
     "retries",
     "retry_delay",
     "retry_backoff",
@@ -247,18 +249,16 @@ const IGNORED_BY_NOOP: &[&str] = &[
 ];
 
 fn check_effects(word: Option<&str>, own: &Fields<'_, '_>, report: &mut Report<'_>) {
-    if word != Some("noop") {
-        return;
-    }
-    for name in IGNORED_BY_NOOP {
+    let Some(word) = word.filter(|word| keys::IN_ENGINE.contains(word)) else { return };
+    for name in IGNORED_IN_ENGINE {
         if let Some(field) = own.field(name) {
             report.push(
                 Draft::warning(
                     Code::NO_EFFECT,
-                    format!("`{name}` has no effect on a noop"),
+                    format!("`{name}` has no effect on a {word}"),
                     field.key_span.clone(),
                 )
-                .help("a noop succeeds inside the scheduler: it has no process and takes no slot"),
+                .help(format!("a {word} ends inside the scheduler: it has no process and takes no slot")),
             );
         }
     }
@@ -292,6 +292,15 @@ fn operator<'s>(
             (command(fields, report).map(|command| Operator::Command { command }), GraphKind::Process)
         }
         Some("branch") => branch(fields, name, report),
+        Some("short_circuit") => {
+            fields.require("when", name, report);
+            let ignore_downstream_trigger_rules = fields.bool("ignore_downstream_trigger_rules");
+            let operator = fields
+                .string("when")
+                .map(|when| Operator::ShortCircuit { when, ignore_downstream_trigger_rules });
+            (operator, GraphKind::Gate)
+        }
+        Some("latest_only") => (Some(Operator::LatestOnly), GraphKind::Gate),
         Some("drift") => drift_task::read(fields, name, report),
         Some("notify") => {
             let notification = notify::notification(fields, name, true, report);

@@ -95,6 +95,7 @@ fn of_task(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
                     }
                 }
             }
+            ("when", _) => visit(Kind::Condition, &entry.node),
             ("branches" | "reference" | "current" | "webhook" | "message", _) => {
                 visit(Kind::Text, &entry.node)
             }

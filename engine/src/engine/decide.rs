@@ -1,5 +1,7 @@
 //! Deciding undecided instances, following what ended, ending runs.
 
+use chrono::{DateTime, Utc};
+
 use super::{Engine, Instance, Out, Timer, ready::Group, ready::Lane, run::Change, run::Run};
 use crate::{
     action::{Action, Notify},
@@ -7,7 +9,7 @@ use crate::{
     graph::{Priority, TaskIndex},
     ids::{RunKey, TaskId},
     rows::TaskRow,
-    state::{RunState, TaskState},
+    state::{RunState, RunType, TaskState},
     trigger_rule::{self, Decision},
 };
 
@@ -22,8 +24,7 @@ impl Engine {
         if !run.is_active() || run.is_ending() || !(is_undecided || is_waiting) {
             return;
         }
-        if let Some(branch) = excluding_branch(run, ix) {
-            let reason = format!("branch {branch} did not choose it");
+        if let Some(reason) = ruled_out(run, ix) {
             if is_waiting {
                 self.unschedule((key, ix));
             }
@@ -37,7 +38,12 @@ impl Engine {
             Decision::Wait => {}
             Decision::Run if task.operator.is_in_engine() => {
                 let now = out.now.wall;
-                self.finish((key, ix), TaskState::Success, out, |row| row.started_at = Some(now));
+                let follow =
+                    (task.operator == Operator::LatestOnly).then(|| self.followed_if_newest((key, ix), now));
+                self.finish((key, ix), TaskState::Success, out, |row| {
+                    row.started_at = Some(now);
+                    row.follow = follow;
+                });
             }
             Decision::Run => self.schedule((key, ix), out),
             Decision::Skip => {
@@ -49,6 +55,18 @@ impl Engine {
                 self.finish((key, ix), TaskState::UpstreamFailed, out, |row| row.reason = Some(reason));
             }
         }
+    }
+
+    /// Returns what a `latest_only` follows: everything directly below in the newest run of its schedule and in runs
+    /// that no date made, else nothing (`semantics.md` §2.5).
+    fn followed_if_newest(&self, (key, ix): Instance, now: DateTime<Utc>) -> Vec<TaskId> {
+        let run = &self.runs[&key];
+        let is_dated = matches!(run.row.run_type, RunType::Scheduled | RunType::Backfill);
+        let newest = self.dags.get(&run.row.dag_id).and_then(|entry| entry.timetable.newest_at(now));
+        if is_dated && newest.is_some_and(|slot| slot.logical_date > run.row.logical_date) {
+            return Vec::new();
+        }
+        run.graph.downstream(ix).iter().map(|down| run.graph.task(*down).id.clone()).collect()
     }
 
     /// Says which upstreams made a trigger rule end an instance: those that ended as it does, or else, where a rule
@@ -121,6 +139,7 @@ impl Engine {
             run.instances[*down].counts.add(state);
             out.undecided.push_back((key, *down));
         }
+        out.undecided.extend(run.cut_below(ix).into_iter().map(|below| (key, below)));
         out.ending.insert(key);
     }
 
@@ -170,13 +189,26 @@ impl Engine {
     }
 }
 
-/// Returns the branch directly above that succeeded and did not follow this instance.
-fn excluding_branch(run: &Run, ix: TaskIndex) -> Option<TaskId> {
+/// Says why an instance is skipped whatever its trigger rule: a short circuit above ended it, or a branch directly
+/// above succeeded and did not follow it.
+fn ruled_out(run: &Run, ix: TaskIndex) -> Option<String> {
+    if let Some(circuit) = run.instances[ix].cut_by {
+        return Some(not_followed(run, circuit));
+    }
     run.graph.branch_upstream(ix).iter().copied().find_map(|branch| {
         let row = &run.instances[branch].row;
         let follow = row.follow.as_ref().filter(|_| row.state == TaskState::Success)?;
-        (!run.graph.is_followed(branch, follow, ix)).then(|| row.key.task.clone())
+        (!run.graph.is_followed(branch, follow, ix)).then(|| not_followed(run, branch))
     })
+}
+
+fn not_followed(run: &Run, branch: TaskIndex) -> String {
+    let task = run.graph.task(branch);
+    match task.operator {
+        Operator::ShortCircuit { .. } => format!("the condition of short circuit {} does not hold", task.id),
+        Operator::LatestOnly => format!("{} found a newer date of the schedule", task.id),
+        _ => format!("branch {} did not choose it", task.id),
+    }
 }
 
 /// Returns where an instance waits and how urgent it is.

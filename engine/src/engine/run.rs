@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     action::{Action, RunChange, TaskChange, TaskFence, TryChange},
+    definition::Operator,
     event::AttemptResult,
     graph::{Graph, TaskIndex},
     ids::{AttemptKey, RunKey, TaskInstanceKey, WorkerId},
@@ -36,6 +37,8 @@ pub(super) struct InstanceRecord {
     pub(super) lease: Option<Lease>,
     /// When the next try may start, by the monotonic clock; set exactly in `up_for_retry`.
     pub(super) retry_at: Option<Duration>,
+    /// The short circuit above, direct or not, that skips it whatever its trigger rule. Follows from the rows.
+    pub(super) cut_by: Option<TaskIndex>,
     /// Ended attempts by epoch, newest last, for verdicts on repeated results. Bounded.
     pub(super) closed: Vec<(u32, TryOutcome)>,
 }
@@ -91,6 +94,7 @@ impl Run {
                 counts: UpstreamCounts::default(),
                 lease: None,
                 retry_at: None,
+                cut_by: None,
                 closed: Vec::new(),
             })
             .collect();
@@ -116,7 +120,44 @@ impl Run {
                 counts.add(self.instances[*up].row.state);
             }
             self.instances[ix].counts = counts;
+            self.instances[ix].cut_by = None;
         }
+        let circuits: Vec<TaskIndex> =
+            self.graph.topological().iter().copied().filter(|ix| self.is_cutting(*ix)).collect();
+        for circuit in circuits {
+            self.cut_below(circuit);
+        }
+    }
+
+    /// Whether an instance is a short circuit that ended everything below it.
+    fn is_cutting(&self, ix: TaskIndex) -> bool {
+        let row = &self.instances[ix].row;
+        let is_wide = matches!(
+            self.graph.task(ix).operator,
+            Operator::ShortCircuit { ignore_downstream_trigger_rules: true, .. }
+        );
+        is_wide && row.state == TaskState::Success && row.follow.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Notes what an instance that has just ended cuts off, and returns what was not cut off before. An edge is walked
+    /// once, however many circuits are above it.
+    pub(super) fn cut_below(&mut self, ix: TaskIndex) -> Vec<TaskIndex> {
+        let mut found = Vec::new();
+        if !self.is_cutting(ix) {
+            return found;
+        }
+        let mut open = vec![ix];
+        while let Some(next) = open.pop() {
+            for down in self.graph.downstream(next) {
+                let record = &mut self.instances[*down];
+                if record.cut_by.is_none() {
+                    record.cut_by = Some(ix);
+                    open.push(*down);
+                    found.push(*down);
+                }
+            }
+        }
+        found
     }
 
     /// Whether any instance failed, whatever the leaves say.

@@ -101,7 +101,8 @@ fn templates(task: &Task) -> Vec<&str> {
     match &task.operator {
         Operator::Command { command: Command::Shell(script) } => found.push(script),
         Operator::Command { command: Command::Exec(argv) } => found.extend(argv.iter().map(String::as_str)),
-        Operator::Noop => {}
+        Operator::Noop | Operator::LatestOnly => {}
+        Operator::ShortCircuit { when, .. } => found.push(when),
         Operator::Branch { branches: Branches::Template(template) } => found.push(template),
         Operator::Branch { branches: Branches::Arms(arms) } => {
             found.extend(arms.iter().filter_map(|arm| arm.when.as_deref()));
@@ -131,7 +132,7 @@ pub fn render_task(dag: &Dag, task: &Task, context: &Context) -> Result<Rendered
         env.insert(name.clone(), value);
     }
     let work = match &task.operator {
-        Operator::Noop => None,
+        Operator::Noop | Operator::LatestOnly => None,
         Operator::Command { command: Command::Shell(template) } => {
             let rendered = render_shell(template, context).map_err(at("command"))?;
             env.extend(rendered.env);
@@ -142,6 +143,10 @@ pub fn render_task(dag: &Dag, task: &Task, context: &Context) -> Result<Rendered
         }
         Operator::Branch { branches } => {
             let (chosen, because) = render_branches(branches, context).map_err(at("branches"))?;
+            Some(RenderedWork::Branch { chosen, because })
+        }
+        Operator::ShortCircuit { when, .. } => {
+            let (chosen, because) = render_gate(dag, task, when, context).map_err(at("when"))?;
             Some(RenderedWork::Branch { chosen, because })
         }
         Operator::Drift { spec, on_drift, on_stable, on_insufficient_data } => {
@@ -227,6 +232,22 @@ fn first_arm(arms: &[BranchArm], context: &Context) -> Result<(Vec<String>, Stri
         return Ok((arm.then.iter().map(|id| id.as_str().to_owned()).collect(), because));
     }
     Ok((Vec::new(), "no arm held".to_owned()))
+}
+
+/// A condition that holds follows everything directly below, one that does not follows nothing.
+fn render_gate(
+    dag: &Dag,
+    task: &Task,
+    when: &str,
+    context: &Context,
+) -> Result<(Vec<String>, String), RenderError> {
+    let text = shorten(when);
+    if !render_condition(when, context)? {
+        return Ok((Vec::new(), format!("the condition does not hold: `{text}`")));
+    }
+    let below = dag.tasks.iter().filter(|other| other.depends_on.contains(&task.id));
+    let chosen = below.map(|other| other.id.as_str().to_owned()).collect();
+    Ok((chosen, format!("the condition holds: `{text}`")))
 }
 
 /// Reads a task id, a JSON array of them, or nothing.

@@ -98,6 +98,10 @@ fn with_example(table: TableId, line: &str) -> String {
         TableId::Command => task(line),
         TableId::Branch => task(&format!("operator = \"branch\"\n{line}")),
         TableId::Arm => task(&format!("operator = \"branch\"\nbranches = [{{ {line} }}]")),
+        TableId::ShortCircuit => {
+            let when = if line.starts_with("when") { "" } else { "when = \"true\"\n" };
+            task(&format!("operator = \"short_circuit\"\n{when}{line}"))
+        }
         TableId::Drift => task(&format!("{drift}{line}")),
         TableId::Numeric => task(&format!("{drift}numeric = {{ {line} }}")),
         TableId::Categorical => task(&format!("{drift}categorical = {{ {line} }}")),

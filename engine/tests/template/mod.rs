@@ -520,6 +520,38 @@ mod task {
     }
 
     #[test]
+    fn a_short_circuit_follows_everything_directly_below_or_nothing() {
+        let ended = |when: &str| {
+            let operator =
+                Operator::ShortCircuit { when: when.to_owned(), ignore_downstream_trigger_rules: true };
+            let mut dag = dag(operator);
+            let below = |id: &str, above: &str| Task {
+                id: TaskId::new(id).unwrap(),
+                operator: Operator::Noop,
+                depends_on: vec![TaskId::new(above).unwrap()],
+                ..dag.tasks[0].clone()
+            };
+            let more = [below("load", "train"), below("report", "load"), below("score", "train")];
+            dag.tasks.extend(more);
+            render_task(&dag, &dag.tasks[0], &context()).map(|task| task.work)
+        };
+        let work = |chosen: &[&str], because: &str| {
+            let chosen = chosen.iter().map(|id| (*id).to_owned()).collect();
+            Ok(Some(RenderedWork::Branch { chosen, because: because.to_owned() }))
+        };
+        assert_eq!(
+            ended("{{ params.t }}"),
+            work(&["load", "score"], "the condition holds: `{{ params.t }}`")
+        );
+        assert_eq!(
+            ended("{{ not params.t }}"),
+            work(&[], "the condition does not hold: `{{ not params.t }}`")
+        );
+        let error = ended("{{ 'maybe' }}").unwrap_err();
+        assert_eq!((error.code(), error.field.as_str()), ("SCH0706", "when"));
+    }
+
+    #[test]
     fn a_failure_names_the_key_and_the_code() {
         let error = rendered(shell("echo {{ outputs.up.nothing }}")).unwrap_err();
         assert_eq!(error.code(), "SCH0701");

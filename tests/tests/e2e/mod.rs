@@ -6,6 +6,7 @@ mod compare;
 mod damage;
 mod entropy;
 mod follow;
+mod gates;
 mod kills;
 mod logs;
 mod metrics;

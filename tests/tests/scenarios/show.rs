@@ -139,7 +139,8 @@ fn task(change: &TaskChange) -> String {
     }
     if let Some(follow) = &row.follow {
         let follow: Vec<&str> = follow.iter().map(|id| id.as_str()).collect();
-        line.push_str(&format!(", follows {}", follow.join(" ")));
+        let follow = if follow.is_empty() { "nothing".to_owned() } else { follow.join(" ") };
+        line.push_str(&format!(", follows {follow}"));
     }
     line + &because(row.reason.as_deref().filter(|_| row.state.is_terminal()))
 }

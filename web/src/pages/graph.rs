@@ -159,7 +159,9 @@ async fn verdicts(
     let edges = edges(dag);
     for (index, task) in dag.tasks.iter().enumerate().filter(|(_, task)| task.operator.is_branch()) {
         let Some(follow) = rows.get(task.id.as_str()).and_then(|row| row.follow.as_ref()) else { continue };
-        let mut word = "chosen".to_owned();
+        let [taken, left] =
+            if task.operator.is_gate() { ["passed", "stopped"] } else { ["chosen", "not taken"] };
+        let mut word = taken.to_owned();
         if asked < VERDICTS {
             asked += 1;
             let key = TaskInstanceKey { run: run.key, task: task.id.clone(), map_index: -1 };
@@ -171,7 +173,7 @@ async fn verdicts(
         }
         for (from, to) in edges.iter().filter(|(from, _)| *from == index) {
             let is_taken = follow.contains(&dag.tasks[*to].id);
-            let label = if is_taken { word.clone() } else { "not taken".to_owned() };
+            let label = if is_taken { word.clone() } else { left.to_owned() };
             verdicts.insert((*from, *to), Verdict { is_taken, label });
         }
     }

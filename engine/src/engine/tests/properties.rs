@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::world::{World, branch, dag, dag_id, noop, result, task, task_id, worker_id};
+use super::world::{
+    World, branch, dag, dag_id, latest_only, noop, result, short_circuit, task, task_id, worker_id,
+};
 use crate::{
     definition::{Dag, Schedule, Task},
     event::{AttemptResult, ClearSelection, Event},
@@ -16,7 +18,7 @@ use crate::{
 
 /// A random DAG of up to eight tasks whose edges go from earlier to later ones.
 fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
-    let one = (any::<u16>(), 0..12_usize, 0..10_u8, 0..3_u32, 1..3_u32);
+    let one = (any::<u16>(), 0..12_usize, 0..13_u8, 0..3_u32, 1..3_u32);
     (prop::collection::vec(one, 1..8), 1..3_u32, 1..4_u32, 0..4_u8).prop_map(
         move |(tasks, max_active_runs, max_active_tasks, schedule)| {
             let built = tasks.iter().enumerate().map(|(i, (edges, rule, kind, retries, slots))| {
@@ -27,6 +29,9 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                 let base = match kind {
                     0..=2 => noop(&name, &upstream),
                     3 => branch(&name, &upstream),
+                    10 => short_circuit(&name, &upstream, true),
+                    11 => short_circuit(&name, &upstream, false),
+                    12 => latest_only(&name, &upstream),
                     _ => task(&name, &upstream),
                 };
                 let pool = if *kind == 9 { "small" } else { "default_pool" };

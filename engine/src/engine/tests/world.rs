@@ -73,6 +73,18 @@ pub(super) fn branch(id: &str, depends_on: &[&str]) -> Task {
     }
 }
 
+pub(super) fn short_circuit(id: &str, depends_on: &[&str], ignore_downstream_trigger_rules: bool) -> Task {
+    let when = "true".to_owned();
+    Task {
+        operator: Operator::ShortCircuit { when, ignore_downstream_trigger_rules },
+        ..task(id, depends_on)
+    }
+}
+
+pub(super) fn latest_only(id: &str, depends_on: &[&str]) -> Task {
+    Task { operator: Operator::LatestOnly, ..task(id, depends_on) }
+}
+
 pub(super) fn dag(id: &str, tasks: Vec<Task>) -> Dag {
     Dag {
         id: dag_id(id),

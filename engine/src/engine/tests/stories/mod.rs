@@ -5,6 +5,7 @@ mod attempts;
 mod dates;
 mod files;
 mod flow;
+mod gates;
 mod limits;
 mod people;
 
