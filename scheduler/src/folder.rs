@@ -129,6 +129,7 @@ impl FolderSync {
             if !self.send(news).await {
                 return;
             }
+            self.shared.first_look.send_replace(true);
             // A file that waited for an id which has become free is read at once.
             if std::mem::take(&mut self.has_freed) {
                 continue;

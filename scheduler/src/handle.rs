@@ -27,7 +27,7 @@ use tidemill_store::{
     batch::{ImportError, Session},
     reader::RunQuery,
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
     change::Change,
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) next_request: AtomicU64,
+    /// Whether the DAG folder was looked through since this server leads.
+    pub(crate) first_look: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -255,6 +257,17 @@ impl Handle {
     /// [`CallError`]: unavailable.
     pub async fn write(&self, write: AdminWrite) -> Result<(), CallError> {
         self.send(|reply| Input::Admin { write: Box::new(write), reply }).await
+    }
+
+    /// Returns once everything is committed that the first look through the DAG folder found: from then on its DAGs
+    /// can be triggered.
+    ///
+    /// # Errors
+    /// [`CallError`]: unavailable.
+    pub async fn folder_read(&self) -> Result<(), CallError> {
+        // The sender is ours too, so it cannot be gone.
+        let _ = self.shared.first_look.subscribe().wait_for(|is_done| *is_done).await;
+        self.write(AdminWrite::default()).await
     }
 
     /// Uses a login link: begins `session` and returns true, once. False: the link is unknown, expired or was

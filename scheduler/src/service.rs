@@ -134,6 +134,7 @@ impl Scheduler {
             reader,
             clock,
             next_request: AtomicU64::new(1),
+            first_look: watch::Sender::new(false),
         });
         let (stop, stopped) = watch::channel(false);
         let service = Service { options: Arc::new(options), shared, writer, stop: stopped };
@@ -382,6 +383,8 @@ impl Service {
         if self.options.is_folder_watched {
             let sync = FolderSync::new(Arc::clone(&self.options), Arc::clone(shared), snapshot);
             tasks.spawn(sync.run());
+        } else {
+            shared.first_look.send_replace(true);
         }
         tasks.spawn(Outbox::new(Arc::clone(&self.options), Arc::clone(shared), Arc::clone(outbox)).run());
         if self.options.has_housekeeping {

@@ -60,13 +60,20 @@ impl ServeArgs {
     }
 }
 
-/// Prints the ready line, and at the first start the login link.
+/// The longest wait for the first look through the DAG folder: one that hangs must not keep the pages away.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
+/// Prints the ready line once the DAGs of the folder are there, and at the first start the login link.
 pub(crate) async fn announce(
     server: &Server,
     shown_url: &str,
     page_url: &str,
     is_first: bool,
 ) -> Result<Option<String>> {
+    match tokio::time::timeout(FIRST_LOOK, server.handle().folder_read()).await {
+        Ok(read) => read?,
+        Err(_) => say("the DAG folder is still being read; its DAGs come later"),
+    }
     output::print(&format!("listening on {shown_url}\n"))?;
     if !is_first {
         say("`tidemill login` makes a link that signs a browser in");

@@ -11,6 +11,7 @@ mod kills;
 mod logs;
 mod metrics;
 pub(crate) mod python;
+mod ready;
 mod server;
 mod signals;
 mod standby;
