@@ -13,9 +13,10 @@ use petgraph::{
 };
 
 use crate::{
-    definition::{Dag, Task},
+    definition::{Dag, Role, Task},
     ids::TaskId,
     rows::VersionHash,
+    scopes::Scopes,
     state::WeightRule,
 };
 
@@ -56,6 +57,8 @@ pub struct Graph {
     branch_upstream: Vec<Vec<TaskIndex>>,
     /// Per branch, which of its direct downstreams are reachable from which: (from, to).
     reachable_below: BTreeMap<TaskIndex, BTreeSet<(TaskIndex, TaskIndex)>>,
+    /// Setups, teardowns and what lies between them.
+    scopes: Scopes,
 }
 
 impl Graph {
@@ -90,7 +93,7 @@ impl Graph {
         if topological.len() < count {
             return Err(GraphError::Cycle(cycle(&graph, &dag)));
         }
-        let leaves = (0..count).filter(|ix| downstream[*ix].is_empty()).collect();
+        let leaves = leaves(&dag, &downstream);
         let weights = weights(&dag, &upstream, &downstream, &topological);
         let branch_upstream: Vec<Vec<TaskIndex>> = upstream
             .iter()
@@ -102,6 +105,7 @@ impl Graph {
                 reachable_below.insert(ix, pairs_below(&graph, &downstream[ix]));
             }
         }
+        let scopes = Scopes::new(&dag, &index, &upstream, &downstream);
         Ok(Self {
             dag,
             version,
@@ -114,6 +118,7 @@ impl Graph {
             weights,
             branch_upstream,
             reachable_below,
+            scopes,
         })
     }
 
@@ -159,7 +164,8 @@ impl Graph {
         &self.topological
     }
 
-    /// Returns the tasks without downstream.
+    /// Returns the tasks that decide how a run ends: those below which nothing but teardowns stands, and the teardowns
+    /// whose failure fails the run.
     #[must_use]
     pub fn leaves(&self) -> &[TaskIndex] {
         &self.leaves
@@ -186,6 +192,47 @@ impl Graph {
             .iter()
             .filter_map(|id| self.index_of(id))
             .any(|from| from == ix || pairs.is_some_and(|pairs| pairs.contains(&(from, ix))))
+    }
+
+    /// Returns the setups of a teardown; `None` when the task is no teardown.
+    #[must_use]
+    pub fn setups_of(&self, ix: TaskIndex) -> Option<&[TaskIndex]> {
+        self.scopes.setups_of(ix)
+    }
+
+    /// Returns every teardown.
+    pub fn teardowns(&self) -> impl Iterator<Item = TaskIndex> {
+        self.scopes.teardowns()
+    }
+
+    /// Returns the tasks between a teardown and its setups.
+    pub fn work_of(&self, teardown: TaskIndex) -> impl Iterator<Item = TaskIndex> {
+        self.scopes.work_of(teardown)
+    }
+
+    /// Returns the setups that a task needs although they are not directly upstream.
+    #[must_use]
+    pub fn setups_above(&self, ix: TaskIndex) -> &[TaskIndex] {
+        self.scopes.above(ix)
+    }
+
+    /// Returns the tasks that need a setup that is not directly upstream of them.
+    #[must_use]
+    pub fn below_setup(&self, setup: TaskIndex) -> &[TaskIndex] {
+        self.scopes.below(setup)
+    }
+
+    /// Returns the setups and teardowns that must run again with the given tasks.
+    #[must_use]
+    pub fn belonging_to(&self, tasks: &BTreeSet<TaskIndex>) -> BTreeSet<TaskIndex> {
+        self.scopes.belonging_to(tasks, &self.upstream, &self.downstream)
+    }
+
+    /// Returns the tasks of a group, and of the groups inside it, that have no upstream in it, in file order.
+    #[must_use]
+    pub fn roots_of_group(&self, group: &str) -> Vec<TaskIndex> {
+        let is_in = |ix: TaskIndex| self.dag.tasks[ix].is_in_group(group);
+        (0..self.len()).filter(|ix| is_in(*ix) && !self.upstream[*ix].iter().any(|up| is_in(*up))).collect()
     }
 
     /// Returns everything above, and including, the given tasks.
@@ -221,6 +268,19 @@ impl Graph {
     pub const fn petgraph(&self) -> &DiGraph<TaskIndex, ()> {
         &self.graph
     }
+}
+
+/// A DAG of nothing but teardowns is decided by the last of them.
+fn leaves(dag: &Dag, downstream: &[Vec<TaskIndex>]) -> Vec<TaskIndex> {
+    let is_deciding = |ix: &TaskIndex| match dag.tasks[*ix].role {
+        Role::Teardown { fails_run, .. } => fails_run,
+        _ => downstream[*ix].iter().all(|down| dag.tasks[*down].role.is_teardown()),
+    };
+    let found: Vec<TaskIndex> = (0..dag.tasks.len()).filter(is_deciding).collect();
+    if found.is_empty() {
+        return (0..dag.tasks.len()).filter(|ix| downstream[*ix].is_empty()).collect();
+    }
+    found
 }
 
 /// Kahn's algorithm with file order among the ready ones; shorter than `len` exactly when there is a cycle.

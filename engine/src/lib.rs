@@ -9,6 +9,7 @@ pub mod ids;
 pub mod now;
 pub mod retry;
 pub mod rows;
+mod scopes;
 pub mod state;
 pub mod template;
 pub mod timetable;

@@ -55,6 +55,11 @@ pub enum WaitReason {
         /// The direct upstreams that have not ended.
         waiting_for: Vec<TaskId>,
     },
+    /// Setups that it needs and that are not directly upstream have not ended.
+    Setup {
+        /// Which.
+        waiting_for: Vec<TaskId>,
+    },
     /// The next try has its time.
     RetryAt {
         /// When.
@@ -153,6 +158,7 @@ impl WaitReason {
             Self::RunPaused => "run_paused",
             Self::RunEnding => "run_ending",
             Self::Upstream { .. } => "upstream",
+            Self::Setup { .. } => "setup",
             Self::RetryAt { .. } => "retry_at",
             Self::PoolFull { .. } => "pool_full",
             Self::PoolUnknown { .. } => "pool_unknown",
@@ -185,16 +191,11 @@ impl fmt::Display for WaitReason {
             Self::RunEnding => f.write_str("its run is ending and starts nothing any more"),
             Self::Upstream { rule, waiting_for } => {
                 write!(f, "waits for upstream ({rule}): ")?;
-                for (index, task) in waiting_for.iter().take(8).enumerate() {
-                    if index > 0 {
-                        f.write_str(", ")?;
-                    }
-                    write!(f, "{task}")?;
-                }
-                if waiting_for.len() > 8 {
-                    write!(f, " and {} more", waiting_for.len() - 8)?;
-                }
-                Ok(())
+                list(f, waiting_for)
+            }
+            Self::Setup { waiting_for } => {
+                f.write_str("waits for the setup: ")?;
+                list(f, waiting_for)
             }
             Self::RetryAt { at, failures, retries } => {
                 write!(
@@ -225,4 +226,17 @@ impl fmt::Display for WaitReason {
             }
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, tasks: &[TaskId]) -> fmt::Result {
+    for (index, task) in tasks.iter().take(8).enumerate() {
+        if index > 0 {
+            f.write_str(", ")?;
+        }
+        write!(f, "{task}")?;
+    }
+    if tasks.len() > 8 {
+        write!(f, " and {} more", tasks.len() - 8)?;
+    }
+    Ok(())
 }

@@ -71,7 +71,9 @@ pub struct WebState {
 }
 
 /// Laid out graphs by version, the oldest first.
-type Layouts = Vec<((DagId, VersionHash), Arc<Layout>)>;
+/// A version of a DAG, with which of its groups are folded.
+pub(crate) type LayoutKey = (DagId, VersionHash, String);
+type Layouts = Vec<(LayoutKey, Arc<Layout>)>;
 
 pub(crate) struct Inner {
     pub(crate) reader: Arc<dyn Reader>,
@@ -142,14 +144,8 @@ impl WebState {
         keys.insert(key_hash, (Instant::now(), worker));
     }
 
-    /// Returns the layout of a version, making it once.
-    pub(crate) fn layout(
-        &self,
-        dag_id: &DagId,
-        version: &VersionHash,
-        make: impl FnOnce() -> Layout,
-    ) -> Arc<Layout> {
-        let key = (dag_id.clone(), version.clone());
+    /// Returns the layout of a version with some groups folded, making it once.
+    pub(crate) fn layout(&self, key: LayoutKey, make: impl FnOnce() -> Layout) -> Arc<Layout> {
         {
             let layouts = self.inner.layouts.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((_, layout)) = layouts.iter().find(|(known, _)| *known == key) {

@@ -58,7 +58,7 @@ pub(crate) fn check_targets(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
 fn check_target(graph: &Graph<'_, '_>, branch: usize, target: &Placed<'_>, report: &mut Report<'_>) {
     let (id, at) = target;
     let Some(index) = graph.by_id.get(id) else {
-        unknown(id, at, "the branch", &graph.by_id, None, report);
+        unknown(id, at, "the branch", (&graph.by_id, &graph.groups), None, report);
         return;
     };
     if !graph.down(branch).contains(index) {

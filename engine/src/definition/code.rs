@@ -54,6 +54,7 @@ codes! {
     INTEGER_OVERFLOW = "DAG0008", "a number does not fit into 64 bits";
     TOO_MANY_TASKS = "DAG0009", "more than 10 000 tasks";
     MORE_PROBLEMS = "DAG0010", "more problems than are shown";
+    TOO_MANY_EDGES = "DAG0011", "groups stand for too many dependencies";
     UNKNOWN_KEY = "DAG0101", "unknown key";
     MISPLACED_KEY = "DAG0102", "a key stands in the wrong table";
     NOT_BUILT_KEY = "DAG0103", "the feature of this key is not built yet";
@@ -101,6 +102,8 @@ codes! {
     EXIT_CODE_TWICE = "DAG0411", "an exit code both skips and fails";
     NO_EFFECT = "DAG0412", "a key has no effect here";
     TIMEOUT_ABOVE_RUN = "DAG0413", "a task may take longer than its run";
+    UNKNOWN_GROUP = "DAG0414", "no task is in this group";
+    SETUP_TEARDOWN = "DAG0415", "a setup and a teardown that do not fit together";
     JOIN_BELOW_BRANCH = "DAG0501", "a join below a branch would be skipped";
     RULE_ON_ROOT = "DAG0502", "a trigger rule on a task without upstreams";
     RULE_NEVER_HOLDS = "DAG0503", "a trigger rule that can never hold";

@@ -10,6 +10,7 @@ use super::{
         PsiVariant, RuleSpec,
     },
     fields::{Fields, Mode, Placed},
+    groups::Groups,
     keys::TableId,
     model::Operator,
     problem::{Draft, Report},
@@ -26,6 +27,7 @@ const PSI_LARGE: f64 = 0.2;
 pub(crate) fn read<'s>(
     fields: &Fields<'s, '_>,
     name: &str,
+    groups: &Groups<'s>,
     report: &mut Report<'_>,
 ) -> (Option<Operator>, GraphKind<'s>) {
     let mut is_complete = true;
@@ -41,31 +43,32 @@ pub(crate) fn read<'s>(
         check_judgement(spec, fields, &numeric, &categorical, &rule, report);
     }
     let mut choices = Vec::new();
+    let mut followed: Vec<Option<Vec<TaskId>>> = Vec::new();
     for key in ["on_drift", "on_stable", "on_insufficient_data"] {
-        let targets = fields.texts(key);
+        let written = fields.texts(key);
         if let Some(node) = fields.node(key)
-            && targets.is_empty()
+            && written.is_empty()
         {
             report.push(
                 Draft::error(Code::EMPTY_VALUE, format!("`{key}` must not be empty"), node.span.clone())
                     .help("name a task; a noop where nothing is to be done"),
             );
         }
+        let targets = groups.targets(written, report);
+        followed.push(targets.iter().map(|(text, _)| TaskId::new(text).ok()).collect());
         choices.push(Choice { targets });
     }
     choices.retain(|choice| !choice.targets.is_empty());
-    let ids = |key: &str| -> Option<Vec<TaskId>> {
-        fields.texts(key).iter().map(|(text, _)| TaskId::new(text).ok()).collect()
-    };
     let operator = (|| {
+        let [on_drift, on_stable, insufficient] = <[_; 3]>::try_from(followed).ok()?;
         let on_insufficient_data = match fields.field("on_insufficient_data") {
-            Some(_) => Some(ids("on_insufficient_data")?),
+            Some(_) => Some(insufficient?),
             None => None,
         };
         Some(Operator::Drift {
             spec: Box::new(spec?),
-            on_drift: ids("on_drift")?,
-            on_stable: ids("on_stable")?,
+            on_drift: on_drift?,
+            on_stable: on_stable?,
             on_insufficient_data,
         })
     })();

@@ -10,6 +10,7 @@ use petgraph::{algo::kosaraju_scc, graph::DiGraph};
 use super::{
     branch_checks::{check_joins, check_targets},
     code::Code,
+    model::GROUP_PREFIX,
     problem::{Draft, Report},
     suggest::{nearest, shown},
     task::{GraphKind, TaskDraft},
@@ -22,16 +23,23 @@ const SHOWN_EDGES: usize = 12;
 pub(crate) struct Graph<'d, 's> {
     pub(crate) drafts: &'d [TaskDraft<'s>],
     pub(crate) by_id: BTreeMap<&'s str, usize>,
+    /// The names of all groups.
+    pub(crate) groups: BTreeSet<&'s str>,
     /// Per task: (upstream, place of the dependency).
     upstreams: Vec<Vec<(usize, Range<usize>)>>,
     downstreams: Vec<Vec<usize>>,
 }
 
 /// Runs every check.
-pub(crate) fn check<'d, 's>(drafts: &'d [TaskDraft<'s>], report: &mut Report<'_>) -> Graph<'d, 's> {
+pub(crate) fn check<'d, 's>(
+    drafts: &'d [TaskDraft<'s>],
+    groups: BTreeSet<&'s str>,
+    report: &mut Report<'_>,
+) -> Graph<'d, 's> {
     let by_id = ids(drafts, report);
-    let graph = edges(drafts, by_id, report);
+    let graph = edges(drafts, by_id, groups, report);
     check_targets(&graph, report);
+    check_roles(&graph, report);
     // What follows walks the graph in order.
     if !circles(&graph, report) {
         check_rules(&graph, report);
@@ -66,6 +74,7 @@ fn ids<'s>(drafts: &[TaskDraft<'s>], report: &mut Report<'_>) -> BTreeMap<&'s st
 fn edges<'d, 's>(
     drafts: &'d [TaskDraft<'s>],
     by_id: BTreeMap<&'s str, usize>,
+    groups: BTreeSet<&'s str>,
     report: &mut Report<'_>,
 ) -> Graph<'d, 's> {
     let mut upstreams = vec![Vec::new(); drafts.len()];
@@ -73,7 +82,8 @@ fn edges<'d, 's>(
     for (index, draft) in drafts.iter().enumerate() {
         let own = draft.id.as_ref().map(|(id, _)| *id);
         let mut seen: BTreeMap<&str, Range<usize>> = BTreeMap::new();
-        for (text, at) in &draft.depends_on {
+        // A group that could not be resolved has been reported.
+        for (text, at) in draft.depends_on.iter().filter(|(text, _)| !text.starts_with(GROUP_PREFIX)) {
             if let Some(first) = seen.insert(text, at.clone()) {
                 report.push(
                     Draft::error(
@@ -106,11 +116,35 @@ fn edges<'d, 's>(
                         below.push(index);
                     }
                 }
-                None => unknown(text, at, "`depends_on`", &by_id, own, report),
+                None => {
+                    let is_cleaned_up = draft.setups.iter().any(|(_, place)| place == at);
+                    let key = if is_cleaned_up { "`teardown`" } else { "`depends_on`" };
+                    unknown(text, at, key, (&by_id, &groups), own, report);
+                }
             }
         }
     }
-    Graph { drafts, by_id, upstreams, downstreams }
+    Graph { drafts, by_id, groups, upstreams, downstreams }
+}
+
+/// A teardown cleans up after setups.
+fn check_roles(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
+    for draft in graph.drafts {
+        for (text, at) in &draft.setups {
+            let setup = graph.by_id.get(text).and_then(|index| graph.drafts.get(*index));
+            if let Some(setup) = setup.filter(|setup| !setup.is_setup) {
+                let message = format!("`{}` is no setup, so nothing can be cleaned up after it", shown(text));
+                report.push(
+                    Draft::error(Code::SETUP_TEARDOWN, message, at.clone())
+                        .also(
+                            setup.id.as_ref().map_or_else(|| setup.at.clone(), |(_, at)| at.clone()),
+                            "this task",
+                        )
+                        .help(format!("add `setup = true` to `{}`", shown(text))),
+                );
+            }
+        }
+    }
 }
 
 /// Reports a task id that no task has.
@@ -118,7 +152,7 @@ pub(crate) fn unknown(
     text: &str,
     at: &Range<usize>,
     key: &str,
-    by_id: &BTreeMap<&str, usize>,
+    (by_id, groups): (&BTreeMap<&str, usize>, &BTreeSet<&str>),
     own: Option<&str>,
     report: &mut Report<'_>,
 ) {
@@ -130,6 +164,9 @@ pub(crate) fn unknown(
     )
     .absence();
     report.push(match near {
+        _ if groups.contains(text) => draft
+            .help(format!("`{text}` is a group: write `group:{text}`"))
+            .suggest(Some(format!("\"{GROUP_PREFIX}{text}\""))),
         Some(near) => draft.help(format!("did you mean `{near}`?")).suggest(Some(format!("\"{near}\""))),
         None => draft,
     });

@@ -21,6 +21,8 @@ pub enum TableId {
     Schedule,
     /// `[params.NAME]`.
     Param,
+    /// `[[group]]`.
+    Group,
     /// `[[task]]`, for every operator.
     Task,
     /// `[[task]]` with `operator = "command"`.
@@ -52,6 +54,7 @@ impl TableId {
         Self::Dag,
         Self::Schedule,
         Self::Param,
+        Self::Group,
         Self::Task,
         Self::Command,
         Self::Branch,
@@ -73,6 +76,7 @@ impl TableId {
             Self::Dag => "`[dag]`",
             Self::Schedule => "`schedule = { … }`",
             Self::Param => "`[params.NAME]`",
+            Self::Group => "`[[group]]`",
             Self::Task => "`[[task]]`",
             Self::Command => "`[[task]]` with `operator = \"command\"`",
             Self::Branch => "`[[task]]` with `operator = \"branch\"`",
@@ -130,8 +134,10 @@ pub enum Kind {
     Zone,
     /// A list of texts without duplicates.
     Lines,
-    /// An id or a list of ids without duplicates.
-    Names,
+    /// An id, `group:NAME`, or a list of them without duplicates.
+    Tasks,
+    /// The name of a group with those around it: ids with single dots between them.
+    Group,
     /// A list of exit codes 1–255 without duplicates.
     ExitCodes,
     /// A number of at least 1, or `true` for 2.
@@ -173,7 +179,8 @@ impl Kind {
             Self::Date => "a date or date-time".to_owned(),
             Self::Zone => "an IANA time zone".to_owned(),
             Self::Lines => "a list of strings".to_owned(),
-            Self::Names => "an id or a list of ids".to_owned(),
+            Self::Tasks => "an id, `group:NAME`, or a list of them".to_owned(),
+            Self::Group => "a name with those of the groups around it, joined by dots".to_owned(),
             Self::ExitCodes => "a list of exit codes (1–255)".to_owned(),
             Self::Backoff => "a number from 1 to 100, or `true`".to_owned(),
             Self::Env => "a table of strings (templates)".to_owned(),

@@ -6,6 +6,7 @@ use super::{
     code::Code,
     fields::{Placed, Typed},
     keys::{self, KeySpec, Kind, one_of},
+    model::GROUP_PREFIX,
     problem::{Draft, Report},
     suggest::{nearest, shown},
     tree::{Node, Table, Value},
@@ -68,8 +69,9 @@ pub(crate) fn check<'s, 'a>(
         (Kind::Lines, Value::Array { items, is_tables: false }) => {
             lines(name, items, report).map(Typed::Texts)
         }
-        (Kind::Names, Value::String(_)) => names(name, std::slice::from_ref(node), report).map(Typed::Texts),
-        (Kind::Names, Value::Array { items, is_tables: false }) => {
+        (Kind::Group, Value::String(text)) => group(name, text, node, report).then_some(Typed::Text(text)),
+        (Kind::Tasks, Value::String(_)) => names(name, std::slice::from_ref(node), report).map(Typed::Texts),
+        (Kind::Tasks, Value::Array { items, is_tables: false }) => {
             names(name, items, report).map(Typed::Texts)
         }
         (Kind::ExitCodes, Value::Array { items, is_tables: false }) => {
@@ -134,6 +136,16 @@ pub(crate) fn named(name: &str, text: &str, node: &Node<'_>, report: &mut Report
             false
         }
     }
+}
+
+fn group(name: &str, text: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
+    let is_good = named(name, text, node, report);
+    if is_good && text.split('.').any(str::is_empty) {
+        let message = format!("`{name}`: a name is missing before or after a dot");
+        report.push(Draft::error(Code::BAD_NAME, message, node.span.clone()));
+        return false;
+    }
+    is_good
 }
 
 fn word(
@@ -283,7 +295,12 @@ fn lines<'s>(name: &str, items: &'s [Node<'_>], report: &mut Report<'_>) -> Opti
 
 fn names<'s>(name: &str, items: &'s [Node<'_>], report: &mut Report<'_>) -> Option<Vec<Placed<'s>>> {
     // The graph reports a dependency that is named twice, with its own code.
-    list(name, items, report, |text, item, report| named(name, text, item, report), name != "depends_on")
+    let is_good = |text: &str, item: &Node<'_>, report: &mut Report<'_>| match text.strip_prefix(GROUP_PREFIX)
+    {
+        Some(of_group) => group(name, of_group, item, report),
+        None => named(name, text, item, report),
+    };
+    list(name, items, report, is_good, name != "depends_on")
 }
 
 fn list<'s>(

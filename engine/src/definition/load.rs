@@ -8,6 +8,7 @@ use super::{
     conflicts,
     fields::{Fields, Mode},
     graph_checks,
+    groups::Groups,
     keys::TableId,
     kinds::wrong_type,
     model::{Dag, TimetableKind},
@@ -180,8 +181,9 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
     };
     let on_success = notify::read(dag, "on_success", report);
     let on_failure = notify::read(dag, "on_failure", report);
-    let drafts = tasks(root, fields, &defaults, dag, report);
-    let graph = graph_checks::check(&drafts, report);
+    let groups = Groups::read(root, report);
+    let drafts = tasks(root, fields, (&defaults, dag, &groups), report);
+    let graph = graph_checks::check(&drafts, groups.names(), report);
     template_checks::check(root, &drafts, &graph, report);
     let task_count = drafts.len();
     let tasks: Vec<_> = drafts.into_iter().filter_map(|draft| draft.task).collect();
@@ -207,6 +209,7 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
         on_failure,
         retention: dag.duration("retention"),
         params,
+        groups: groups.described,
         tasks,
     })
 }
@@ -230,8 +233,7 @@ fn default_args<'s, 'a>(dag: &'s Table<'a>, report: &mut Report<'_>) -> Fields<'
 fn tasks<'s, 'a>(
     root: &'s Table<'a>,
     root_fields: &Fields<'_, '_>,
-    defaults: &Fields<'s, 'a>,
-    dag: &Fields<'_, '_>,
+    around: task::Around<'_, 's, 'a>,
     report: &mut Report<'_>,
 ) -> Vec<TaskDraft<'s>> {
     let Some(entry) = root.get("task") else {
@@ -239,7 +241,7 @@ fn tasks<'s, 'a>(
             return Vec::new();
         }
         report.push(
-            Draft::error(Code::NO_TASKS, "the DAG has no tasks", dag.at.clone())
+            Draft::error(Code::NO_TASKS, "the DAG has no tasks", around.1.at.clone())
                 .absence()
                 .help("add a `[[task]]`"),
         );
@@ -286,7 +288,7 @@ fn tasks<'s, 'a>(
     let mut drafts = Vec::with_capacity(items.len());
     for item in items {
         match &item.value {
-            Value::Table(table) => drafts.push(task::read(table, item.span.clone(), defaults, dag, report)),
+            Value::Table(table) => drafts.push(task::read(table, item.span.clone(), around, report)),
             _ => wrong_type("an element of task", "a table", item, report),
         }
     }

@@ -96,8 +96,23 @@ pub struct Dag {
     pub retention: Option<Duration>,
     /// Declared parameters by name, in the file's order of declaration where it matters for the form.
     pub params: Vec<Param>,
+    /// The groups that say something about themselves, in file order. Membership stands in the tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<TaskGroup>,
     /// The tasks in file order.
     pub tasks: Vec<Task>,
+}
+
+/// What stands before the name of a group where a task id may stand, too.
+pub const GROUP_PREFIX: &str = "group:";
+
+/// A group of tasks that says something about itself. What it depends on is written into its roots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskGroup {
+    /// Its name with those of the groups around it: `load.daily`.
+    pub id: String,
+    /// Text shown with it.
+    pub doc: Option<String>,
 }
 
 /// When runs are created by themselves.
@@ -189,6 +204,12 @@ pub struct Task {
     pub env: BTreeMap<String, String>,
     /// At most this many leased instances of this task over all runs of the DAG.
     pub max_active_per_dag: Option<u32>,
+    /// The group that it is drawn in, with those around it: `load.daily`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// What it prepares or cleans up for other tasks.
+    #[serde(default, skip_serializing_if = "Role::is_work")]
+    pub role: Role,
     /// Whom to ask.
     pub owner: Option<String>,
     /// Text shown on the task's page.
@@ -197,6 +218,54 @@ pub struct Task {
     pub on_success: Vec<Notification>,
     /// Sent when an instance fails and no try is left.
     pub on_failure: Vec<Notification>,
+}
+
+/// What a task is to the tasks around it (`semantics.md` §7).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It does what the DAG is there for.
+    #[default]
+    Work,
+    /// It prepares what others need.
+    Setup,
+    /// It cleans up.
+    Teardown {
+        /// The setups whose success makes it run. Without any it runs when its upstreams have ended.
+        setups: Vec<TaskId>,
+        /// Whether its failure fails the run.
+        fails_run: bool,
+    },
+}
+
+impl Role {
+    /// Whether it neither prepares nor cleans up.
+    #[must_use]
+    pub const fn is_work(&self) -> bool {
+        matches!(self, Self::Work)
+    }
+
+    /// Whether it prepares what others need.
+    #[must_use]
+    pub const fn is_setup(&self) -> bool {
+        matches!(self, Self::Setup)
+    }
+
+    /// Whether it cleans up.
+    #[must_use]
+    pub const fn is_teardown(&self) -> bool {
+        matches!(self, Self::Teardown { .. })
+    }
+
+    /// Returns the word of a page: `setup`, `teardown`, or nothing.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Work => "",
+            Self::Setup => "setup",
+            Self::Teardown { .. } => "teardown",
+        }
+    }
 }
 
 /// What a task does, with the operator's own keys. Strings are templates unless said otherwise.
@@ -269,6 +338,15 @@ pub struct BranchArm {
     pub when: Option<String>,
     /// Followed when it holds. Not a template.
     pub then: Vec<TaskId>,
+}
+
+impl Task {
+    /// Whether it belongs to a group or to one inside it.
+    #[must_use]
+    pub fn is_in_group(&self, group: &str) -> bool {
+        let rest = self.group.as_deref().and_then(|own| own.strip_prefix(group));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
 }
 
 impl Operator {

@@ -6,11 +6,13 @@ use super::{
     code::Code,
     drift_task,
     fields::{Fields, Mode, Placed},
+    groups::Groups,
     keys::{self, TableId},
     kinds::{clean, filled, wrong_type},
-    model::{BranchArm, Branches, Command, Operator, Task},
+    model::{BranchArm, Branches, Command, Operator, Role, Task},
     notify,
     problem::{Draft, Report},
+    role,
     suggest::nearest,
     tree::{Node, Table, Value},
     values::show_seconds,
@@ -26,8 +28,12 @@ pub(crate) struct TaskDraft<'s> {
     pub(crate) id: Option<Placed<'s>>,
     /// The header.
     pub(crate) at: Range<usize>,
-    /// The upstreams as written.
+    /// The upstreams, groups resolved.
     pub(crate) depends_on: Vec<Placed<'s>>,
+    /// Whether it prepares what others need.
+    pub(crate) is_setup: bool,
+    /// The setups that it cleans up after.
+    pub(crate) setups: Vec<Placed<'s>>,
     /// Where `depends_on` stands.
     pub(crate) rule: TriggerRule,
     /// Where the task itself gives its rule.
@@ -70,12 +76,14 @@ pub(crate) fn check_defaults(fields: &Fields<'_, '_>, report: &mut Report<'_>) {
     check_codes(fields, report);
 }
 
+/// What stands around a task: `default_args`, `[dag]`, and the groups of the file.
+pub(crate) type Around<'r, 's, 'a> = (&'r Fields<'s, 'a>, &'r Fields<'s, 'a>, &'r Groups<'s>);
+
 /// Reads one task.
 pub(crate) fn read<'s, 'a>(
     table: &'s Table<'a>,
     at: Range<usize>,
-    defaults: &Fields<'s, 'a>,
-    dag: &Fields<'_, '_>,
+    (defaults, dag, groups): Around<'_, 's, 'a>,
     report: &mut Report<'_>,
 ) -> TaskDraft<'s> {
     let errors_before = report.error_count();
@@ -90,7 +98,7 @@ pub(crate) fn read<'s, 'a>(
     let own = Fields::read(table, at.clone(), &tables, mode, report);
     own.require("id", "this task", report);
     let name = own.text("id").map_or_else(|| "this task".to_owned(), |id| format!("the task `{id}`"));
-    let (operator, kind) = operator(word, &own, &name, report);
+    let (operator, kind) = operator(word, &own, &name, groups, report);
     // The same defaults hold for every task; they were checked once.
     let fields = own.clone().or(defaults);
     let lists = [notify::read(&own, "on_success", report), notify::read(&own, "on_failure", report)];
@@ -99,13 +107,30 @@ pub(crate) fn read<'s, 'a>(
     }
     check_times(&own, &fields, dag, report);
     check_effects(word, &own, report);
-    let rule = fields.word("trigger_rule").and_then(TriggerRule::parse).unwrap_or(TriggerRule::AllSuccess);
+    let (role, setups) = role::read(&own, report);
+    let rule = match role {
+        Role::Teardown { .. } => TriggerRule::AllDone,
+        _ => fields.word("trigger_rule").and_then(TriggerRule::parse).unwrap_or(TriggerRule::AllSuccess),
+    };
+    let id = written_id(table);
+    let mut depends_on = groups.upstreams(id.as_ref().map(|(id, _)| *id), fields.texts("depends_on"), report);
+    let is_named = |text: &str, list: &[Placed<'_>]| list.iter().any(|(other, _)| *other == text);
+    for (setup, at) in &setups {
+        if !is_named(setup, &depends_on) {
+            depends_on.push((setup, at.clone()));
+        }
+    }
+    let is_setup = role.is_setup();
     let is_good = report.error_count() == errors_before;
-    let task = if is_good { assemble(&fields, defaults, operator, rule, lists, dag) } else { None };
+    let task = operator
+        .filter(|_| is_good)
+        .and_then(|operator| assemble(&fields, defaults, (operator, rule, role, &depends_on), lists, dag));
     TaskDraft {
-        id: written_id(table),
+        id,
         at,
-        depends_on: fields.texts("depends_on"),
+        depends_on,
+        is_setup,
+        setups,
         rule,
         rule_at: own.field("trigger_rule").map(|field| field.node.span.clone()),
         kind,
@@ -126,8 +151,7 @@ fn written_id<'s>(table: &'s Table<'_>) -> Option<Placed<'s>> {
 fn assemble(
     fields: &Fields<'_, '_>,
     defaults: &Fields<'_, '_>,
-    operator: Option<Operator>,
-    rule: TriggerRule,
+    (operator, rule, role, upstreams): (Operator, TriggerRule, Role, &[Placed<'_>]),
     lists: [Vec<super::model::Notification>; 2],
     dag: &Fields<'_, '_>,
 ) -> Option<Task> {
@@ -140,10 +164,8 @@ fn assemble(
     };
     let on_success = inherited("on_success", on_success);
     let on_failure = inherited("on_failure", on_failure);
-    let mut depends_on: Vec<TaskId> = Vec::new();
-    for (text, _) in fields.texts("depends_on") {
-        depends_on.push(TaskId::new(text).ok()?);
-    }
+    let depends_on: Vec<TaskId> =
+        upstreams.iter().map(|(text, _)| TaskId::new(text).ok()).collect::<Option<_>>()?;
     // A task adds to the environment of `default_args` instead of replacing it.
     let mut env = BTreeMap::new();
     for (name, node) in defaults.env("env").into_iter().chain(fields.env("env")) {
@@ -153,7 +175,7 @@ fn assemble(
     }
     Some(Task {
         id: TaskId::new(fields.text("id")?).ok()?,
-        operator: operator?,
+        operator,
         depends_on,
         trigger_rule: rule,
         retries: fields.u32("retries")?,
@@ -171,6 +193,8 @@ fn assemble(
         queue: fields.text_or_default("queue").to_owned(),
         env,
         max_active_per_dag: fields.u32("max_active_per_dag"),
+        group: fields.string("group"),
+        role,
         owner: fields.string("owner").or_else(|| dag.string("owner")),
         doc: fields.string("doc"),
         on_success,
@@ -268,6 +292,7 @@ fn operator<'s>(
     word: Option<&'static str>,
     fields: &Fields<'s, '_>,
     name: &str,
+    groups: &Groups<'s>,
     report: &mut Report<'_>,
 ) -> (Option<Operator>, GraphKind<'s>) {
     match word {
@@ -291,7 +316,7 @@ fn operator<'s>(
             }
             (command(fields, report).map(|command| Operator::Command { command }), GraphKind::Process)
         }
-        Some("branch") => branch(fields, name, report),
+        Some("branch") => branch(fields, name, groups, report),
         Some("short_circuit") => {
             fields.require("when", name, report);
             let ignore_downstream_trigger_rules = fields.bool("ignore_downstream_trigger_rules");
@@ -301,7 +326,7 @@ fn operator<'s>(
             (operator, GraphKind::Gate)
         }
         Some("latest_only") => (Some(Operator::LatestOnly), GraphKind::Gate),
-        Some("drift") => drift_task::read(fields, name, report),
+        Some("drift") => drift_task::read(fields, name, groups, report),
         Some("notify") => {
             let notification = notify::notification(fields, name, true, report);
             (notification.map(|notification| Operator::Notify { notification }), GraphKind::Process)
@@ -354,6 +379,7 @@ fn exec(items: &[Node<'_>], node: &Node<'_>, report: &mut Report<'_>) -> Option<
 fn branch<'s>(
     fields: &Fields<'s, '_>,
     name: &str,
+    groups: &Groups<'s>,
     report: &mut Report<'_>,
 ) -> (Option<Operator>, GraphKind<'s>) {
     if !fields.require("branches", name, report) {
@@ -368,7 +394,7 @@ fn branch<'s>(
             (is_good.then_some(Operator::Branch { branches }), GraphKind::OpenBranch)
         }
         Value::Array { items, .. } => {
-            let (arms, choices) = arms(items, node, report);
+            let (arms, choices) = arms(items, node, groups, report);
             (arms.map(|arms| Operator::Branch { branches: Branches::Arms(arms) }), GraphKind::Branch(choices))
         }
         _ => {
@@ -381,6 +407,7 @@ fn branch<'s>(
 fn arms<'s>(
     items: &'s [Node<'_>],
     node: &Node<'_>,
+    groups: &Groups<'s>,
     report: &mut Report<'_>,
 ) -> (Option<Vec<BranchArm>>, Vec<Choice<'s>>) {
     if items.is_empty() {
@@ -403,8 +430,8 @@ fn arms<'s>(
         }
         let fields = Fields::read(table, item.span.clone(), &[TableId::Arm], Mode::Strict, report);
         let is_there = fields.require("then", "this arm", report);
-        let targets = fields.texts("then");
-        if is_there && targets.is_empty() && fields.node("then").is_some() {
+        let written = fields.texts("then");
+        if is_there && written.is_empty() && fields.node("then").is_some() {
             report.push(
                 Draft::error(
                     Code::EMPTY_VALUE,
@@ -414,6 +441,7 @@ fn arms<'s>(
                 .help("leave the arm out: what no arm chooses is skipped"),
             );
         }
+        let targets = groups.targets(written, report);
         if fields.field("when").is_none() && always.is_none() {
             always = Some(item.span.clone());
         }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{Engine, Instance, Out, Timer, decide::needs_verdict, run::Change};
 use crate::{
     action::Verdict,
+    definition::GROUP_PREFIX,
     event::AttemptResult,
     ids::{AttemptKey, TaskId, WorkerId},
     retry,
@@ -107,7 +108,11 @@ impl Engine {
         self.release((key, ix), &lease);
         let Some(run) = self.runs.get(&key) else { return };
         match run.instances[ix].row.stop {
-            Some(stop) => self.resolve_stop((key, ix), stop, &result, out),
+            Some(stop) => {
+                // What cleans up may have waited for this end.
+                out.undecided.extend(run.graph.teardowns().map(|teardown| (key, teardown)));
+                self.resolve_stop((key, ix), stop, &result, out);
+            }
             None => self.resolve((key, ix), result, out),
         }
     }
@@ -140,13 +145,28 @@ impl Engine {
             TryOutcome::Skipped => TaskState::Skipped,
             _ => TaskState::Failed,
         };
-        let follow: Option<Vec<TaskId>> =
-            result.follow.map(|ids| ids.iter().filter_map(|id| TaskId::new(id).ok()).collect());
+        let follow = result.follow.map(|names| self.followed(instance, &names));
         self.finish(instance, state, out, |row| {
             row.exit_code = result.exit_code;
             row.reason = result.reason;
             row.follow = follow;
         });
+    }
+
+    /// Returns the tasks that a verdict names; a group is followed by its roots.
+    fn followed(&self, (key, _): Instance, names: &[String]) -> Vec<TaskId> {
+        let graph = &self.runs[&key].graph;
+        let mut followed: Vec<TaskId> = Vec::new();
+        for name in names {
+            let ids: Vec<TaskId> = match name.strip_prefix(GROUP_PREFIX) {
+                Some(group) => {
+                    graph.roots_of_group(group).into_iter().map(|ix| graph.task(ix).id.clone()).collect()
+                }
+                None => TaskId::new(name).into_iter().collect(),
+            };
+            followed.extend(ids.into_iter().filter(|id| !followed.contains(id)).collect::<Vec<_>>());
+        }
+        followed
     }
 
     /// A branch must name direct downstreams of its own.
@@ -157,7 +177,14 @@ impl Engine {
         let Some(follow) = follow else {
             return Err("SCH0110: the branch ended without a verdict".to_owned());
         };
-        match follow.iter().find(|id| !allowed.contains(&id.as_str())) {
+        let is_allowed = |name: &str| match name.strip_prefix(GROUP_PREFIX) {
+            Some(group) => {
+                let roots = graph.roots_of_group(group);
+                !roots.is_empty() && roots.iter().all(|root| allowed.contains(&graph.task(*root).id.as_str()))
+            }
+            None => allowed.contains(&name),
+        };
+        match follow.iter().find(|name| !is_allowed(name)) {
             None => Ok(()),
             Some(id) => Err(format!(
                 "SCH0111: the branch chose {id:?}, which is not one of its direct downstreams: {}",
@@ -176,7 +203,7 @@ impl Engine {
         let (key, ix) = instance;
         let Some(run) = self.runs.get_mut(&key) else { return };
         let failures = run.instances[ix].row.failures + 1;
-        let is_ending = run.is_ending();
+        let is_ending = run.is_ending() && !task.role.is_teardown();
         if result.is_final || failures > task.retries || is_ending {
             return self.finish(instance, TaskState::Failed, out, |row| {
                 row.failures = failures;

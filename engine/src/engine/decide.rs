@@ -2,7 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Engine, Instance, Out, Timer, ready::Group, ready::Lane, run::Change, run::Run};
+use super::{
+    Engine, Instance, Out, Timer,
+    ready::{Group, Lane},
+    run::{Change, Run},
+    verdict::{cleans_up, ended_by_rule, ruled_out, verdict},
+};
 use crate::{
     action::{Action, Notify},
     definition::{Notification, Operator},
@@ -10,7 +15,7 @@ use crate::{
     ids::{RunKey, TaskId},
     rows::TaskRow,
     state::{RunState, RunType, TaskState},
-    trigger_rule::{self, Decision},
+    trigger_rule::Decision,
 };
 
 impl Engine {
@@ -21,10 +26,13 @@ impl Engine {
         // A rule that does not wait for everybody may have let it wait for a slot before the branch chose.
         let is_waiting = record.row.state == TaskState::Scheduled;
         let is_undecided = record.row.state == TaskState::NoStatus;
-        if !run.is_active() || run.is_ending() || !(is_undecided || is_waiting) {
+        if !run.is_active() || !(is_undecided || is_waiting) {
             return;
         }
-        if let Some(reason) = ruled_out(run, ix) {
+        // Of a run that is ending only what may have to clean up is undecided still.
+        let needless =
+            (run.is_ending() && !cleans_up(run, ix)).then(|| "nothing is to be cleaned up".to_owned());
+        if let Some(reason) = needless.or_else(|| ruled_out(run, ix)) {
             if is_waiting {
                 self.unschedule((key, ix));
             }
@@ -34,7 +42,7 @@ impl Engine {
             return;
         }
         let task = run.graph.task(ix);
-        match trigger_rule::decide(task.trigger_rule, record.counts) {
+        match verdict(run, ix) {
             Decision::Wait => {}
             Decision::Run if task.operator.is_in_engine() => {
                 let now = out.now.wall;
@@ -47,11 +55,11 @@ impl Engine {
             }
             Decision::Run => self.schedule((key, ix), out),
             Decision::Skip => {
-                let reason = self.ended_by_rule((key, ix), "skipped");
+                let reason = ended_by_rule(run, ix, "skipped");
                 self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason));
             }
             Decision::UpstreamFailed => {
-                let reason = self.ended_by_rule((key, ix), "upstream_failed");
+                let reason = ended_by_rule(run, ix, "upstream_failed");
                 self.finish((key, ix), TaskState::UpstreamFailed, out, |row| row.reason = Some(reason));
             }
         }
@@ -67,32 +75,6 @@ impl Engine {
             return Vec::new();
         }
         run.graph.downstream(ix).iter().map(|down| run.graph.task(*down).id.clone()).collect()
-    }
-
-    /// Says which upstreams made a trigger rule end an instance: those that ended as it does, or else, where a rule
-    /// wanted failures, all that have ended.
-    fn ended_by_rule(&self, (key, ix): Instance, word: &str) -> String {
-        let run = &self.runs[&key];
-        let rule = run.graph.task(ix).trigger_rule;
-        let ended = || {
-            let rows = run.graph.upstream(ix).iter().map(|up| &run.instances[*up].row);
-            rows.filter(|row| row.state.is_terminal())
-        };
-        let is_alike = |state: TaskState| match word {
-            "skipped" => state == TaskState::Skipped,
-            _ => matches!(state, TaskState::Failed | TaskState::UpstreamFailed),
-        };
-        let mut culprits: Vec<_> = ended().filter(|row| is_alike(row.state)).collect();
-        if culprits.is_empty() {
-            culprits = ended().collect();
-        }
-        let named: Vec<String> =
-            culprits.iter().take(4).map(|row| format!("{} is {}", row.key.task, row.state)).collect();
-        match culprits.len().saturating_sub(named.len()) {
-            _ if named.is_empty() => format!("trigger rule {rule} cannot hold any more"),
-            0 => format!("trigger rule {rule}: {}", named.join(", ")),
-            more => format!("trigger rule {rule}: {} and {more} more", named.join(", ")),
-        }
     }
 
     /// Lets an instance wait for a slot.
@@ -140,6 +122,7 @@ impl Engine {
             out.undecided.push_back((key, *down));
         }
         out.undecided.extend(run.cut_below(ix).into_iter().map(|below| (key, below)));
+        out.undecided.extend(graph.below_setup(ix).iter().map(|below| (key, *below)));
         out.ending.insert(key);
     }
 
@@ -186,28 +169,6 @@ impl Engine {
             entry.run_ids.remove(&run.row.run_id);
         }
         out.promoting.insert(run.row.dag_id);
-    }
-}
-
-/// Says why an instance is skipped whatever its trigger rule: a short circuit above ended it, or a branch directly
-/// above succeeded and did not follow it.
-fn ruled_out(run: &Run, ix: TaskIndex) -> Option<String> {
-    if let Some(circuit) = run.instances[ix].cut_by {
-        return Some(not_followed(run, circuit));
-    }
-    run.graph.branch_upstream(ix).iter().copied().find_map(|branch| {
-        let row = &run.instances[branch].row;
-        let follow = row.follow.as_ref().filter(|_| row.state == TaskState::Success)?;
-        (!run.graph.is_followed(branch, follow, ix)).then(|| not_followed(run, branch))
-    })
-}
-
-fn not_followed(run: &Run, branch: TaskIndex) -> String {
-    let task = run.graph.task(branch);
-    match task.operator {
-        Operator::ShortCircuit { .. } => format!("the condition of short circuit {} does not hold", task.id),
-        Operator::LatestOnly => format!("{} found a newer date of the schedule", task.id),
-        _ => format!("branch {} did not choose it", task.id),
     }
 }
 

@@ -1,7 +1,13 @@
 //! Why a task instance is not running: the same questions that deciding asks, in the same order.
 
-use super::{Engine, decide::place};
+use super::{
+    Engine,
+    decide::place,
+    run::Run,
+    verdict::{being_stopped, cleans_up},
+};
 use crate::{
+    graph::TaskIndex,
     ids::TaskInstanceKey,
     now::Now,
     state::{RunState, TaskState},
@@ -35,7 +41,7 @@ impl Engine {
         match run.row.state {
             RunState::Queued => reasons.push(self.run_queued(run)),
             RunState::Paused => reasons.push(WaitReason::RunPaused),
-            _ if run.is_ending() => reasons.push(WaitReason::RunEnding),
+            _ if run.is_ending() && !cleans_up(run, ix) => reasons.push(WaitReason::RunEnding),
             _ => {}
         }
         match row.state {
@@ -48,19 +54,7 @@ impl Engine {
                 let (group, _) = place(run, ix);
                 reasons.push(self.obstacle(&group).unwrap_or(WaitReason::Next));
             }
-            TaskState::NoStatus => {
-                let waiting_for: Vec<_> = run
-                    .graph
-                    .upstream(ix)
-                    .iter()
-                    .map(|up| &run.instances[*up].row)
-                    .filter(|row| !row.state.is_terminal())
-                    .map(|row| row.key.task.clone())
-                    .collect();
-                if !waiting_for.is_empty() {
-                    reasons.push(WaitReason::Upstream { rule: run.graph.task(ix).trigger_rule, waiting_for });
-                }
-            }
+            TaskState::NoStatus => reasons.extend(upstream(run, ix)),
             _ => {}
         }
         if reasons.is_empty() {
@@ -69,10 +63,33 @@ impl Engine {
         reasons
     }
 
-    fn run_queued(&self, run: &super::run::Run) -> WaitReason {
+    fn run_queued(&self, run: &Run) -> WaitReason {
         let entry = self.dags.get(&run.row.dag_id);
         let active = entry.map_or(0, |entry| u32::try_from(entry.running.len()).unwrap_or(u32::MAX));
         let limit = entry.map_or(0, |entry| entry.graph.dag.max_active_runs);
         WaitReason::RunQueued { active, limit }
     }
+}
+
+/// Says what an undecided instance waits for above it.
+fn upstream(run: &Run, ix: TaskIndex) -> Vec<WaitReason> {
+    let unended = |above: &[TaskIndex]| -> Vec<_> {
+        let rows = above.iter().map(|up| &run.instances[*up].row);
+        rows.filter(|row| !row.state.is_terminal()).map(|row| row.key.task.clone()).collect()
+    };
+    let mut reasons = Vec::new();
+    let setups = unended(run.graph.setups_above(ix));
+    if !setups.is_empty() {
+        reasons.push(WaitReason::Setup { waiting_for: setups });
+    }
+    let mut waiting_for = unended(run.graph.upstream(ix));
+    for stopping in being_stopped(run, ix).map(|ix| &run.graph.task(ix).id) {
+        if !waiting_for.contains(stopping) {
+            waiting_for.push(stopping.clone());
+        }
+    }
+    if !waiting_for.is_empty() {
+        reasons.push(WaitReason::Upstream { rule: run.graph.task(ix).trigger_rule, waiting_for });
+    }
+    reasons
 }

@@ -24,6 +24,7 @@ mod run;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

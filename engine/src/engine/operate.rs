@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Engine, Instance, Out, run::Change, run::Run};
+use super::{Engine, Instance, Out, run::Change, run::Run, verdict::cleans_up};
 use crate::{
     action::{Action, Cancel, Changed, Refusal, Reply},
     event::{ClearSelection, RequestId},
@@ -205,7 +205,7 @@ impl Engine {
         out.actions.push(Action::Cancel(Cancel { attempt: run.attempt(ix), worker, reason }));
     }
 
-    /// Ends whatever has not started, as `state`, and stops whatever has.
+    /// Ends whatever has not started, as `state`, and stops whatever has, but for what cleans up.
     fn end_all(
         &mut self,
         key: RunKey,
@@ -215,7 +215,7 @@ impl Engine {
         out: &mut Out,
     ) -> Vec<Changed> {
         let Some(run) = self.runs.get(&key) else { return Vec::new() };
-        let open = unended(run);
+        let open = to_end(run);
         let list: Vec<Changed> = open.iter().map(|ix| changed(run, *ix, state)).collect();
         for ix in open {
             let Some(state_now) = self.runs.get(&key).map(|run| run.instances[ix].row.state) else { break };
@@ -249,7 +249,7 @@ impl Engine {
             return out.answer(request, Reply::Changed(Vec::new()));
         }
         if cancel.is_dry_run {
-            let list = unended(run).into_iter().map(|ix| changed(run, ix, TaskState::Skipped)).collect();
+            let list = to_end(run).into_iter().map(|ix| changed(run, ix, TaskState::Skipped)).collect();
             return out.answer(request, Reply::Changed(list));
         }
         let now = out.now.wall;
@@ -280,7 +280,9 @@ impl Engine {
             TaskState::Failed => StopReason::MarkedFailed,
             _ => return out.refuse(request, Refusal::NotMarkable),
         };
-        let run = match self.open(mark.run, mark.finished, false) {
+        // What hangs while it cleans up would otherwise keep its run from ending.
+        let cleaning = self.runs.get(&mark.run).filter(|run| is_cleaning(run, &mark.tasks)).cloned();
+        let run = match cleaning.map_or_else(|| self.open(mark.run, mark.finished, false), Ok) {
             Ok(run) => run,
             Err(refusal) => return out.refuse(request, refusal),
         };
@@ -370,7 +372,7 @@ impl Engine {
         let leaves = leaves_to_mark(&run, state);
         let mut list: Vec<Changed> = leaves.iter().map(|ix| changed(&run, *ix, leaf)).collect();
         if is_dry_run {
-            let others = unended(&run).into_iter().filter(|ix| !leaves.contains(ix));
+            let others = to_end(&run).into_iter().filter(|ix| !leaves.contains(ix));
             list.extend(others.map(|ix| changed(&run, ix, TaskState::Skipped)));
             return out.answer(request, Reply::Changed(list));
         }
@@ -388,9 +390,19 @@ impl Engine {
     }
 }
 
-/// Returns the instances that have not ended.
-fn unended(run: &Run) -> Vec<TaskIndex> {
-    (0..run.instances.len()).filter(|ix| !run.instances[*ix].row.state.is_terminal()).collect()
+/// Returns the instances that end with their run: all that have not ended, but for what cleans up.
+fn to_end(run: &Run) -> Vec<TaskIndex> {
+    let is_open = |ix: &TaskIndex| !run.instances[*ix].row.state.is_terminal();
+    (0..run.instances.len()).filter(is_open).filter(|ix| !cleans_up(run, *ix)).collect()
+}
+
+/// Whether a mark concerns nothing but what still cleans up.
+fn is_cleaning(run: &Run, tasks: &[TaskId]) -> bool {
+    let is_kept = |id| {
+        let found: Option<TaskIndex> = run.graph.index_of(id);
+        found.is_some_and(|ix| !run.instances[ix].row.state.is_terminal() && cleans_up(run, ix))
+    };
+    !tasks.is_empty() && tasks.iter().all(is_kept)
 }
 
 /// Returns the leaves that get the verdict of a run that is marked: they carry it, so that it needs no record of its
@@ -408,7 +420,8 @@ fn leaves_to_mark(run: &Run, state: RunState) -> Vec<TaskIndex> {
         };
         (!now.is_terminal() || is_against) && !now.has_lease()
     };
-    leaves.iter().copied().filter(is_marked).collect()
+    let is_kept = |ix: &TaskIndex| !run.instances[*ix].row.state.is_terminal() && cleans_up(run, *ix);
+    leaves.iter().copied().filter(is_marked).filter(|ix| !is_kept(ix)).collect()
 }
 
 fn changed(run: &Run, ix: TaskIndex, to: TaskState) -> Changed {
@@ -441,11 +454,13 @@ fn select(run: &Run, selection: &ClearSelection, is_newer: bool) -> Result<BTree
     if selection.downstream {
         selected.extend(run.graph.descendants(&named));
     }
+    let is_there = |ix: &TaskIndex| run.instances[*ix].row.state != TaskState::NoStatus || is_newer;
     selected.retain(|ix| {
-        let state = run.instances[*ix].row.state;
-        let is_failed = matches!(state, TaskState::Failed | TaskState::UpstreamFailed);
-        (state != TaskState::NoStatus || is_newer) && (is_failed || !selection.only_failed)
+        let is_failed = matches!(run.instances[*ix].row.state, TaskState::Failed | TaskState::UpstreamFailed);
+        is_there(ix) && (is_failed || !selection.only_failed)
     });
+    let belonging = run.graph.belonging_to(&selected);
+    selected.extend(belonging.into_iter().filter(is_there));
     Ok(selected)
 }
 

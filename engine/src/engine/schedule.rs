@@ -439,7 +439,8 @@ impl Engine {
             row.state = RunState::Running;
             row.started_at = Some(now.wall);
         }));
-        if let Some(timeout) = run.graph.dag.run_timeout {
+        // One that was cancelled while it waited is here to clean up, however long that takes.
+        if let Some(timeout) = run.graph.dag.run_timeout.filter(|_| !run.is_ending()) {
             self.arm_run_timeout(key, timeout, out);
         }
         let Some(run) = self.runs.get(&key) else { return };

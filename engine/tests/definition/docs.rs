@@ -94,6 +94,10 @@ fn with_example(table: TableId, line: &str) -> String {
         TableId::Dag => format!("{dag}{line}\n{rest}"),
         TableId::Schedule => format!("{dag}schedule = {{ {line} }}\n{rest}"),
         TableId::Param => format!("{dag}[params.p]\n{line}\n{rest}"),
+        TableId::Group => {
+            let id = if line.starts_with("id") { "" } else { "id = \"load.daily\"\n" };
+            format!("{}group = \"load.daily\"\n[[group]]\n{id}{line}\n", task("command = \"true\""))
+        }
         TableId::Task => task(&format!("command = \"true\"\n{line}")),
         TableId::Command => task(line),
         TableId::Branch => task(&format!("operator = \"branch\"\n{line}")),
@@ -114,8 +118,10 @@ fn with_example(table: TableId, line: &str) -> String {
 #[test]
 fn the_example_of_every_key_is_right_by_itself() {
     // What an example alone cannot have right: its surroundings.
-    let about_surroundings =
-        ["DAG0005", "DAG0104", "DAG0402", "DAG0505", "DAG0602", "DAG0604", "DAG0707", "DAG0302", "DAG0409"];
+    let about_surroundings = [
+        "DAG0005", "DAG0104", "DAG0402", "DAG0414", "DAG0505", "DAG0602", "DAG0604", "DAG0707", "DAG0302",
+        "DAG0409",
+    ];
     let mut checked = 0;
     for spec in KEYS.iter().filter(|spec| spec.table != TableId::Root) {
         let line = format!("{} = {}", spec.name, spec.example);

@@ -25,6 +25,66 @@ fn the_example_of_the_design_loads_whole() {
     );
 }
 
+/// Writes every task with its upstreams.
+fn shape(text: &str) -> String {
+    let loaded = load(text.as_bytes(), "x.toml");
+    assert_eq!(loaded.problems, []);
+    let line = |task: &tidemill_engine::definition::Task| {
+        let up: Vec<&str> = task.depends_on.iter().map(|id| id.as_str()).collect();
+        format!("{} < {}", task.id, up.join(" "))
+    };
+    loaded.dag.unwrap().tasks.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_group_stands_for_its_last_tasks_and_its_first_take_what_it_depends_on() {
+    let task = |id: &str, group: &str, rest: &str| {
+        format!("[[task]]\nid = \"{id}\"\noperator = \"noop\"\ngroup = \"{group}\"\n{rest}\n")
+    };
+    let text = [
+        "[dag]\nid = \"x\"\n[[task]]\nid = \"extract\"\noperator = \"noop\"\n".to_owned(),
+        task("start", "load", "setup = true"),
+        task("a", "load.daily", ""),
+        task("b", "load.daily", "depends_on = [\"a\"]"),
+        task("c", "load.daily", "depends_on = [\"a\"]"),
+        task("join", "load", "depends_on = [\"group:load.daily\", \"b\"]"),
+        task("stop", "load", "depends_on = [\"join\"]\nteardown = \"start\""),
+        task("train", "train", "depends_on = [\"group:load\"]"),
+        task("test", "train", ""),
+        "[[group]]\nid = \"load\"\ndepends_on = \"extract\"\n".to_owned(),
+        "[[group]]\nid = \"load.daily\"\ndepends_on = \"start\"\n".to_owned(),
+        "[[group]]\nid = \"train\"\ndepends_on = [\"group:load\", \"extract\"]\n".to_owned(),
+    ];
+    let expected = "extract < \nstart < extract\na < start\nb < a\nc < a\njoin < c b\nstop < join start\n\
+                    train < join extract\ntest < join extract";
+    assert_eq!(shape(&text.concat()), expected);
+    let dag = load(text.concat().as_bytes(), "x.toml").dag.unwrap();
+    assert_eq!(dag.groups.len(), 3);
+    assert!(dag.tasks[2].is_in_group("load") && !dag.tasks[2].is_in_group("loa"));
+}
+
+#[test]
+fn a_branch_that_chooses_a_group_follows_its_first_tasks() {
+    let loaded = load(
+        b"[dag]\nid = \"x\"\n[[task]]\nid = \"choose\"\noperator = \"branch\"\n\
+          branches = [{ when = \"true\", then = \"group:load\" }, { then = \"no\" }]\n\
+          [[task]]\nid = \"no\"\noperator = \"noop\"\ndepends_on = [\"choose\"]\n\
+          [[task]]\nid = \"a\"\noperator = \"noop\"\ngroup = \"load\"\n\
+          [[task]]\nid = \"b\"\noperator = \"noop\"\ngroup = \"load\"\n\
+          [[task]]\nid = \"last\"\noperator = \"noop\"\ngroup = \"load\"\ndepends_on = [\"a\", \"b\"]\n\
+          [[group]]\nid = \"load\"\ndepends_on = \"choose\"\n",
+        "x.toml",
+    );
+    assert_eq!(loaded.problems, []);
+    let dag = loaded.dag.unwrap();
+    let Operator::Branch { branches: tidemill_engine::definition::Branches::Arms(arms) } =
+        &dag.tasks[0].operator
+    else {
+        panic!("{:?}", dag.tasks[0].operator)
+    };
+    assert_eq!(arms[0].then.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+}
+
 #[test]
 fn the_commented_example_of_the_shipped_dag_loads() {
     let shipped = include_str!("../../../dags/continuous_training.toml");

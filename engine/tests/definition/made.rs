@@ -23,6 +23,26 @@ fn tasks(count: usize, upstream: impl Fn(usize) -> Vec<usize>) -> String {
 }
 
 #[test]
+fn groups_that_stand_for_too_many_dependencies_are_refused_by_name() {
+    let group = |name: &str, count: usize| {
+        (0..count)
+            .map(|index| {
+                format!("[[task]]\nid = \"{name}{index}\"\noperator = \"noop\"\ngroup = \"{name}\"\n")
+            })
+            .collect::<String>()
+    };
+    let file = |count| {
+        let link = "[[group]]\nid = \"b\"\ndepends_on = \"group:a\"\n";
+        format!("[dag]\nid = \"x\"\n{}{}{link}", group("a", count), group("b", count))
+    };
+    assert_eq!(codes(&load(file(500).as_bytes(), "x.toml")), ["DAG0011"]);
+    let loaded = load(file(400).as_bytes(), "x.toml");
+    assert_eq!(loaded.problems, []);
+    let edges: usize = loaded.dag.unwrap().tasks.iter().map(|task| task.depends_on.len()).sum();
+    assert_eq!(edges, 160_000);
+}
+
+#[test]
 fn bytes_that_are_not_utf8_have_a_place() {
     let loaded = load(b"[dag]\nid = \"\xc3\xa4\xff\"\n", "x.toml");
     assert_eq!(codes(&loaded), ["DAG0001"]);

@@ -421,6 +421,7 @@ mod task {
             on_failure: Vec::new(),
             retention: None,
             params: Vec::new(),
+            groups: Vec::new(),
             tasks: vec![Task {
                 id: TaskId::new("train").unwrap(),
                 operator,
@@ -441,6 +442,8 @@ mod task {
                 queue: "default".to_owned(),
                 env: BTreeMap::from([("DATE".to_owned(), "{{ ds }}".to_owned())]),
                 max_active_per_dag: None,
+                group: None,
+                role: tidemill_engine::definition::Role::Work,
                 owner: None,
                 doc: None,
                 on_success: Vec::new(),

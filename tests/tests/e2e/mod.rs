@@ -1,6 +1,7 @@
 //! End to end with the real binary.
 
 mod browser;
+mod cleaning;
 mod client;
 mod compare;
 mod damage;

@@ -1,14 +1,17 @@
 //! How does it hang together? And which way did this run go?
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use askama::Template;
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use tidemill_engine::{
-    definition::Dag,
+    definition::{Dag, Task},
     ids::{DagId, RunId, TaskInstanceKey},
-    rows::{RunRow, TaskRow},
+    rows::{RunRow, TaskRow, VersionHash},
     state::{TaskState, TriggerRule},
 };
 use tidemill_protocol::worker::Report;
@@ -17,6 +20,7 @@ use tidemill_store::reader::{PageRequest, RunQuery};
 use super::{
     Chrome,
     dag::{DagHead, find},
+    groups::{self, Folded},
     page,
 };
 use crate::{
@@ -24,7 +28,7 @@ use crate::{
     extract::{self, DagPath, Ids, Params},
     render::{
         Markup,
-        graph::{Node, Shape, Verdict, draw, layout},
+        graph::{Layout, Node, Shape, Verdict, draw, layout},
     },
     state::WebState,
 };
@@ -45,14 +49,26 @@ struct GraphPage {
     run: Option<Shown>,
     runs: Vec<String>,
     selected: String,
+    toggles: Vec<Toggle>,
+    /// The choice of groups as it was asked for, kept by the form that chooses the run.
+    folded: String,
     graph: Markup,
 }
 
-/// `?run_id=`.
+/// `?run_id=&folded=`.
 #[derive(Deserialize)]
 pub(crate) struct GraphParams {
     #[serde(default)]
     run_id: Option<String>,
+    #[serde(default)]
+    folded: Option<String>,
+}
+
+/// A group of the DAG, and the address that folds or opens it.
+struct Toggle {
+    name: String,
+    is_folded: bool,
+    href: String,
 }
 
 /// The graph of a DAG with a run on it.
@@ -73,20 +89,33 @@ pub(crate) async fn show(
         Some(id) => Some(extract::run(&state, &ids.dag_id, &id).await?),
         None => runs.first().cloned(),
     };
-    let graph = match &run {
-        Some(run) => {
-            let dag = extract::definition(&state, run).await?;
-            let tasks = state.reader().tasks(run.key).await?;
-            of_run(&state, &dag, run, &tasks).await?
-        }
-        None => plain(&state, &ids.dag_id, &detail.definition, &detail.dag.version),
+    let (dag, rows) = match &run {
+        Some(run) => (extract::definition(&state, run).await?, Some(state.reader().tasks(run.key).await?)),
+        None => (Arc::clone(&detail.definition), None),
     };
+    let folded = Folded::new(&dag, params.folded.as_deref());
+    let asked = run.as_ref().map(|run| run.run_id.to_string()).unwrap_or_default();
+    let href = |group: &str| {
+        let pairs = [("run_id", asked.as_str()), ("folded", &folded.toggled(group))];
+        format!("/dags/{}/graph?{}", ids.dag_id, super::dags::query_string(&pairs))
+    };
+    let picture = Picture::new(&dag, &folded);
+    let graph = match (&run, &rows) {
+        (Some(run), Some(rows)) => picture.of_run(&state, run, rows, &href).await?,
+        _ => picture.plain(&state, &ids.dag_id, &detail.dag.version, &href),
+    };
+    let shown = groups::names(&dag).into_iter().filter(|name| !folded.hides_group(name));
+    let toggles =
+        shown.map(|name| Toggle { name: name.to_owned(), is_folded: folded.has(name), href: href(name) });
+    let toggles = toggles.collect();
     page(&GraphPage {
         c,
         h: DagHead::load(&state, &detail, "graph").await?,
         selected: run.as_ref().map(|r| r.run_id.to_string()).unwrap_or_default(),
         run: run.map(|r| Shown { run_id: r.run_id.to_string(), state: r.state.as_str() }),
         runs: runs.into_iter().map(|r| r.run_id.to_string()).collect(),
+        toggles,
+        folded: params.folded.unwrap_or_default(),
         graph,
     })
 }
@@ -103,49 +132,170 @@ fn edges(dag: &Dag) -> Vec<(usize, usize)> {
         .collect()
 }
 
-fn shapes(dag: &Dag) -> Vec<Shape<'_>> {
-    let shape = |task: &tidemill_engine::definition::Task| task.trigger_rule != TriggerRule::AllSuccess;
-    dag.tasks.iter().map(|task| Shape { id: task.id.as_str(), has_badge: shape(task) }).collect()
+/// A box of the picture: a task, or a folded group with its tasks.
+enum Figure<'d> {
+    Task(&'d Task),
+    Group(&'d str, Vec<&'d Task>),
 }
 
-fn plain(
-    state: &WebState,
-    dag_id: &DagId,
-    dag: &Dag,
-    version: &tidemill_engine::rows::VersionHash,
-) -> Markup {
-    let layout = state.layout(dag_id, version, || layout(&shapes(dag), &edges(dag)));
-    let nodes: Vec<Node<'_>> = dag
-        .tasks
-        .iter()
-        .map(|task| Node {
-            id: task.id.as_str(),
-            operator: task.operator.as_str(),
-            rule: task.trigger_rule,
-            state: None,
-            href: format!("/dags/{dag_id}"),
-        })
-        .collect();
-    draw(&layout, &nodes, &BTreeMap::new())
+/// What is drawn of a DAG: its tasks, but for folded groups, which are one box each.
+struct Picture<'d> {
+    dag: &'d Dag,
+    figures: Vec<Figure<'d>>,
+    /// Per task the figure that it is, or is in.
+    figure_of: Vec<usize>,
+    key: String,
 }
 
-/// Draws the graph of a run.
+impl<'d> Picture<'d> {
+    fn new(dag: &'d Dag, folded: &Folded) -> Self {
+        let mut figures: Vec<Figure<'d>> = Vec::new();
+        let mut of_group: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut figure_of = Vec::with_capacity(dag.tasks.len());
+        for task in &dag.tasks {
+            let at = match folded.hides(task) {
+                Some(group) => *of_group.entry(group).or_insert(figures.len()),
+                None => figures.len(),
+            };
+            match (figures.get_mut(at), folded.hides(task)) {
+                (Some(Figure::Group(_, tasks)), _) => tasks.push(task),
+                (_, Some(group)) => figures.push(Figure::Group(group, vec![task])),
+                (_, None) => figures.push(Figure::Task(task)),
+            }
+            figure_of.push(at);
+        }
+        Self { dag, figures, figure_of, key: folded.key() }
+    }
+
+    /// The edges between figures. Tasks on both sides of a folded group would close a circle: the edge back is left out.
+    fn edges(&self) -> Vec<(usize, usize)> {
+        let written = edges(self.dag);
+        let mut place = vec![usize::MAX; self.figures.len()];
+        for (position, task) in topological(self.dag.tasks.len(), &written).into_iter().enumerate() {
+            let figure = &mut place[self.figure_of[task]];
+            *figure = (*figure).min(position);
+        }
+        let moved = written.into_iter().map(|(from, to)| (self.figure_of[from], self.figure_of[to]));
+        let found: BTreeSet<(usize, usize)> = moved.filter(|(from, to)| place[*from] < place[*to]).collect();
+        found.into_iter().collect()
+    }
+
+    fn shapes(&self) -> Vec<Shape<'d>> {
+        let shape = |figure: &Figure<'d>| match figure {
+            Figure::Task(task) => Shape {
+                id: task.id.as_str(),
+                caption: caption(task).chars().count(),
+                has_badge: badge(task) != TriggerRule::AllSuccess,
+            },
+            Figure::Group(name, _) => Shape { id: name, caption: 18, has_badge: false },
+        };
+        self.figures.iter().map(shape).collect()
+    }
+
+    fn layout(&self, state: &WebState, dag_id: &DagId, version: &VersionHash) -> Arc<Layout> {
+        let key = (dag_id.clone(), version.clone(), self.key.clone());
+        state.layout(key, || layout(&self.shapes(), &self.edges()))
+    }
+
+    /// Draws the DAG without a run.
+    fn plain(
+        &self,
+        state: &WebState,
+        dag_id: &DagId,
+        version: &VersionHash,
+        open: &(dyn Fn(&str) -> String + Sync),
+    ) -> Markup {
+        let nodes = self.nodes(|_| None, |_| format!("/dags/{dag_id}"), open);
+        draw(&self.layout(state, dag_id, version), &nodes, &BTreeMap::new())
+    }
+
+    /// Draws the DAG as a run went through it.
+    async fn of_run(
+        &self,
+        state: &WebState,
+        run: &RunRow,
+        tasks: &[TaskRow],
+        open: &(dyn Fn(&str) -> String + Sync),
+    ) -> Result<Markup> {
+        let rows: BTreeMap<&str, &TaskRow> = tasks.iter().map(|row| (row.key.task.as_str(), row)).collect();
+        let state_of =
+            |task: &Task| Some(rows.get(task.id.as_str()).map_or(TaskState::NoStatus, |row| row.state));
+        let href = |task: &Task| format!("/dags/{}/runs/{}/tasks/{}", run.dag_id, run.run_id, task.id);
+        let nodes = self.nodes(state_of, href, open);
+        let mut seen = BTreeMap::new();
+        for ((from, to), verdict) in verdicts(state, self.dag, run, &rows).await? {
+            seen.insert((self.figure_of[from], self.figure_of[to]), verdict);
+        }
+        Ok(draw(&self.layout(state, &run.dag_id, &run.dag_version), &nodes, &seen))
+    }
+
+    fn nodes(
+        &self,
+        state_of: impl Fn(&Task) -> Option<TaskState>,
+        href: impl Fn(&Task) -> String,
+        open: &(dyn Fn(&str) -> String + Sync),
+    ) -> Vec<Node<'d>> {
+        let node = |figure: &Figure<'d>| match figure {
+            Figure::Task(task) => Node {
+                id: task.id.as_str(),
+                kind: caption(task),
+                rule: badge(task),
+                state: state_of(task),
+                href: href(task),
+            },
+            Figure::Group(name, tasks) => Node {
+                id: name,
+                kind: format!("group of {} tasks", tasks.len()),
+                rule: TriggerRule::AllSuccess,
+                state: groups::worst(tasks.iter().filter_map(|task| state_of(task))),
+                href: open(name),
+            },
+        };
+        self.figures.iter().map(node).collect()
+    }
+}
+
+/// What a task is and where it belongs, as far as there is something to say.
+fn caption(task: &Task) -> String {
+    let parts = [task.role.label(), task.operator.as_str(), task.group.as_deref().unwrap_or_default()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
+}
+
+/// The rule worth a word: that of a teardown is its own.
+const fn badge(task: &Task) -> TriggerRule {
+    if task.role.is_teardown() { TriggerRule::AllSuccess } else { task.trigger_rule }
+}
+
+/// Upstreams before downstreams.
+fn topological(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
+    let mut below = vec![Vec::new(); count];
+    let mut missing = vec![0_usize; count];
+    for (from, to) in edges {
+        below[*from].push(*to);
+        missing[*to] += 1;
+    }
+    let mut order: Vec<usize> = (0..count).filter(|task| missing[*task] == 0).collect();
+    let mut next = 0;
+    while let Some(task) = order.get(next).copied() {
+        next += 1;
+        for to in &below[task] {
+            missing[*to] -= 1;
+            if missing[*to] == 0 {
+                order.push(*to);
+            }
+        }
+    }
+    order
+}
+
+/// Draws the graph of a run with every group open, or the outermost folded where there are many tasks.
 pub(crate) async fn of_run(state: &WebState, dag: &Dag, run: &RunRow, tasks: &[TaskRow]) -> Result<Markup> {
-    let layout = state.layout(&run.dag_id, &run.dag_version, || layout(&shapes(dag), &edges(dag)));
-    let rows: BTreeMap<&str, &TaskRow> = tasks.iter().map(|row| (row.key.task.as_str(), row)).collect();
-    let nodes: Vec<Node<'_>> = dag
-        .tasks
-        .iter()
-        .map(|task| Node {
-            id: task.id.as_str(),
-            operator: task.operator.as_str(),
-            rule: task.trigger_rule,
-            state: Some(rows.get(task.id.as_str()).map_or(TaskState::NoStatus, |row| row.state)),
-            href: format!("/dags/{}/runs/{}/tasks/{}", run.dag_id, run.run_id, task.id),
-        })
-        .collect();
-    let verdicts = verdicts(state, dag, run, &rows).await?;
-    Ok(draw(&layout, &nodes, &verdicts))
+    let folded = Folded::new(dag, None);
+    let open = |group: &str| {
+        let pairs = [("run_id", run.run_id.as_str()), ("folded", &folded.toggled(group))];
+        format!("/dags/{}/graph?{}", run.dag_id, super::dags::query_string(&pairs))
+    };
+    Picture::new(dag, &folded).of_run(state, run, tasks, &open).await
 }
 
 async fn verdicts(

@@ -4,11 +4,12 @@
 //! a bare element and the script finds its address from row and column; without a script the row and the column
 //! still link, and whoever does not see the colours is told them in a sentence per row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use axum::{extract::State, response::Response};
 use chrono::Utc;
+use serde::Deserialize;
 use tidemill_engine::{
     definition::Dag,
     ids::DagId,
@@ -19,6 +20,7 @@ use tidemill_store::reader::{Grid, GridRun};
 use super::{
     Chrome,
     dag::{DagHead, find},
+    groups::{self, Folded, Row},
     page,
 };
 use crate::{
@@ -46,14 +48,25 @@ struct GridPage {
     doc: Option<Markup>,
 }
 
+/// `?cursor=&limit=&folded=`.
+#[derive(Deserialize)]
+pub(crate) struct GridParams {
+    cursor: Option<String>,
+    limit: Option<u32>,
+    folded: Option<String>,
+}
+
 /// The grid of a DAG.
 pub(crate) async fn show(
     State(state): State<WebState>,
     c: Chrome,
     Ids(ids): Ids<DagPath>,
-    Params(paging): Params<Paging>,
+    Params(params): Params<GridParams>,
 ) -> Result<Response> {
     let detail = find(&state, &ids.dag_id).await?;
+    let paging = Paging { cursor: params.cursor, limit: params.limit };
+    let folded = Folded::new(&detail.definition, params.folded.as_deref());
+    let kept = params.folded.as_deref().unwrap_or_default();
     let grid = state.reader().grid(&ids.dag_id, &paging.request(RUNS)).await?;
     let grid = grid.unwrap_or(Grid { tasks: Vec::new(), runs: Vec::new(), next_cursor: None });
     let passed = state.reader().passed_over(&ids.dag_id, 1).await?;
@@ -72,9 +85,13 @@ pub(crate) async fn show(
         ],
         is_empty: grid.runs.is_empty(),
         older: grid.next_cursor.as_ref().map(|cursor| {
-            format!("/dags/{}?{}", ids.dag_id, super::dags::query_string(&[("cursor", cursor)]))
+            format!(
+                "/dags/{}?{}",
+                ids.dag_id,
+                super::dags::query_string(&[("cursor", cursor), ("folded", kept)])
+            )
         }),
-        grid: draw(&ids.dag_id, &detail.definition, &grid),
+        grid: draw(&ids.dag_id, &detail.definition, &grid, &folded),
         passed_over: passed.first().map(|p| {
             format!(
                 "The catch-up rule passed over {} dates, the last time {} to {}.",
@@ -87,8 +104,8 @@ pub(crate) async fn show(
     })
 }
 
-/// The tasks in topological order of the newest definition, then what only older runs know.
-fn rows<'a>(dag: &'a Dag, grid: &'a Grid) -> Vec<&'a str> {
+/// The tasks of the newest definition in topological order.
+fn order(dag: &Dag) -> Vec<usize> {
     let index: BTreeMap<&str, usize> =
         dag.tasks.iter().enumerate().map(|(i, t)| (t.id.as_str(), i)).collect();
     let mut depth = vec![0_usize; dag.tasks.len()];
@@ -111,9 +128,7 @@ fn rows<'a>(dag: &'a Dag, grid: &'a Grid) -> Vec<&'a str> {
     }
     let mut order: Vec<usize> = (0..dag.tasks.len()).collect();
     order.sort_by_key(|i| (depth[*i], *i));
-    let mut rows: Vec<&str> = order.into_iter().map(|i| dag.tasks[i].id.as_str()).collect();
-    rows.extend(grid.tasks.iter().map(|t| t.as_str()).filter(|t| !index.contains_key(t)));
-    rows
+    order
 }
 
 /// The state of a cell: of several mapped elements the one that needs attention first.
@@ -121,76 +136,135 @@ fn cells(run: &GridRun, tasks: usize) -> Vec<Option<TaskState>> {
     let mut cells: Vec<Option<TaskState>> = vec![None; tasks];
     for cell in &run.cells {
         if let Some(slot) = usize::try_from(cell.task).ok().and_then(|i| cells.get_mut(i)) {
-            *slot = Some(slot.map_or(cell.state, |known| {
-                if weight(cell.state) > weight(known) { cell.state } else { known }
-            }));
+            *slot = groups::worst(slot.iter().copied().chain([cell.state]));
         }
     }
     cells
 }
 
-const fn weight(state: TaskState) -> u8 {
-    match state {
-        TaskState::Failed => 6,
-        TaskState::UpstreamFailed => 5,
-        TaskState::Running => 4,
-        TaskState::Queued | TaskState::UpForRetry | TaskState::UpForReschedule | TaskState::AwaitingInput => {
-            3
-        }
-        TaskState::Scheduled => 2,
-        TaskState::Success => 1,
-        _ => 0,
+/// The columns of the grid: its runs, the oldest first, each with its states by the position of the task.
+type Runs<'g> = Vec<(&'g GridRun, Vec<Option<TaskState>>)>;
+
+/// What every row is drawn with.
+struct Sheet<'g> {
+    dag_id: &'g DagId,
+    base: String,
+    runs: Runs<'g>,
+    columns: BTreeMap<&'g str, usize>,
+    is_linked: bool,
+}
+
+impl Sheet<'_> {
+    fn states(&self, task: &str) -> impl Iterator<Item = Option<TaskState>> {
+        let column = self.columns.get(task).copied();
+        self.runs.iter().map(move |(_, states)| column.and_then(|i| states.get(i).copied().flatten()))
     }
 }
 
-fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid) -> Markup {
-    let rows = rows(dag, grid);
-    let columns: BTreeMap<&str, usize> =
-        grid.tasks.iter().enumerate().map(|(i, t)| (t.as_str(), i)).collect();
-    let runs: Vec<(&GridRun, Vec<Option<TaskState>>)> =
-        grid.runs.iter().rev().map(|run| (run, cells(run, grid.tasks.len()))).collect();
-    let is_linked = rows.len() * runs.len() <= LINKED_CELLS;
-    let base = format!("/dags/{dag_id}/runs/");
-    let mut out = Markup::with_capacity(rows.len() * runs.len() * if is_linked { 170 } else { 48 } + 4_096);
+fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid, folded: &Folded) -> Markup {
+    let order = order(dag);
+    let rows = groups::tree(dag, &order, folded);
+    let known: BTreeSet<&str> = dag.tasks.iter().map(|task| task.id.as_str()).collect();
+    // What only older runs know comes last.
+    let gone: Vec<&str> = grid.tasks.iter().map(|t| t.as_str()).filter(|t| !known.contains(t)).collect();
+    let runs: Runs<'_> = grid.runs.iter().rev().map(|run| (run, cells(run, grid.tasks.len()))).collect();
+    let count = rows.len() + gone.len();
+    let sheet = Sheet {
+        dag_id,
+        base: format!("/dags/{dag_id}/runs/"),
+        columns: grid.tasks.iter().enumerate().map(|(i, t)| (t.as_str(), i)).collect(),
+        is_linked: count * runs.len() <= LINKED_CELLS,
+        runs,
+    };
+    let mut out =
+        Markup::with_capacity(count * sheet.runs.len() * if sheet.is_linked { 170 } else { 48 } + 4_096);
     out.raw("<table class=\"grid\"><thead><tr><td>");
-    out.text(&format!("{} runs, the newest on the right", runs.len())).raw("</td>");
-    head(&mut out, &base, &runs);
+    let plural = if sheet.runs.len() == 1 { "" } else { "s" };
+    out.text(&format!("{} run{plural}, the newest on the right", sheet.runs.len())).raw("</td>");
+    head(&mut out, &sheet.base, &sheet.runs);
     out.raw("</tr></thead><tbody>");
-    for task in rows {
-        let column = columns.get(task);
-        let states = || runs.iter().map(|(_, states)| column.and_then(|i| states.get(*i).copied().flatten()));
-        out.raw("<tr data-row").attr("data-task", task).raw("><th scope=\"row\">");
-        match runs.last() {
-            Some((newest, _)) => {
-                out.raw("<a").attr("href", &format!("{base}{}/tasks/{task}", newest.run.run_id)).raw(">");
-                out.text(task).raw("</a>");
+    for row in rows {
+        match row {
+            Row::Group { name, depth, tasks } => {
+                let ids: Vec<&str> = tasks.iter().map(|task| dag.tasks[*task].id.as_str()).collect();
+                let doc = dag.groups.iter().find(|group| group.id == name).and_then(|g| g.doc.as_deref());
+                group_row(&mut out, &sheet, (name, depth, doc), &ids, folded);
             }
-            None => _ = out.text(task),
+            Row::Task { task, depth } => task_row(&mut out, &sheet, dag.tasks[task].id.as_str(), depth),
         }
-        if !is_linked {
-            out.raw("<span class=\"sr\">: ").text(&told(states())).raw("</span>");
-        }
-        out.raw("</th>");
-        for ((run, _), state) in runs.iter().zip(states()) {
-            let class = state.map_or("none", TaskState::as_str);
-            if is_linked {
-                out.raw("<td class=\"k\"><a class=\"c s-").raw(class).raw("\"");
-                out.raw(" href=\"")
-                    .text(&base)
-                    .text(run.run.run_id.as_str())
-                    .raw("/tasks/")
-                    .text(task)
-                    .raw("\"");
-                out.raw(" title=\"").text(task).raw(": ").raw(state.map_or("no_status", TaskState::as_str));
-                out.raw("\"><span class=\"sr\">").raw(class).raw("</span></a></td>");
-            } else {
-                out.raw("<td class=\"k\"><i class=\"c s-").raw(class).raw("\"></i></td>");
-            }
-        }
-        out.raw("</tr>");
+    }
+    for task in gone {
+        task_row(&mut out, &sheet, task, 0);
     }
     out.raw("</tbody></table>");
     out
+}
+
+/// A group: its name folds and opens it, its cells say what needs attention in it.
+fn group_row(
+    out: &mut Markup,
+    sheet: &Sheet<'_>,
+    (name, depth, doc): (&str, usize, Option<&str>),
+    tasks: &[&str],
+    folded: &Folded,
+) {
+    let is_folded = folded.has(name);
+    let toggled = folded.toggled(name);
+    let href = format!("/dags/{}?{}", sheet.dag_id, super::dags::query_string(&[("folded", &toggled)]));
+    out.raw("<tr class=\"group\"><th scope=\"row\" class=\"in").raw(inset(depth)).raw("\"><a");
+    out.attr("href", &href).attr("aria-expanded", if is_folded { "false" } else { "true" });
+    if let Some(doc) = doc {
+        out.attr("title", doc);
+    }
+    let own = name.rsplit_once('.').map_or(name, |(_, own)| own);
+    out.raw(">").raw(if is_folded { "▸ " } else { "▾ " }).text(own);
+    out.raw(" <span class=\"muted\">").text(&tasks.len().to_string()).raw("</span></a></th>");
+    let rows: Vec<Vec<Option<TaskState>>> = tasks.iter().map(|task| sheet.states(task).collect()).collect();
+    for run in 0..sheet.runs.len() {
+        let state = groups::worst(rows.iter().filter_map(|row| row.get(run).copied().flatten()));
+        let class = state.map_or("none", TaskState::as_str);
+        out.raw("<td class=\"k\"><i class=\"c s-").raw(class).raw("\"");
+        out.attr("title", &format!("{name}: {class}")).raw("></i><span class=\"sr\">");
+        out.raw(class).raw("</span></td>");
+    }
+    out.raw("</tr>");
+}
+
+const fn inset(depth: usize) -> &'static str {
+    match depth {
+        0 => "0",
+        1 => "1",
+        2 => "2",
+        _ => "3",
+    }
+}
+
+fn task_row(out: &mut Markup, sheet: &Sheet<'_>, task: &str, depth: usize) {
+    out.raw("<tr data-row").attr("data-task", task).raw("><th scope=\"row\" class=\"in");
+    out.raw(inset(depth)).raw("\">");
+    match sheet.runs.last() {
+        Some((newest, _)) => {
+            out.raw("<a").attr("href", &format!("{}{}/tasks/{task}", sheet.base, newest.run.run_id)).raw(">");
+            out.text(task).raw("</a>");
+        }
+        None => _ = out.text(task),
+    }
+    if !sheet.is_linked {
+        out.raw("<span class=\"sr\">: ").text(&told(sheet.states(task))).raw("</span>");
+    }
+    out.raw("</th>");
+    for ((run, _), state) in sheet.runs.iter().zip(sheet.states(task)) {
+        let class = state.map_or("none", TaskState::as_str);
+        if sheet.is_linked {
+            out.raw("<td class=\"k\"><a class=\"c s-").raw(class).raw("\" href=\"").text(&sheet.base);
+            out.text(run.run.run_id.as_str()).raw("/tasks/").text(task).raw("\" title=\"").text(task);
+            out.raw(": ").raw(state.map_or("no_status", TaskState::as_str));
+            out.raw("\"><span class=\"sr\">").raw(class).raw("</span></a></td>");
+        } else {
+            out.raw("<td class=\"k\"><i class=\"c s-").raw(class).raw("\"></i></td>");
+        }
+    }
+    out.raw("</tr>");
 }
 
 /// A row in words: the newest state, then how often each one occurs.

@@ -8,6 +8,7 @@ pub(crate) mod drift;
 pub(crate) mod failure;
 pub(crate) mod graph;
 pub(crate) mod grid;
+pub(crate) mod groups;
 pub(crate) mod home;
 pub(crate) mod login;
 pub(crate) mod pools;

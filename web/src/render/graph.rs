@@ -23,6 +23,8 @@ const LARGE: usize = 200;
 /// What the layout needs of a task.
 pub(crate) struct Shape<'a> {
     pub(crate) id: &'a str,
+    /// How many characters stand below the id.
+    pub(crate) caption: usize,
     pub(crate) has_badge: bool,
 }
 
@@ -53,7 +55,8 @@ struct Line {
 /// What a run adds to a box.
 pub(crate) struct Node<'a> {
     pub(crate) id: &'a str,
-    pub(crate) operator: &'a str,
+    /// What it is: its operator, or that it is a group.
+    pub(crate) kind: String,
     pub(crate) rule: TriggerRule,
     pub(crate) state: Option<TaskState>,
     pub(crate) href: String,
@@ -111,8 +114,8 @@ pub(crate) fn layout(shapes: &[Shape<'_>], edges: &[(usize, usize)]) -> Layout {
 }
 
 fn box_width(shape: &Shape<'_>) -> f64 {
-    let shown = shape.id.chars().count().min(SHOWN_CHARACTERS);
-    let text = f64::from(u32::try_from(shown).unwrap_or(0)) * 7.8 + 56.0;
+    let wide = |characters: usize| f64::from(u32::try_from(characters.min(SHOWN_CHARACTERS)).unwrap_or(0));
+    let text = (wide(shape.id.chars().count()) * 7.8 + 56.0).max(wide(shape.caption) * 6.2 + 32.0);
     text.max(if shape.has_badge { 170.0 } else { 128.0 })
 }
 
@@ -340,7 +343,11 @@ fn draw_node(out: &mut Markup, place: Place, node: &Node<'_>) {
     }
     out.raw("<text class=\"id\"").num("x", place.x + 16.0).num("y", place.y + 19.0).raw(">");
     out.text(&shorten(node.id)).raw("</text><text class=\"op\"");
-    out.num("x", place.x + 16.0).num("y", place.y + 35.0).raw(">").text(node.operator).raw("</text></g></a>");
+    out.num("x", place.x + 16.0)
+        .num("y", place.y + 35.0)
+        .raw(">")
+        .text(&shorten(&node.kind))
+        .raw("</text></g></a>");
     if node.rule != TriggerRule::AllSuccess {
         let rule = node.rule.as_str();
         let width = f64::from(u32::try_from(rule.len()).unwrap_or(0)) * 5.8 + 12.0;
@@ -397,7 +404,7 @@ mod tests {
     use super::*;
 
     fn shapes<'a>(ids: &[&'a str]) -> Vec<Shape<'a>> {
-        ids.iter().map(|id| Shape { id, has_badge: false }).collect()
+        ids.iter().map(|id| Shape { id, caption: 0, has_badge: false }).collect()
     }
 
     #[test]
@@ -422,7 +429,7 @@ mod tests {
         let made = layout(&shapes(&["b", "yes", "no"]), &[(0, 1), (0, 2)]);
         let node = |id| Node {
             id,
-            operator: "branch",
+            kind: "branch".to_owned(),
             rule: TriggerRule::NoneFailed,
             state: Some(TaskState::Success),
             href: "/x?\"><script>".to_owned(),
@@ -441,7 +448,8 @@ mod tests {
         let names: Vec<String> = (0..3_000).map(|i| format!("task_{i}")).collect();
         let edges: Vec<(usize, usize)> =
             (30..3_000).flat_map(|i| [(i - 30, i), (i - 30 + (i % 7), i)]).filter(|(a, b)| a < b).collect();
-        let shapes: Vec<Shape<'_>> = names.iter().map(|id| Shape { id, has_badge: false }).collect();
+        let shapes: Vec<Shape<'_>> =
+            names.iter().map(|id| Shape { id, caption: 0, has_badge: false }).collect();
         let made = layout(&shapes, &edges);
         assert_eq!(made.boxes.len(), 3_000);
         assert!(made.width.is_finite() && made.height.is_finite());

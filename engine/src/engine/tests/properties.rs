@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{
-    World, branch, dag, dag_id, latest_only, noop, result, short_circuit, task, task_id, worker_id,
+    World, branch, dag, dag_id, latest_only, noop, result, setup, short_circuit, task, task_id, teardown,
+    worker_id,
 };
 use crate::{
     definition::{Dag, Schedule, Task},
@@ -18,7 +19,7 @@ use crate::{
 
 /// A random DAG of up to eight tasks whose edges go from earlier to later ones.
 fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
-    let one = (any::<u16>(), 0..12_usize, 0..13_u8, 0..3_u32, 1..3_u32);
+    let one = (any::<u16>(), 0..12_usize, 0..15_u8, 0..3_u32, 1..3_u32);
     (prop::collection::vec(one, 1..8), 1..3_u32, 1..4_u32, 0..4_u8).prop_map(
         move |(tasks, max_active_runs, max_active_tasks, schedule)| {
             let built = tasks.iter().enumerate().map(|(i, (edges, rule, kind, retries, slots))| {
@@ -32,11 +33,17 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                     10 => short_circuit(&name, &upstream, true),
                     11 => short_circuit(&name, &upstream, false),
                     12 => latest_only(&name, &upstream),
+                    13 => setup(&name, &upstream),
+                    14 => {
+                        let is_setup = |up: &&&str| tasks[up[1..].parse::<usize>().unwrap()].2 == 13;
+                        let setups: Vec<&str> = upstream.iter().filter(is_setup).copied().collect();
+                        teardown(&name, &setups, &upstream)
+                    }
                     _ => task(&name, &upstream),
                 };
                 let pool = if *kind == 9 { "small" } else { "default_pool" };
                 Task {
-                    trigger_rule: TriggerRule::ALL[*rule],
+                    trigger_rule: if *kind == 14 { TriggerRule::AllDone } else { TriggerRule::ALL[*rule] },
                     retries: *retries,
                     retry_delay: Duration::from_secs(5),
                     max_lost_retries: 2,

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::Engine;
 use crate::{
     action::{Action, Assign, Refusal, Reply, TaskFence},
-    definition::{Branches, Command, Dag, Operator, Schedule, Task, TimetableKind},
+    definition::{Branches, Command, Dag, Operator, Role, Schedule, Task, TimetableKind},
     event::{AttemptResult, ClearSelection, Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
@@ -55,6 +55,8 @@ pub(super) fn task(id: &str, depends_on: &[&str]) -> Task {
         queue: "default".to_owned(),
         env: BTreeMap::new(),
         max_active_per_dag: None,
+        group: None,
+        role: Role::Work,
         owner: None,
         doc: None,
         on_success: Vec::new(),
@@ -85,6 +87,18 @@ pub(super) fn latest_only(id: &str, depends_on: &[&str]) -> Task {
     Task { operator: Operator::LatestOnly, ..task(id, depends_on) }
 }
 
+/// A task that prepares what is below it.
+pub(super) fn setup(id: &str, depends_on: &[&str]) -> Task {
+    Task { role: Role::Setup, ..task(id, depends_on) }
+}
+
+/// A task that cleans up after `of`, which is among its upstreams.
+pub(super) fn teardown(id: &str, of: &[&str], depends_on: &[&str]) -> Task {
+    let setups = of.iter().map(|id| task_id(id)).collect();
+    let role = Role::Teardown { setups, fails_run: false };
+    Task { role, trigger_rule: TriggerRule::AllDone, ..task(id, depends_on) }
+}
+
 pub(super) fn dag(id: &str, tasks: Vec<Task>) -> Dag {
     Dag {
         id: dag_id(id),
@@ -105,6 +119,7 @@ pub(super) fn dag(id: &str, tasks: Vec<Task>) -> Dag {
         on_failure: Vec::new(),
         retention: None,
         params: Vec::new(),
+        groups: Vec::new(),
         tasks,
     }
 }

@@ -2,6 +2,7 @@
 //! `tests/scenarios/*.scn`.
 
 mod attempts;
+mod cleaning;
 mod dates;
 mod files;
 mod flow;

@@ -1,0 +1,119 @@
+//! What is to become of an undecided instance, and in words why: branches, setups, then the trigger rule.
+
+use super::run::Run;
+use crate::{
+    definition::Operator,
+    graph::TaskIndex,
+    state::{TaskState, TriggerRule},
+    trigger_rule::{self, Decision},
+};
+
+/// Returns the decision that the states above an instance allow (`semantics.md` §1, §7).
+pub(super) fn verdict(run: &Run, ix: TaskIndex) -> Decision {
+    let (rule, counts) = (run.graph.task(ix).trigger_rule, run.instances[ix].counts);
+    if let Some(setups) = run.graph.setups_of(ix) {
+        if !counts.is_all_done() || being_stopped(run, ix).next().is_some() {
+            return Decision::Wait;
+        }
+        return of_setups(run, setups, false);
+    }
+    let covering = run.graph.setups_above(ix);
+    if covering.is_empty() || counts.total == 0 || rule == TriggerRule::Always {
+        return trigger_rule::decide(rule, counts);
+    }
+    match of_setups(run, covering, true) {
+        Decision::Run => trigger_rule::decide(rule, counts),
+        other => other,
+    }
+}
+
+/// Returns the tasks before a teardown that are being stopped: what they use must not be cleaned up under them. A cancel
+/// skips what stands between, so that the upstreams alone do not tell.
+pub(super) fn being_stopped(run: &Run, teardown: TaskIndex) -> impl Iterator<Item = TaskIndex> {
+    run.graph.work_of(teardown).filter(|ix| {
+        let row = &run.instances[*ix].row;
+        row.stop.is_some() && row.state.has_lease()
+    })
+}
+
+/// Judges setups: a teardown wants one success, what lies between wants them all.
+fn of_setups(run: &Run, setups: &[TaskIndex], wants_all: bool) -> Decision {
+    let states = || setups.iter().map(|setup| run.instances[*setup].row.state);
+    let succeeded = states().filter(|state| *state == TaskState::Success).count();
+    if succeeded == setups.len() || (!wants_all && succeeded > 0) {
+        return Decision::Run;
+    }
+    if states().any(|state| matches!(state, TaskState::Failed | TaskState::UpstreamFailed)) {
+        return Decision::UpstreamFailed;
+    }
+    match states().any(|state| !state.is_terminal()) {
+        // A skip decides only when nothing can fail any more, so that timing does not decide between the two.
+        true => Decision::Wait,
+        false => Decision::Skip,
+    }
+}
+
+/// Says why a verdict ended an instance: the setups that it needs, or else the upstreams that ended as it does, or,
+/// where a rule wanted failures, all that have ended.
+pub(super) fn ended_by_rule(run: &Run, ix: TaskIndex, word: &str) -> String {
+    let is_alike = |state: TaskState| match word {
+        "skipped" => state == TaskState::Skipped,
+        _ => matches!(state, TaskState::Failed | TaskState::UpstreamFailed),
+    };
+    let needed = run.graph.setups_of(ix).unwrap_or_else(|| run.graph.setups_above(ix));
+    let missing = needed.iter().map(|setup| &run.instances[*setup].row).find(|row| is_alike(row.state));
+    if let Some(row) = missing {
+        return format!("its setup {} is {}", row.key.task, row.state);
+    }
+    let rule = run.graph.task(ix).trigger_rule;
+    let ended = || {
+        let rows = run.graph.upstream(ix).iter().map(|up| &run.instances[*up].row);
+        rows.filter(|row| row.state.is_terminal())
+    };
+    let mut culprits: Vec<_> = ended().filter(|row| is_alike(row.state)).collect();
+    if culprits.is_empty() {
+        culprits = ended().collect();
+    }
+    let named: Vec<String> =
+        culprits.iter().take(4).map(|row| format!("{} is {}", row.key.task, row.state)).collect();
+    match culprits.len().saturating_sub(named.len()) {
+        _ if named.is_empty() => format!("trigger rule {rule} cannot hold any more"),
+        0 => format!("trigger rule {rule}: {}", named.join(", ")),
+        more => format!("trigger rule {rule}: {} and {more} more", named.join(", ")),
+    }
+}
+
+/// Says why an instance is skipped whatever its trigger rule: a short circuit above ended it, or a branch directly
+/// above succeeded and did not follow it. What cleans up goes by its setups alone.
+pub(super) fn ruled_out(run: &Run, ix: TaskIndex) -> Option<String> {
+    if run.graph.setups_of(ix).is_some_and(|setups| !setups.is_empty()) {
+        return None;
+    }
+    if let Some(circuit) = run.instances[ix].cut_by {
+        return Some(not_followed(run, circuit));
+    }
+    run.graph.branch_upstream(ix).iter().copied().find_map(|branch| {
+        let row = &run.instances[branch].row;
+        let follow = row.follow.as_ref().filter(|_| row.state == TaskState::Success)?;
+        (!run.graph.is_followed(branch, follow, ix)).then(|| not_followed(run, branch))
+    })
+}
+
+fn not_followed(run: &Run, branch: TaskIndex) -> String {
+    let task = run.graph.task(branch);
+    match task.operator {
+        Operator::ShortCircuit { .. } => format!("the condition of short circuit {} does not hold", task.id),
+        Operator::LatestOnly => format!("{} found a newer date of the schedule", task.id),
+        _ => format!("branch {} did not choose it", task.id),
+    }
+}
+
+/// Whether an instance goes on when its run is ending: it cleans up after a setup that succeeded, or that is just being
+/// stopped and may have.
+pub(super) fn cleans_up(run: &Run, ix: TaskIndex) -> bool {
+    let setups = run.graph.setups_of(ix).unwrap_or_default();
+    setups
+        .iter()
+        .map(|setup| run.instances[*setup].row.state)
+        .any(|state| state == TaskState::Success || state.has_lease())
+}
