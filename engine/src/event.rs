@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
-    rows::{FinishedRun, PoolRow, VersionHash},
+    rows::{FinishedRun, PoolRow, PreviousRun, VersionHash},
     state::{RunState, TaskState, TryOutcome},
 };
 
@@ -199,6 +199,13 @@ pub enum Event {
         is_dry_run: bool,
         /// How the stored run ended, when it is not active (loaded just before).
         ended: Option<RunState>,
+    },
+    /// What the loop found when it looked up the run before one of [`crate::engine::Engine::unknown_past`].
+    Past {
+        /// The run that asks.
+        run: RunKey,
+        /// The run before it; absent: there is none.
+        previous: Option<Box<PreviousRun>>,
     },
     /// A pool was made or resized.
     PoolChanged {

@@ -59,6 +59,8 @@ pub struct Graph {
     reachable_below: BTreeMap<TaskIndex, BTreeSet<(TaskIndex, TaskIndex)>>,
     /// Setups, teardowns and what lies between them.
     scopes: Scopes,
+    /// Tasks that ask for the run before.
+    past_tasks: Vec<TaskIndex>,
 }
 
 impl Graph {
@@ -105,6 +107,7 @@ impl Graph {
                 reachable_below.insert(ix, pairs_below(&graph, &downstream[ix]));
             }
         }
+        let past_tasks = (0..count).filter(|ix| dag.tasks[*ix].asks_past()).collect();
         let scopes = Scopes::new(&dag, &index, &upstream, &downstream);
         Ok(Self {
             dag,
@@ -119,6 +122,7 @@ impl Graph {
             branch_upstream,
             reachable_below,
             scopes,
+            past_tasks,
         })
     }
 
@@ -198,6 +202,18 @@ impl Graph {
     #[must_use]
     pub fn setups_of(&self, ix: TaskIndex) -> Option<&[TaskIndex]> {
         self.scopes.setups_of(ix)
+    }
+
+    /// Returns the tasks that ask for the run before, in file order.
+    #[must_use]
+    pub fn past_tasks(&self) -> &[TaskIndex] {
+        &self.past_tasks
+    }
+
+    /// Whether a task asks for the run before.
+    #[must_use]
+    pub fn asks_past(&self, ix: TaskIndex) -> bool {
+        self.dag.tasks[ix].asks_past()
     }
 
     /// Returns every teardown.

@@ -207,6 +207,19 @@ pub struct FinishedRun {
     pub dag: Arc<Dag>,
 }
 
+/// The run before another one, as far as tasks ask for it (`semantics.md` §6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousRun {
+    /// The run.
+    pub run: RunKey,
+    /// Its id.
+    pub run_id: RunId,
+    /// Its logical date.
+    pub logical_date: DateTime<Utc>,
+    /// The states of its stored task instances; of a mapped task that of an element that did not end well, if any.
+    pub states: BTreeMap<TaskId, TaskState>,
+}
+
 /// Everything the engine is rebuilt from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineSnapshot {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::{Dag, Task},
-    ids::{PoolName, TaskId, WorkerId},
+    ids::{PoolName, RunId, TaskId, WorkerId},
     state::{StopReason, TaskState, TriggerRule},
 };
 
@@ -60,6 +60,15 @@ pub enum WaitReason {
         /// Which.
         waiting_for: Vec<TaskId>,
     },
+    /// Tasks of the run before have not ended well, and it asks for them.
+    PreviousRun {
+        /// The run before.
+        run_id: RunId,
+        /// What is waited for, with its state there.
+        waiting_for: BTreeMap<TaskId, TaskState>,
+    },
+    /// The run before is being looked up.
+    PastUnknown,
     /// The next try has its time.
     RetryAt {
         /// When.
@@ -159,6 +168,8 @@ impl WaitReason {
             Self::RunEnding => "run_ending",
             Self::Upstream { .. } => "upstream",
             Self::Setup { .. } => "setup",
+            Self::PreviousRun { .. } => "previous_run",
+            Self::PastUnknown => "past_unknown",
             Self::RetryAt { .. } => "retry_at",
             Self::PoolFull { .. } => "pool_full",
             Self::PoolUnknown { .. } => "pool_unknown",
@@ -197,6 +208,14 @@ impl fmt::Display for WaitReason {
                 f.write_str("waits for the setup: ")?;
                 list(f, waiting_for)
             }
+            Self::PreviousRun { run_id, waiting_for } => {
+                write!(f, "waits for the run before it, {run_id}: ")?;
+                for (index, (task, state)) in waiting_for.iter().take(8).enumerate() {
+                    write!(f, "{}{task} is {state}", if index > 0 { ", " } else { "" })?;
+                }
+                Ok(())
+            }
+            Self::PastUnknown => f.write_str("the run before it is being looked up"),
             Self::RetryAt { at, failures, retries } => {
                 write!(
                     f,

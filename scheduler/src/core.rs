@@ -50,6 +50,8 @@ use crate::{
 
 /// How many messages one round takes: bounds the size of a batch and how long anybody waits for its answer.
 const EVENTS_PER_ROUND: usize = 1024;
+/// How many runs before others are looked up in one round.
+const LOOKED_UP_PER_ROUND: usize = 100;
 /// The longest sleep: a wall clock that jumps is noticed within this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// The shortest time between two ticks, so that a date that stays due cannot spin the loop.
@@ -166,6 +168,7 @@ impl Core {
         self.wait().await?;
         let now = self.shared.clock.now();
         self.renew_after_outage(now);
+        self.look_back(now).await?;
         let before = self.round.events;
         self.drain(now).await?;
         let events = self.round.events.saturating_sub(before);
@@ -200,7 +203,7 @@ impl Core {
         if *self.lost.borrow() {
             return Err(Exit::TermLost);
         }
-        if !self.deferred.is_empty() || self.round.is_urgent {
+        if !self.deferred.is_empty() || self.round.is_urgent || self.engine.is_past_unknown() {
             return Ok(());
         }
         let now = self.shared.clock.now();
@@ -267,6 +270,30 @@ impl Core {
         let dates = self.engine.due_dates(now);
         let taken = if dates.is_empty() { Vec::new() } else { self.taken(&dates).await? };
         self.step(Event::Tick { taken }, now);
+        Ok(())
+    }
+
+    /// Looks up the runs before those whose tasks ask for them. What is read must be all that was decided, so an open
+    /// round is committed first and this comes back.
+    async fn look_back(&mut self, now: Now) -> Result<(), Exit> {
+        if !self.engine.is_past_unknown() {
+            return Ok(());
+        }
+        if !self.round.is_clean() {
+            self.round.is_urgent = true;
+            return Ok(());
+        }
+        for (run, dag_id, before) in self.engine.unknown_past().into_iter().take(LOOKED_UP_PER_ROUND) {
+            let previous = loop {
+                let (reader, dag_id) = (Arc::clone(&self.shared.reader), dag_id.clone());
+                match self.meanwhile(async move { reader.previous_run(&dag_id, before).await }).await? {
+                    Ok(previous) => break previous,
+                    Err(error) => self.endure(crate::handle::chain(&error)).await?,
+                }
+            };
+            self.recovered();
+            self.step(Event::Past { run, previous: previous.map(Box::new) }, now);
+        }
         Ok(())
     }
 

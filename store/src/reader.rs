@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
-    rows::{PassedOver, RunRow, TaskRow, TryRow, VersionHash},
+    rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
 };
 
 pub use crate::pages::*;
@@ -100,6 +100,17 @@ pub trait Reader: Send + Sync {
         dag_id: &DagId,
         before: DateTime<Utc>,
     ) -> Result<Option<RunRow>, ReadError>;
+
+    /// Returns the run before a logical date that tasks ask for: the newest scheduled or backfill run with an earlier
+    /// one, of two with the same date the scheduled one (`semantics.md` §6).
+    ///
+    /// # Errors
+    /// As above.
+    async fn previous_run(
+        &self,
+        dag_id: &DagId,
+        before: DateTime<Utc>,
+    ) -> Result<Option<PreviousRun>, ReadError>;
 
     /// Returns runs of a DAG that ended before an instant, the oldest first: what retention may delete.
     ///

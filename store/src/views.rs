@@ -6,8 +6,8 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use tidemill_engine::{
     definition::Dag,
     ids::{PoolName, TaskId},
-    rows::PoolRow,
-    state::RunState,
+    rows::{PoolRow, PreviousRun, RunRow, TaskRow},
+    state::{RunState, TaskState},
 };
 
 use crate::reader::{HomeCounts, HourCounts, Page, PoolUse};
@@ -25,6 +25,19 @@ pub(crate) fn cut_page<T>(
     rows.truncate(size);
     let next_cursor = if has_more { rows.last().and_then(cursor) } else { None };
     Page { items: rows, next_cursor }
+}
+
+/// Sums up a run for the one after it. Of a mapped task one element that did not end well speaks for all.
+pub(crate) fn previous_run(run: &RunRow, tasks: &[TaskRow]) -> PreviousRun {
+    let mut states: BTreeMap<TaskId, TaskState> = BTreeMap::new();
+    for row in tasks {
+        let is_well = matches!(row.state, TaskState::Success | TaskState::Skipped | TaskState::Removed);
+        if !is_well || !states.contains_key(&row.key.task) {
+            states.insert(row.key.task.clone(), row.state);
+        }
+    }
+    let RunRow { key, run_id, logical_date, .. } = run.clone();
+    PreviousRun { run: key, run_id, logical_date, states }
 }
 
 /// Returns the 24 clock hours that end with the one of `now`, the oldest first.

@@ -459,9 +459,22 @@ pub(crate) async fn dates_have_one_run(bed: &Bed) {
     let mut batch = bed.batch().await;
     batch.runs.push(same_id);
     assert!(bed.store.writer.commit(&batch).await.is_err(), "a run id is unique in its DAG");
+    let etl = dag_id("etl");
     let dates = [(dag_id("etl"), at(0)), (dag_id("etl"), at(1))];
     let taken = bed.store.reader.taken_dates(&dates).await.expect("reads");
     assert_eq!(taken, [(dag_id("etl"), at(0))]);
+    // The run before: strictly earlier, never a manual one, the scheduled one of two with the same date.
+    let before = |instant| bed.store.reader.previous_run(&etl, instant);
+    assert_eq!(before(at(0)).await.expect("reads"), None);
+    let mut batch = bed.batch().await;
+    batch.tasks.push(new_task(2, "a", TaskState::Scheduled));
+    bed.store.writer.commit(&batch).await.expect("a task");
+    let found = before(at(1)).await.expect("reads").expect("there is one");
+    assert_eq!((found.run, found.logical_date), (RunKey(2), at(0)));
+    assert_eq!(
+        found.states.iter().map(|(id, s)| (id.as_str(), *s)).collect::<Vec<_>>(),
+        [("a", TaskState::Scheduled)]
+    );
 }
 
 pub(crate) async fn many_rows_in_one_batch(bed: &Bed) {

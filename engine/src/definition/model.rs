@@ -210,6 +210,12 @@ pub struct Task {
     /// What it prepares or cleans up for other tasks.
     #[serde(default, skip_serializing_if = "Role::is_work")]
     pub role: Role,
+    /// Whether it waits for the same task in the run before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub depends_on_past: bool,
+    /// Whether it waits for the tasks directly below it in the run before, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wait_for_downstream: bool,
     /// Whom to ask.
     pub owner: Option<String>,
     /// Text shown on the task's page.
@@ -341,6 +347,12 @@ pub struct BranchArm {
 }
 
 impl Task {
+    /// Whether it waits for something in the run before.
+    #[must_use]
+    pub const fn asks_past(&self) -> bool {
+        self.depends_on_past || self.wait_for_downstream
+    }
+
     /// Whether it belongs to a group or to one inside it.
     #[must_use]
     pub fn is_in_group(&self, group: &str) -> bool {

@@ -194,6 +194,8 @@ fn assemble(
         env,
         max_active_per_dag: fields.u32("max_active_per_dag"),
         group: fields.string("group"),
+        depends_on_past: fields.bool("depends_on_past"),
+        wait_for_downstream: fields.bool("wait_for_downstream"),
         role,
         owner: fields.string("owner").or_else(|| dag.string("owner")),
         doc: fields.string("doc"),

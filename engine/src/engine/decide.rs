@@ -44,6 +44,8 @@ impl Engine {
         let task = run.graph.task(ix);
         match verdict(run, ix) {
             Decision::Wait => {}
+            // A teardown that is due never waits for another run.
+            Decision::Run if !run.is_ending() && self.held_by_past(run, ix).is_some() => {}
             Decision::Run if task.operator.is_in_engine() => {
                 let now = out.now.wall;
                 let follow =
@@ -124,6 +126,7 @@ impl Engine {
         out.undecided.extend(run.cut_below(ix).into_iter().map(|below| (key, below)));
         out.undecided.extend(graph.below_setup(ix).iter().map(|below| (key, *below)));
         out.ending.insert(key);
+        self.tell_followers((key, ix), out);
     }
 
     /// Ends a run in which nothing is left to do, or in which nothing can ever move.
@@ -135,6 +138,11 @@ impl Engine {
         let (state, reason) = if run.unfinished == 0 {
             outcome(run)
         } else if run.moving == 0 && !run.is_ending() {
+            if self.waits_for_past(run) {
+                // The run before may be waiting for the place that this one has.
+                out.promoting.insert(run.row.dag_id.clone());
+                return;
+            }
             (RunState::Failed, Some(deadlock(run)))
         } else {
             return;
@@ -160,6 +168,7 @@ impl Engine {
     /// Drops a run from memory; its rows stay.
     pub(super) fn forget_run(&mut self, key: RunKey, out: &mut Out) {
         let Some(run) = self.runs.remove(&key) else { return };
+        self.past_has_ended(&run);
         if let Some(at) = run.deadline {
             self.timers.remove(&(at, Timer::Run(key)));
         }

@@ -1,7 +1,7 @@
 //! Why a task instance is not running: the same questions that deciding asks, in the same order.
 
 use super::{
-    Engine,
+    DagEntry, Engine,
     decide::place,
     run::Run,
     verdict::{being_stopped, cleans_up},
@@ -39,7 +39,9 @@ impl Engine {
             return reasons;
         }
         match run.row.state {
-            RunState::Queued => reasons.push(self.run_queued(run)),
+            RunState::Queued => {
+                reasons.extend(self.dags.get(&run.row.dag_id).map(|dag| self.run_queued(dag)))
+            }
             RunState::Paused => reasons.push(WaitReason::RunPaused),
             _ if run.is_ending() && !cleans_up(run, ix) => reasons.push(WaitReason::RunEnding),
             _ => {}
@@ -54,7 +56,10 @@ impl Engine {
                 let (group, _) = place(run, ix);
                 reasons.push(self.obstacle(&group).unwrap_or(WaitReason::Next));
             }
-            TaskState::NoStatus => reasons.extend(upstream(run, ix)),
+            TaskState::NoStatus => {
+                reasons.extend(upstream(run, ix));
+                reasons.extend(self.held_by_past(run, ix));
+            }
             _ => {}
         }
         if reasons.is_empty() {
@@ -63,11 +68,9 @@ impl Engine {
         reasons
     }
 
-    fn run_queued(&self, run: &Run) -> WaitReason {
-        let entry = self.dags.get(&run.row.dag_id);
-        let active = entry.map_or(0, |entry| u32::try_from(entry.running.len()).unwrap_or(u32::MAX));
-        let limit = entry.map_or(0, |entry| entry.graph.dag.max_active_runs);
-        WaitReason::RunQueued { active, limit }
+    pub(super) fn run_queued(&self, entry: &DagEntry) -> WaitReason {
+        let active = u32::try_from(entry.running.len()).unwrap_or(u32::MAX);
+        WaitReason::RunQueued { active, limit: entry.graph.dag.max_active_runs }
     }
 }
 

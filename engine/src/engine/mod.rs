@@ -18,6 +18,7 @@ mod dispatch;
 mod explain;
 mod fleet;
 mod operate;
+mod past;
 mod ready;
 mod restore;
 mod run;
@@ -69,6 +70,10 @@ pub struct Engine {
     /// The next date of each DAG by the wall clock.
     dates: BTreeSet<(DateTime<Utc>, DagId)>,
     next_run_key: i64,
+    /// Runs whose previous run has to be looked up.
+    unknown_past: BTreeSet<RunKey>,
+    /// Per run the active ones that it is the previous run of.
+    followers: BTreeMap<RunKey, BTreeSet<RunKey>>,
     /// The wall clock of the newest tick: earlier than now unless it was set back.
     last_wall: Option<DateTime<Utc>>,
 }
@@ -219,6 +224,7 @@ impl Engine {
             Event::Cancel { request, run, is_dry_run, ended } => {
                 self.cancel(request, operate::CancelRun { run, is_dry_run, ended }, out);
             }
+            Event::Past { run, previous } => self.past_known(run, previous, out),
             Event::PoolChanged { request, pool } => self.pool_changed(request, pool, out),
             Event::PoolDeleted { request, name } => self.pool_deleted(request, &name, out),
         }

@@ -142,7 +142,10 @@ impl Engine {
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
             entry.run_ids.insert(run.row.run_id.clone());
         }
-        self.runs.entry(key).or_insert(run);
+        if let std::collections::btree_map::Entry::Vacant(place) = self.runs.entry(key) {
+            let row = place.insert(run).row.clone();
+            self.past_of_new(&row);
+        }
     }
 
     fn clear_instances(&mut self, key: RunKey, selected: &BTreeSet<TaskIndex>, out: &mut Out) {

@@ -107,6 +107,7 @@ impl Engine {
         }
         entry.run_ids.insert(row.run_id.clone());
         self.runs.insert(row.key, run_with(snapshot, graph));
+        self.forget_past(row.key);
     }
 
     fn restore_lease(&mut self, row: &TryRow, now: Now) {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::past::Past;
 use crate::{
     action::{Action, RunChange, TaskChange, TaskFence, TryChange},
     definition::Operator,
@@ -27,6 +28,8 @@ pub(super) struct Run {
     pub(super) moving: usize,
     /// When `run_timeout` is reached, by the monotonic clock.
     pub(super) deadline: Option<Duration>,
+    /// The run before, where a task asks for it.
+    pub(super) past: Past,
 }
 
 /// One task instance in memory.
@@ -98,7 +101,8 @@ impl Run {
                 closed: Vec::new(),
             })
             .collect();
-        let mut run = Self { row, graph, instances, unfinished: 0, moving: 0, deadline: None };
+        let mut run =
+            Self { row, graph, instances, unfinished: 0, moving: 0, deadline: None, past: Past::Unasked };
         run.recount();
         run
     }

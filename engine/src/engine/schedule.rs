@@ -67,7 +67,12 @@ impl DagEntry {
         !self.row.is_paused && !self.row.is_missing
     }
 
-    fn limit(&self) -> usize {
+    /// Whether a run started beyond the limit because the others stand still until it has ended.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.running.len() > self.limit()
+    }
+
+    pub(super) fn limit(&self) -> usize {
         self.graph.dag.max_active_runs as usize
     }
 
@@ -282,6 +287,7 @@ impl Engine {
         entry.queued.insert((row.logical_date, key));
         entry.run_ids.insert(row.run_id.clone());
         self.runs.insert(key, run);
+        self.past_of_new(&row);
         out.promoting.insert(dag_id.clone());
         Some(row)
     }
@@ -421,11 +427,14 @@ impl Engine {
 
     /// Starts queued runs of a DAG while there is room, and lets its next date come.
     pub(super) fn promote(&mut self, dag_id: &DagId, out: &mut Out) {
-        while let Some(entry) = self.dags.get_mut(dag_id) {
-            if entry.running.len() >= entry.limit() {
+        while let Some(entry) = self.dags.get(dag_id) {
+            let is_full = entry.running.len() >= entry.limit();
+            let Some((_, key)) = entry.queued.first().copied() else { break };
+            if is_full && !self.all_wait_for(entry, key) {
                 break;
             }
-            let Some((_, key)) = entry.queued.pop_first() else { break };
+            let Some(entry) = self.dags.get_mut(dag_id) else { break };
+            entry.queued.pop_first();
             entry.running.insert(key);
             self.start_run(key, out);
         }

@@ -443,6 +443,8 @@ mod task {
                 env: BTreeMap::from([("DATE".to_owned(), "{{ ds }}".to_owned())]),
                 max_active_per_dag: None,
                 group: None,
+                depends_on_past: false,
+                wait_for_downstream: false,
                 role: tidemill_engine::definition::Role::Work,
                 owner: None,
                 doc: None,

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
-    rows::{PassedOver, RunRow, TaskRow, TryRow, VersionHash},
+    rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType, TaskState},
 };
 
@@ -189,6 +189,21 @@ impl Reader for MemoryStore {
         let state = self.lock();
         let mut runs = state.runs_of(dag_id);
         Ok(runs.find(|r| r.logical_date < before && r.state == RunState::Success).cloned())
+    }
+
+    async fn previous_run(
+        &self,
+        dag_id: &DagId,
+        before: DateTime<Utc>,
+    ) -> Result<Option<PreviousRun>, ReadError> {
+        let state = self.lock();
+        let is_dated = |run: &&RunRow| matches!(run.run_type, RunType::Scheduled | RunType::Backfill);
+        let earlier = state.runs_of(dag_id).filter(|run| run.logical_date < before).filter(is_dated);
+        let newest = earlier.max_by_key(|run| (run.logical_date, run.run_type == RunType::Scheduled));
+        Ok(newest.map(|run| {
+            let tasks: Vec<TaskRow> = state.tasks_of(run.key).cloned().collect();
+            views::previous_run(run, &tasks)
+        }))
     }
 
     async fn runs_finished_before(

@@ -8,8 +8,8 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
-    rows::{PassedOver, RunRow, TaskRow, TryRow, VersionHash},
-    state::RunState,
+    rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
+    state::{RunState, RunType},
 };
 
 use super::{SqlReader, entity, load, reader_access, reader_lists, rows};
@@ -21,6 +21,7 @@ use crate::{
         OutboxRow, Page, PageRequest, PoolUse, Reader, ReportPoint, RunQuery, StoreHealth, StoredReport,
         TaskListItem, TaskQuery, VersionInfo,
     },
+    views,
 };
 
 fn attempt_id(attempt: &AttemptKey) -> (i64, String, i64, i64, i64) {
@@ -162,6 +163,26 @@ impl Reader for SqlReader {
             .one(&self.db)
             .await?;
         model.map(rows::run_row).transpose()
+    }
+
+    async fn previous_run(
+        &self,
+        dag_id: &DagId,
+        before: DateTime<Utc>,
+    ) -> Result<Option<PreviousRun>, ReadError> {
+        use entity::dag_run::{Column, Entity};
+        let model = Entity::find()
+            .filter(Column::DagId.eq(dag_id.as_str()))
+            .filter(Column::RunType.is_in([RunType::Scheduled.as_str(), RunType::Backfill.as_str()]))
+            .filter(Column::LogicalDate.lt(rows::micros(before)))
+            .order_by_desc(Column::LogicalDate)
+            // `scheduled` comes after `backfill`.
+            .order_by_desc(Column::RunType)
+            .one(&self.db)
+            .await?;
+        let Some(run) = model.map(rows::run_row).transpose()? else { return Ok(None) };
+        let tasks = self.tasks(run.key).await?;
+        Ok(Some(views::previous_run(&run, &tasks)))
     }
 
     async fn runs_finished_before(

@@ -14,7 +14,10 @@ use tidemill_engine::{
     event::{Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
-    rows::{DagRow, EngineSnapshot, FinishedRun, PoolRow, RunRow, RunSnapshot, TaskRow, TryRow, VersionHash},
+    rows::{
+        DagRow, EngineSnapshot, FinishedRun, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow, TryRow,
+        VersionHash,
+    },
     state::{RunType, TaskState},
 };
 
@@ -83,6 +86,31 @@ impl World {
 
     /// Applies an event and returns what it led to.
     pub(super) fn step(&mut self, event: Event) -> Vec<String> {
+        let mut told = self.step_once(event);
+        // The loop answers at once what the engine has to know of the run before.
+        while let Some((run, dag, date)) = self.engine.unknown_past().into_iter().next() {
+            let previous = self.previous(&dag, date).map(Box::new);
+            told.extend(self.step_once(Event::Past { run, previous }));
+        }
+        told
+    }
+
+    fn previous(&self, dag: &DagId, before: DateTime<Utc>) -> Option<PreviousRun> {
+        let is_dated = |run: &&RunRow| matches!(run.run_type, RunType::Scheduled | RunType::Backfill);
+        let earlier = self.runs.values().filter(|run| run.dag_id == *dag && run.logical_date < before);
+        let newest = earlier
+            .filter(is_dated)
+            .max_by_key(|run| (run.logical_date, run.run_type == RunType::Scheduled))?;
+        let states = self.tasks.values().filter(|row| row.key.run == newest.key);
+        Some(PreviousRun {
+            run: newest.key,
+            run_id: newest.run_id.clone(),
+            logical_date: newest.logical_date,
+            states: states.map(|row| (row.key.task.clone(), row.state)).collect(),
+        })
+    }
+
+    fn step_once(&mut self, event: Event) -> Vec<String> {
         let actions = self.engine.step(event, self.now);
         let mut told = Vec::new();
         for action in &actions {

@@ -12,7 +12,10 @@ use crate::{
     event::{AttemptResult, ClearSelection, Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
-    rows::{DagRow, EngineSnapshot, FinishedRun, PoolRow, RunRow, RunSnapshot, TaskRow, TryRow, VersionHash},
+    rows::{
+        DagRow, EngineSnapshot, FinishedRun, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow, TryRow,
+        VersionHash,
+    },
     state::{RunState, RunType, TaskState, TriggerRule, TryOutcome, WeightRule},
     wait_reason::WaitReason,
 };
@@ -56,6 +59,8 @@ pub(super) fn task(id: &str, depends_on: &[&str]) -> Task {
         env: BTreeMap::new(),
         max_active_per_dag: None,
         group: None,
+        depends_on_past: false,
+        wait_for_downstream: false,
         role: Role::Work,
         owner: None,
         doc: None,
@@ -174,6 +179,32 @@ impl World {
 
     /// Applies an event and whatever follows, and checks everything.
     pub(super) fn step(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = self.step_once(event);
+        // The loop answers at once what the engine has to know of the run before.
+        while let Some((run, dag, date)) = self.engine.unknown_past().into_iter().next() {
+            let previous = self.previous(&dag, date).map(Box::new);
+            actions.extend(self.step_once(Event::Past { run, previous }));
+        }
+        self.check_reasons();
+        actions
+    }
+
+    fn previous(&self, dag: &DagId, before: DateTime<Utc>) -> Option<PreviousRun> {
+        let is_dated = |run: &&RunRow| matches!(run.run_type, RunType::Scheduled | RunType::Backfill);
+        let earlier = self.runs.values().filter(|run| run.dag_id == *dag && run.logical_date < before);
+        let newest = earlier
+            .filter(is_dated)
+            .max_by_key(|run| (run.logical_date, run.run_type == RunType::Scheduled))?;
+        let states = self.tasks.values().filter(|row| row.key.run == newest.key);
+        Some(PreviousRun {
+            run: newest.key,
+            run_id: newest.run_id.clone(),
+            logical_date: newest.logical_date,
+            states: states.map(|row| (row.key.task.clone(), row.state)).collect(),
+        })
+    }
+
+    fn step_once(&mut self, event: Event) -> Vec<Action> {
         let mut twin = self.engine.clone();
         let again = twin.step(event.clone(), self.now);
         let actions = self.engine.step(event.clone(), self.now);
@@ -236,6 +267,13 @@ impl World {
             held,
             lost: Vec::new(),
         })
+    }
+
+    /// A worker is heard of and renews its leases.
+    pub(super) fn hear(&mut self, worker: &str, boot_id: &str) {
+        let worker = worker_id(worker);
+        let attempts = self.assigned.iter().filter(|(w, _)| *w == worker).map(|(_, a)| a.clone()).collect();
+        self.step(Event::Heartbeat { worker, boot_id: boot_id.to_owned(), attempts });
     }
 
     pub(super) fn trigger(&mut self, dag: &str) -> RunKey {
@@ -464,14 +502,18 @@ impl World {
             assert!(live.contains_key(&row.key), "a lease without a live try");
         }
         self.check_limits(&live.keys().map(|key| (*key).clone()).collect::<Vec<_>>());
-        self.check_reasons();
     }
 
     fn check_limits(&self, live: &[TaskInstanceKey]) {
         for (id, row) in &self.dags {
             let dag = &self.versions[&(id.clone(), row.version.clone())];
-            let running =
-                self.runs.values().filter(|run| run.dag_id == *id && run.state == RunState::Running);
+            // One that stands still until an earlier run has gone on makes room for that.
+            let moves =
+                |run: &RunKey| self.tasks.values().any(|row| row.key.run == *run && !row.state.is_terminal());
+            let running = self
+                .runs
+                .values()
+                .filter(|run| run.dag_id == *id && run.state == RunState::Running && moves(&run.key));
             // A lowered limit takes effect as runs end.
             if self.versions.keys().filter(|(dag, _)| dag == id).count() == 1 {
                 assert!(running.count() <= dag.max_active_runs as usize);

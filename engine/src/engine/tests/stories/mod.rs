@@ -8,6 +8,7 @@ mod files;
 mod flow;
 mod gates;
 mod limits;
+mod past;
 mod people;
 
 use super::world::{dag, task};

@@ -1,0 +1,189 @@
+//! The run before: `depends_on_past` and `wait_for_downstream` (`semantics.md` §6).
+//!
+//! The previous run may be active, then its instances are here, or it has ended, then the loop looks it up. A run whose
+//! previous one is not known is in [`Engine::unknown_past`]; the loop answers with [`crate::event::Event::Past`]. What
+//! is known is never stored: it is looked up again after a rebuild, and whenever the previous run begins anew or ends.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::{Engine, Instance, Out, run::Run};
+use crate::{
+    graph::TaskIndex,
+    ids::{DagId, RunKey, TaskId},
+    rows::{PreviousRun, RunRow},
+    state::{RunType, TaskState},
+    trigger_rule::Decision,
+    wait_reason::WaitReason,
+};
+
+/// What is known of the run before.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Past {
+    /// No task asks for it.
+    #[default]
+    Unasked,
+    /// It has to be looked up.
+    Unknown,
+    /// There is none.
+    None,
+    /// It is this one, in memory or as it was when it was looked up.
+    Run(Box<PreviousRun>),
+}
+
+impl Engine {
+    /// Returns the runs whose previous run the loop has to look up: the newest scheduled or backfill run of the DAG
+    /// with an earlier logical date; of two with the same date the scheduled one.
+    #[must_use]
+    pub fn unknown_past(&self) -> Vec<(RunKey, DagId, DateTime<Utc>)> {
+        let found = self.unknown_past.iter().filter_map(|key| self.runs.get(key));
+        found.map(|run| (run.row.key, run.row.dag_id.clone(), run.row.logical_date)).collect()
+    }
+
+    /// Whether [`Self::unknown_past`] has any.
+    #[must_use]
+    pub fn is_past_unknown(&self) -> bool {
+        !self.unknown_past.is_empty()
+    }
+
+    /// Takes in what the loop found.
+    pub(super) fn past_known(&mut self, key: RunKey, found: Option<Box<PreviousRun>>, out: &mut Out) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        if !self.unknown_past.remove(&key) {
+            return;
+        }
+        if let Some(previous) = &found {
+            self.followers.entry(previous.run).or_default().insert(key);
+        }
+        run.past = found.map_or(Past::None, Past::Run);
+        let graph = Arc::clone(&run.graph);
+        out.undecided.extend(graph.past_tasks().iter().map(|ix| (key, *ix)));
+        out.ending.insert(key);
+    }
+
+    /// Notes that the previous run of a run is not known, if one of its tasks asks.
+    pub(super) fn forget_past(&mut self, key: RunKey) {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        if run.graph.past_tasks().is_empty() {
+            return;
+        }
+        if let Past::Run(previous) = std::mem::replace(&mut run.past, Past::Unknown)
+            && let Some(followers) = self.followers.get_mut(&previous.run)
+        {
+            followers.remove(&key);
+            if followers.is_empty() {
+                self.followers.remove(&previous.run);
+            }
+        }
+        self.unknown_past.insert(key);
+    }
+
+    /// A run came into memory: its own past is asked for, and it may be the past of a later one.
+    pub(super) fn past_of_new(&mut self, row: &RunRow) {
+        self.forget_past(row.key);
+        if !matches!(row.run_type, RunType::Scheduled | RunType::Backfill) {
+            return;
+        }
+        let Some(entry) = self.dags.get(&row.dag_id) else { return };
+        let is_later = |key: &RunKey| {
+            self.runs.get(key).is_some_and(|run| match &run.past {
+                _ if run.row.logical_date <= row.logical_date => false,
+                Past::Unasked | Past::Unknown => false,
+                Past::None => true,
+                Past::Run(known) => known.logical_date <= row.logical_date,
+            })
+        };
+        let queued = entry.queued.range((row.logical_date, RunKey(i64::MIN))..).map(|(_, key)| *key);
+        let later: Vec<RunKey> = queued.chain(entry.running.iter().copied()).filter(is_later).collect();
+        for key in later {
+            self.forget_past(key);
+        }
+    }
+
+    /// A run leaves memory: whoever waited for it is told how it ended by the store.
+    pub(super) fn past_has_ended(&mut self, run: &Run) {
+        if let Past::Run(previous) = &run.past
+            && let Some(followers) = self.followers.get_mut(&previous.run)
+        {
+            followers.remove(&run.row.key);
+            if followers.is_empty() {
+                self.followers.remove(&previous.run);
+            }
+        }
+        self.unknown_past.remove(&run.row.key);
+        for follower in self.followers.remove(&run.row.key).unwrap_or_default() {
+            self.forget_past(follower);
+        }
+    }
+
+    /// Lets those look again who wait for an instance of the run before: O(its upstreams) for each later run.
+    pub(super) fn tell_followers(&self, (key, ix): Instance, out: &mut Out) {
+        let Some(followers) = self.followers.get(&key) else { return };
+        let Some(graph) = self.runs.get(&key).map(|run| &run.graph) else { return };
+        let above = graph.upstream(ix).iter().copied();
+        let ids: Vec<&TaskId> = above.chain([ix]).map(|ix| &graph.task(ix).id).collect();
+        for follower in followers {
+            let Some(run) = self.runs.get(follower) else { continue };
+            let found = ids.iter().filter_map(|id| run.graph.index_of(id));
+            out.undecided.extend(found.filter(|ix| run.graph.asks_past(*ix)).map(|ix| (*follower, ix)));
+        }
+    }
+
+    /// Says why the run before holds an instance back; `None` when it does not.
+    pub(super) fn held_by_past(&self, run: &Run, ix: TaskIndex) -> Option<WaitReason> {
+        if !run.graph.asks_past(ix) {
+            return None;
+        }
+        let previous = match &run.past {
+            Past::Unasked | Past::None => return None,
+            Past::Unknown => return Some(WaitReason::PastUnknown),
+            Past::Run(previous) => previous,
+        };
+        let is_active = self.runs.contains_key(&previous.run);
+        if let Some(entry) = self.dags.get(&run.row.dag_id).filter(|entry| is_active && entry.is_over_limit())
+        {
+            return Some(self.run_queued(entry));
+        }
+        let task = run.graph.task(ix);
+        let below = run.graph.downstream(ix).iter().filter(|_| task.wait_for_downstream);
+        let asked = [ix].into_iter().chain(below.copied()).map(|ix| &run.graph.task(ix).id);
+        let waiting_for: BTreeMap<TaskId, TaskState> = asked
+            .filter_map(|id| Some((id.clone(), self.past_state(previous, id)?)))
+            .filter(|(_, state)| {
+                !matches!(state, TaskState::Success | TaskState::Skipped | TaskState::Removed)
+            })
+            .collect();
+        let run_id = previous.run_id.clone();
+        (!waiting_for.is_empty()).then_some(WaitReason::PreviousRun { run_id, waiting_for })
+    }
+
+    /// Returns the state of a task in the run before; `None` when it has no such task.
+    fn past_state(&self, previous: &PreviousRun, task: &TaskId) -> Option<TaskState> {
+        match self.runs.get(&previous.run) {
+            Some(run) => run.graph.index_of(task).map(|ix| run.instances[ix].row.state),
+            None => previous.states.get(task).copied(),
+        }
+    }
+
+    /// Whether every running run of a DAG stands still until an earlier one, which waits for its turn, has gone on: then
+    /// that one starts although `max_active_runs` is reached, and the others stand still until it has ended.
+    pub(super) fn all_wait_for(&self, entry: &super::DagEntry, queued: RunKey) -> bool {
+        let Some(waiting) = self.runs.get(&queued) else { return false };
+        entry.running.iter().filter_map(|key| self.runs.get(key)).all(|run| {
+            run.moving == 0
+                && run.row.logical_date > waiting.row.logical_date
+                && !run.is_ending()
+                && self.waits_for_past(run)
+        })
+    }
+
+    /// Whether an instance of a run would go on if it were not for the run before: such a run is not deadlocked.
+    pub(super) fn waits_for_past(&self, run: &Run) -> bool {
+        run.graph.past_tasks().iter().any(|ix| {
+            run.instances[*ix].row.state == TaskState::NoStatus
+                && super::verdict::verdict(run, *ix) == Decision::Run
+                && self.held_by_past(run, *ix).is_some()
+        })
+    }
+}
