@@ -82,6 +82,15 @@ pub(crate) enum CliError {
     /// CFG0305.
     #[error("the demo needs the DAG `{dag}`, which is not in the DAG folder")]
     NoDemo { dag: &'static str },
+    /// CFG0306.
+    #[error("{path}, line {line}, cannot be read: {why}", path = path.display())]
+    NotImportable { path: PathBuf, line: usize, why: String },
+    /// CFG0307.
+    #[error("{path} exists", path = path.display())]
+    FileExists { path: PathBuf },
+    /// CFG0308.
+    #[error("{path} holds nothing that could be converted", path = path.display())]
+    NothingToImport { path: PathBuf },
     /// The code of another crate, or of the server.
     #[error("{message}")]
     Coded { code: String, message: String, help: Option<String>, causes: Vec<String>, is_passing: bool },
@@ -114,6 +123,9 @@ impl CliError {
             Self::Unwritable { .. } => "CFG0303",
             Self::Output(_) => "CFG0304",
             Self::NoDemo { .. } => "CFG0305",
+            Self::NotImportable { .. } => "CFG0306",
+            Self::FileExists { .. } => "CFG0307",
+            Self::NothingToImport { .. } => "CFG0308",
             Self::Coded { code, .. } => code,
             Self::Exit(_) => "",
         }
@@ -141,6 +153,8 @@ impl CliError {
                 "Give one with --token or TIDEMILL_TOKEN. On the server's host --data-dir finds `admin.token`."
             }
             Self::NoDemo { .. } => "Start it in the repository, or give its folder with --dags-dir.",
+            Self::FileExists { .. } => "Choose another folder, or overwrite it with --force.",
+            Self::NothingToImport { .. } => "Is it a crontab, or a file that makes an Airflow DAG?",
             Self::UnknownCode { near, .. } if near.is_empty() => "`tidemill explain` lists all codes.",
             Self::UnknownCode { near, .. } => return Some(format!("Did you mean {}?", near.join(" or "))),
             Self::Coded { help, .. } => return help.clone(),

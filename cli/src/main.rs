@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod config;
 mod error;
+mod import;
 mod logging;
 mod output;
 mod owner;

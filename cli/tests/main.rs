@@ -9,6 +9,8 @@ mod files;
 #[cfg(test)]
 mod help;
 #[cfg(test)]
+mod importing;
+#[cfg(test)]
 mod mill;
 #[cfg(test)]
 mod server;

@@ -10,7 +10,7 @@ use crate::{
     args::Connection,
     client::{Client, block_on},
     commands::{
-        dags_file, dags_test,
+        dags_file, dags_import, dags_test,
         runs::{self, RunArg},
         time::{parse_object, parse_time},
         view,
@@ -49,6 +49,9 @@ pub(crate) enum DagsCommand {
     },
     /// Runs one dag run of a file in the foreground, without a server, and prints each task's state.
     Test(dags_test::TestArgs),
+    /// Writes DAG files from a crontab or from a DAG file of Airflow.
+    #[command(subcommand)]
+    Import(dags_import::ImportCommand),
     /// Lists the DAGs.
     List {
         /// Part of the id or the description.
@@ -134,6 +137,7 @@ pub(crate) struct TriggerArgs {
 pub(crate) fn run(command: &DagsCommand, mut overrides: Overrides) -> Result {
     let connection = match command {
         DagsCommand::Check { paths, format } => return dags_file::check(paths, format.format),
+        DagsCommand::Import(command) => return dags_import::run(command),
         DagsCommand::Test(args) => return dags_test::run(args, &overrides),
         DagsCommand::Next { dag, from, count, format, connection } => {
             let path = PathBuf::from(dag);
@@ -193,7 +197,7 @@ async fn ask(command: &DagsCommand, client: &Client) -> Result {
             client.delete(&["dags", &dag.dag_id]).await?;
             say(format!("DAG {} is deleted", dag.dag_id));
         }
-        DagsCommand::Check { .. } | DagsCommand::Test(_) => {}
+        DagsCommand::Check { .. } | DagsCommand::Import(_) | DagsCommand::Test(_) => {}
     }
     Ok(())
 }

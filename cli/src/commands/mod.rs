@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dags;
 pub(crate) mod dags_file;
+pub(crate) mod dags_import;
 pub(crate) mod dags_test;
 pub(crate) mod db;
 pub(crate) mod demo;

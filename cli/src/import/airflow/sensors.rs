@@ -1,0 +1,182 @@
+//! Converts sensors: scripts that look again and again until what they wait for is there.
+
+use toml::Value as Toml;
+
+use super::{
+    common, python,
+    script::{self, Wanted},
+    shell,
+    tasks::Making,
+    value::Value,
+};
+
+/// The arguments of the sensors of this file.
+pub(super) const OWN: &[&str] = &[
+    "poke_interval",
+    "timeout",
+    "soft_fail",
+    "mode",
+    "exponential_backoff",
+    "filepath",
+    "fs_conn_id",
+    "recursive",
+    "bash_command",
+    "env",
+    "python_callable",
+    "op_args",
+    "op_kwargs",
+    "templates_dict",
+    "delta",
+    "target_time",
+    "deferrable",
+    "silent_fail",
+    "max_wait",
+    "output_encoding",
+    "retry_exit_code",
+    "never_fail",
+];
+
+/// Airflow's own default: seven days.
+const TIMEOUT: f64 = 604_800.0;
+
+fn seconds(value: Option<&Value<'_>>) -> Option<f64> {
+    match value? {
+        #[expect(clippy::cast_precision_loss, reason = "no wait is that long")]
+        Value::Int(value) => Some(*value as f64),
+        Value::Float(value) => Some(*value),
+        #[expect(clippy::cast_precision_loss, reason = "no wait is that long")]
+        Value::Delta(ms) => Some(*ms as f64 / 1000.0),
+        _ => None,
+    }
+}
+
+/// Returns how a sensor waits, as the arguments of the script's `_wait`.
+pub(super) fn wait(making: &mut Making<'_, '_>) -> String {
+    for name in ["poke_interval", "timeout"] {
+        if making.value(name).is_some() && seconds(making.value(name)).is_none() {
+            making.problem(format!("`{name}` has a value that only Python can tell"));
+        }
+    }
+    if making.value("mode").and_then(Value::as_str) == Some("reschedule") {
+        making.note("it keeps its slot while it waits; in Airflow `mode=\"reschedule\"` frees it");
+    }
+    let interval = seconds(making.value("poke_interval")).unwrap_or(60.0);
+    let timeout = seconds(making.value("timeout")).unwrap_or(TIMEOUT);
+    let soft = if making.value("soft_fail").and_then(Value::truth) == Some(true) { "True" } else { "False" };
+    format!("{{\"interval\": {interval}, \"timeout\": {timeout}, \"soft_fail\": {soft}}}")
+}
+
+/// Converts a sensor. Returns false for one that it does not know.
+pub(super) fn convert(making: &mut Making<'_, '_>, class: &str) -> bool {
+    match class {
+        "PythonSensor" => python::operator(making, class),
+        "FileSensor" => file(making),
+        "BashSensor" => bash(making),
+        "TimeDeltaSensor" | "TimeDeltaSensorAsync" => {
+            let Some(Value::Delta(ms)) = making.value("delta") else {
+                making.refuse("a `delta` that only Python can tell");
+                return true;
+            };
+            let body = format!(
+                "_datetime.datetime.now(_datetime.timezone.utc) >= \
+                 get_current_context()[\"data_interval_end\"] + _datetime.timedelta(milliseconds={ms})"
+            );
+            poll(making, &body, Vec::new());
+        }
+        "TimeSensor" | "TimeSensorAsync" => time(making),
+        "DateTimeSensor" | "DateTimeSensorAsync" => moment(making),
+        _ => return false,
+    }
+    true
+}
+
+/// Writes a script that waits until an expression of Python is true.
+fn poll(making: &mut Making<'_, '_>, expression: &str, env: Vec<(String, String)>) {
+    let options = format!(", wait={}", wait(making));
+    let wanted = Wanted {
+        task: making.draft,
+        callable: &Value::None,
+        callable_at: ruff_text_size::TextRange::default(),
+        args: &[],
+        keywords: Vec::new(),
+        options: String::new(),
+        title: format!("The sensor {} of the DAG {}.", making.task.id, making.dag_id),
+    };
+    let mut built = script::build(making.interp, &wanted);
+    let call = format!(
+        "def _is_there():\n    return {expression}\n\n\nif __name__ == \"__main__\":\n    _main(_is_there{options})\n"
+    );
+    let head = built.text.split("\n\n# From here on it is the DAG file's.").next().unwrap_or_default();
+    built.text = format!("{}\n\n\n{call}", head.trim_end());
+    built.env = env;
+    python::set_script(making, built);
+    making.task.set("fail_on_exit_code", vec![98]);
+}
+
+fn file(making: &mut Making<'_, '_>) {
+    let path = making.value("filepath").and_then(|value| making.interp.text_of(value));
+    let Some(path) = path else { return making.refuse("a `filepath` that only Python can tell") };
+    if !path.starts_with('/') && !path.starts_with("{{") {
+        making.problem("`filepath` is relative to what the connection `fs_conn_id` says; here it is relative to the folder of the DAG file");
+    }
+    let recursive =
+        if making.value("recursive").and_then(Value::truth) == Some(true) { "True" } else { "False" };
+    let body = format!(
+        "any(\n        _os.path.isfile(path) or any(files for _, _, files in _os.walk(path))\n        \
+         for path in __import__(\"glob\").glob(_env(\"FILEPATH\"), recursive={recursive})\n    )"
+    );
+    poll(making, &body, vec![("FILEPATH".to_owned(), path)]);
+}
+
+fn time(making: &mut Making<'_, '_>) {
+    let parts = match making.value("target_time") {
+        Some(Value::Object(object)) if object.path.ends_with("time") => object
+            .args
+            .iter()
+            .map(|part| if let Value::Int(part) = part { Some(*part) } else { None })
+            .chain(object.keywords.iter().map(|_| None))
+            .collect::<Option<Vec<i64>>>(),
+        _ => None,
+    };
+    let Some(parts) = parts.filter(|parts| (1..=3).contains(&parts.len())) else {
+        return making.refuse("a `target_time` that only Python can tell");
+    };
+    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    let body = format!(
+        "_datetime.datetime.now(_datetime.timezone.utc).time() >= _datetime.time({})",
+        parts.join(", ")
+    );
+    making.note("`target_time` is taken as UTC");
+    poll(making, &body, Vec::new());
+}
+
+fn moment(making: &mut Making<'_, '_>) {
+    let text = match making.value("target_time") {
+        Some(Value::Moment(moment)) if moment.zone.as_deref().is_none_or(|zone| zone == "UTC") => {
+            let text = moment.toml();
+            Some(if text.contains('T') { format!("{text}+00:00") } else { format!("{text}T00:00:00+00:00") })
+        }
+        Some(value) => making.interp.text_of(value),
+        None => None,
+    };
+    let Some(text) = text else { return making.refuse("a `target_time` that only Python can tell") };
+    let body = "_datetime.datetime.now(_datetime.timezone.utc) >= _instant(\"TARGET_TIME\")";
+    poll(making, body, vec![("TARGET_TIME".to_owned(), text)]);
+}
+
+fn bash(making: &mut Making<'_, '_>) {
+    let Some(command) = making.text("bash_command") else {
+        return making.refuse("a `bash_command` that only Python can tell");
+    };
+    let interval = seconds(making.value("poke_interval")).unwrap_or(60.0);
+    let timeout = seconds(making.value("timeout")).unwrap_or(TIMEOUT);
+    let command = shell::command(&format!("until (\n{}\n); do sleep {interval}; done", command.trim_end()));
+    making.task.set("command", command);
+    if let Some(timeout) = common::delay(&Value::Float(timeout)) {
+        making.task.set("timeout", Toml::from(timeout));
+    }
+    if making.value("soft_fail").and_then(Value::truth) == Some(true) {
+        making.problem("`soft_fail`: after its timeout it fails, and is not skipped");
+    }
+    making.env(Vec::new());
+}
