@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     commands::{
         browser, completions, config as config_command, dags, db, drift, explain, login, operator, pools,
-        runs, server, standalone, tasks, tokens, worker,
+        runs, schema, server, standalone, tasks, tokens, worker,
     },
     config::Overrides,
     report::Color,
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(config_command::ConfigCommand),
     Explain(explain::ExplainArgs),
+    #[command(subcommand)]
+    Schema(schema::SchemaCommand),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Guardian(operator::GuardianArgs),

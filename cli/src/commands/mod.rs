@@ -16,6 +16,7 @@ pub(crate) mod login;
 pub(crate) mod operator;
 pub(crate) mod pools;
 pub(crate) mod runs;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod signals;
@@ -74,6 +75,7 @@ pub(crate) fn run(args: Cli) -> Result<ExitCode> {
         Command::Db(command) => db::run(&command, overrides)?,
         Command::Config(command) => config::run(&command, &Config::load(&overrides, &process_env)?)?,
         Command::Explain(args) => explain::run(&args)?,
+        Command::Schema(command) => schema::run(&command)?,
         Command::Completions(args) => completions::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -12,6 +12,7 @@ pub mod code;
 mod conflicts;
 pub mod drift;
 mod drift_task;
+mod editor_schema;
 mod fields;
 mod graph_checks;
 mod groups;
@@ -38,6 +39,7 @@ pub mod values;
 
 pub use code::Code;
 pub use drift::DriftSpec;
+pub use editor_schema::json_schema;
 pub use hash::{canonical_json, version_hash};
 pub use load::{Loaded, MAX_BYTES, MAX_TASKS, load};
 pub use model::*;

@@ -14,6 +14,7 @@ mod metrics;
 mod past;
 pub(crate) mod python;
 mod ready;
+mod schema;
 mod server;
 mod signals;
 mod standby;

@@ -5,13 +5,14 @@ use std::{fs, path::PathBuf, process::Command, sync::Mutex};
 use super::server::repository;
 
 /// The data of the time zones are those of `chrono-tz`.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "selenium==4.51.0",
     "axe-core-python==0.1.0",
     "numpy==2.4.6",
     "scipy==1.17.0",
     "croniter==7.0.0",
     "tzdata==2025.2",
+    "jsonschema==4.26.0",
 ];
 
 /// Returns the interpreter with the packages.
