@@ -10,6 +10,7 @@ use super::{
     interp::{DagDraft, GroupDraft, Interp, TaskDraft, Work, decorator_kind},
     value::{Decorated, Keyword, Object, Value},
 };
+use crate::import::Level;
 
 /// The arguments of a call.
 pub(super) struct Arguments<'a> {
@@ -92,7 +93,10 @@ impl<'a> Interp<'a> {
         match last(&path) {
             "DAG" => self.make_dag(arguments),
             "TaskGroup" => self.make_group(arguments),
-            "Label" => Value::Label,
+            "Label" => {
+                self.report(Level::Note, range, "the label of a dependency is left out");
+                Value::Label
+            }
             "chain" | "chain_linear" if is_airflow => {
                 self.chain(&arguments.args, range);
                 Value::None
@@ -179,7 +183,10 @@ impl<'a> Interp<'a> {
                 ("default_args", _) => {
                     self.problem(keyword.range, "the group's default_args are known to Python alone")
                 }
-                _ => {}
+                ("group_id" | "parent_group" | "dag" | "prefix_group_id" | "dag_id", _) => {}
+                (name, _) => {
+                    self.report(Level::Note, keyword.range, format!("`{name}` of the group is left out"))
+                }
             }
         }
         self.groups.push(GroupDraft { id: format!("{path}{name}"), parent, dag, prefix: own, defaults });

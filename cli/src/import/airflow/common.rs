@@ -18,13 +18,24 @@ pub(super) enum Mapped {
     Unknown,
 }
 
-/// Arguments that were for the user interface, or that are read elsewhere.
+/// Arguments that are read elsewhere, or that say nothing since Airflow 2.
 const IDLE: &[&str] = &[
     "task_id",
     "dag",
     "dag_id",
     "task_group",
     "provide_context",
+    "multiple_outputs",
+    "_function",
+    "start_date",
+    "end_date",
+    "_setup",
+    "_teardown",
+    "on_failure_fail_dagrun",
+];
+
+/// Arguments that are for pages and logs, and others without which the task does the same.
+const QUIET: &[&str] = &[
     "do_xcom_push",
     "show_return_value_in_log",
     "doc_json",
@@ -35,18 +46,10 @@ const IDLE: &[&str] = &[
     "map_index_template",
     "ui_color",
     "ui_fgcolor",
-    "multiple_outputs",
     "log_events_on_failure",
-    "max_retry_delay_set",
-    "_function",
-    "start_date",
-    "end_date",
     "ignore_first_depends_on_past",
-    "wait_for_past_depends_before_skipping",
-    "default_args",
-    "_setup",
-    "_teardown",
-    "on_failure_fail_dagrun",
+    "inlets",
+    "output_encoding",
 ];
 
 /// Arguments that have a key of the same meaning here, when it is built.
@@ -174,7 +177,7 @@ fn rare(name: &str, value: &Value<'_>) -> Mapped {
         "sla" => {
             Mapped::Problem("`sla` has no counterpart; `timeout` stops a try that takes too long".to_owned())
         }
-        "inlets" => Mapped::Note("`inlets` are left out".to_owned()),
+        _ if QUIET.contains(&name) => Mapped::Note(format!("`{name}` is left out")),
         "outlets" => Mapped::Problem("`outlets`: assets are not converted".to_owned()),
         "executor_config"
         | "run_as_user"

@@ -14,7 +14,7 @@ use super::{
     tasks,
     value::{Keyword, Moment, Object, Value},
 };
-use crate::import::{Dag, Entry, Level, words};
+use crate::import::{Dag, Entry, Level, is_built, words};
 
 /// Arguments of `DAG` that say nothing here.
 const IDLE: &[&str] = &[
@@ -28,11 +28,6 @@ const IDLE: &[&str] = &[
     "default_args",
     "params",
     "_function",
-    "auto_register",
-    "dag_display_name",
-    "default_view",
-    "orientation",
-    "owner_links",
     "description",
     "max_active_runs",
     "max_active_tasks",
@@ -129,6 +124,18 @@ impl<'a> Making<'_, 'a> {
             self.set("timezone", zone);
         }
         self.dates(start);
+        if let Some(keyword) = self.keyword("max_consecutive_failed_dag_runs") {
+            match keyword.value {
+                Value::None | Value::Int(0) => {}
+                Value::Int(int) if is_built(TableId::Dag, "max_consecutive_failed_runs") => {
+                    self.set("max_consecutive_failed_runs", int);
+                }
+                _ => {
+                    let message = "`max_consecutive_failed_dag_runs` is left out".to_owned();
+                    self.report(Level::Problem, keyword.range, message);
+                }
+            }
+        }
         for (theirs, ours) in [
             ("max_active_runs", "max_active_runs"),
             ("max_active_tasks", "max_active_tasks"),
@@ -409,7 +416,11 @@ impl<'a> Making<'_, 'a> {
                         "`is_paused_upon_creation`: pause it with `tidemill dags pause`".to_owned(),
                     );
                 }
-                ("access_control" | "jinja_environment_kwargs", _) => {
+                (
+                    "access_control" | "auto_register" | "dag_display_name" | "default_view" | "orientation"
+                    | "owner_links",
+                    _,
+                ) => {
                     self.report(Level::Note, keyword.range, format!("`{}` is left out", keyword.name));
                 }
                 (name, value) => match common::map(name, value) {

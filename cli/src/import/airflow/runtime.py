@@ -112,7 +112,7 @@ def get_current_context():
         "run_id": _ti.run_id,
         "params": params,
         "logical_date": logical_date,
-        "execution_" + "date": logical_date,
+        "execution_date": logical_date,
         "data_interval_start": start,
         "data_interval_end": end,
         "map_index": _ti.map_index,

@@ -16,7 +16,6 @@ pub(super) const OWN: &[&str] = &[
     "timeout",
     "soft_fail",
     "mode",
-    "exponential_backoff",
     "filepath",
     "fs_conn_id",
     "recursive",
@@ -29,11 +28,6 @@ pub(super) const OWN: &[&str] = &[
     "delta",
     "target_time",
     "deferrable",
-    "silent_fail",
-    "max_wait",
-    "output_encoding",
-    "retry_exit_code",
-    "never_fail",
 ];
 
 /// Airflow's own default: seven days.
@@ -107,7 +101,7 @@ fn poll(making: &mut Making<'_, '_>, expression: &str, env: Vec<(String, String)
         "def _is_there():\n    return {expression}\n\n\nif __name__ == \"__main__\":\n    _main(_is_there{options})\n"
     );
     let head = built.text.split("\n\n# From here on it is the DAG file's.").next().unwrap_or_default();
-    built.text = format!("{}\n\n\n{call}", head.trim_end());
+    built.text = format!("{}\n\n\n# From here on it is the DAG file's.\n\n\n{call}", head.trim_end());
     built.env = env;
     python::set_script(making, built);
     making.task.set("fail_on_exit_code", vec![98]);

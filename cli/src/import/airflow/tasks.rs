@@ -123,6 +123,10 @@ impl<'a> Making<'_, 'a> {
     /// Sets the keys that every operator has; `own` are those of the operator.
     fn common(&mut self, own: &[&str]) {
         for keyword in &self.draft.keywords {
+            if ["start_date", "end_date"].contains(&keyword.name.as_str()) {
+                let message = format!("`{}` of a task has no counterpart: dates are the DAG's", keyword.name);
+                self.report(Level::Problem, keyword.range, message);
+            }
             match common::map(&keyword.name, &keyword.value) {
                 Mapped::Set(key, value) => self.task.set(key, value),
                 Mapped::Nothing => {}
@@ -168,16 +172,7 @@ impl<'a> Making<'_, 'a> {
             self.task.set("skip_on_exit_code", codes);
         }
         self.env(Vec::new());
-        self.common(&[
-            "bash_command",
-            "env",
-            "append_env",
-            "cwd",
-            "skip_on_exit_code",
-            "skip_exit_code",
-            "output_encoding",
-            "output_processor",
-        ]);
+        self.common(&["bash_command", "env", "append_env", "cwd", "skip_on_exit_code", "skip_exit_code"]);
     }
 
     fn operator(&mut self, class: &str) {
