@@ -198,6 +198,15 @@ fn logs(folder: &Path) -> String {
 }
 
 #[test]
+fn a_line_of_a_crontab_runs_in_the_home_folder_with_its_input() {
+    let mill = Mill::new();
+    mill.write("c", "NAME=you\n0 1 * * * cat > got; echo \"$NAME\" 100\\% >> got%hello%{{ ds }}%\n");
+    mill.run(&["dags", "import", "crontab", "c", "--out", "out"]).exits(0);
+    assert_eq!(states(&mill, "out/cat.toml", 0), [("run".to_owned(), "success".to_owned())]);
+    assert_eq!(fs::read_to_string(mill.path("got")).unwrap(), "hello\n{{ ds }}\nyou 100%\n");
+}
+
+#[test]
 fn what_exists_is_kept_unless_forced() {
     let mill = Mill::new();
     let path = folder().join("continuous_training.py");
