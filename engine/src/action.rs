@@ -193,6 +193,8 @@ pub enum Refusal {
     RunEnded(RunState),
     /// The run is being cancelled or timed out; wait for its end.
     RunEnding,
+    /// The run is not parked for a person.
+    NotPaused,
     /// The run is active, and this is for finished ones.
     RunActive,
     /// The DAG has active runs.

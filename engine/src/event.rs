@@ -200,6 +200,17 @@ pub enum Event {
         /// How the stored run ended, when it is not active (loaded just before).
         ended: Option<RunState>,
     },
+    /// Lets a run go on that is parked for a person.
+    Resume {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// The run.
+        run: RunKey,
+        /// Only answer what would change.
+        is_dry_run: bool,
+        /// How the stored run ended, when it is not active (loaded just before).
+        ended: Option<RunState>,
+    },
     /// What the loop found when it looked up the run before one of [`crate::engine::Engine::unknown_past`].
     Past {
         /// The run that asks.

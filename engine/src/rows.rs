@@ -52,6 +52,10 @@ pub struct DagRow {
     pub is_paused: bool,
     /// Its file is gone; it is shown but not scheduled.
     pub is_missing: bool,
+    /// How many runs failed in a row, where the DAG asks for a limit.
+    pub failed_runs: u32,
+    /// Why it is paused, when no person did it.
+    pub pause_reason: Option<String>,
     /// Every date whose `run_after` is at or before this instant is dealt with: created, or passed over and
     /// recorded. Retention never moves it back.
     pub cursor: DateTime<Utc>,

@@ -80,6 +80,9 @@ impl RunState {
             (Running, Paused),
             (Paused, Running),
             (Paused, Cancelled),
+            // A mark, or the end of the run's time.
+            (Paused, Success),
+            (Paused, Failed),
             (Success, Queued),
             (Failed, Queued),
             (Cancelled, Queued),

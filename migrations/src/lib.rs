@@ -1,8 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod m20261123_000001_initial;
+mod m20261124_000001_parking;
 
-pub use m20261123_000001_initial::{RUN_TRANSITIONS, TASK_TRANSITIONS};
+pub use m20261123_000001_initial::TASK_TRANSITIONS;
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
 /// Applies and reverts the migrations.
@@ -12,8 +13,15 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_initial::Migration)]
+        vec![Box::new(m20261123_000001_initial::Migration), Box::new(m20261124_000001_parking::Migration)]
     }
+}
+
+/// Returns the legal (previous state, state) pairs of a dag run's row after all migrations.
+#[must_use]
+pub fn run_transitions() -> Vec<(&'static str, &'static str)> {
+    let first = m20261123_000001_initial::RUN_TRANSITIONS;
+    first.iter().chain(m20261124_000001_parking::NEW_RUN_TRANSITIONS).copied().collect()
 }
 
 /// Returns the names of all migrations, the oldest first. The last one is the schema version.

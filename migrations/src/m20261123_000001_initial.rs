@@ -5,7 +5,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 
 /// The legal (previous state, state) pairs of a dag run; `new` stands before its creation, and one commit may
 /// create a run and move it on.
-pub const RUN_TRANSITIONS: &[(&str, &str)] = &[
+pub(crate) const RUN_TRANSITIONS: &[(&str, &str)] = &[
     ("new", "queued"),
     ("new", "running"),
     ("new", "paused"),

@@ -47,6 +47,7 @@ impl Input {
                     | Event::MarkTask { .. }
                     | Event::MarkRun { .. }
                     | Event::Cancel { .. }
+                    | Event::Resume { .. }
                     | Event::DagDeleted { .. }
             ),
             Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
@@ -153,7 +154,7 @@ impl Core {
                 }
             }
         }
-        if let Event::Cancel { run, ended, .. } = &mut event
+        if let Event::Cancel { run, ended, .. } | Event::Resume { run, ended, .. } = &mut event
             && !self.known.runs.contains_key(run)
         {
             match self.shared.reader.run_by_key(*run).await {

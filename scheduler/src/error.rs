@@ -156,6 +156,7 @@ pub const fn refusal_code(refusal: &Refusal) -> &'static str {
         Refusal::NotMarkable => "SCH0212",
         Refusal::RunEnding => "SCH0216",
         Refusal::RunActive => "SCH0217",
+        Refusal::NotPaused => "SCH0218",
     }
 }
 
@@ -177,5 +178,6 @@ pub fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NotMarkable => "this state cannot be given by hand".into(),
         Refusal::RunEnding => "the dag run is being cancelled or timed out; wait for its end".into(),
         Refusal::RunActive => "the dag run is active, and this is for finished ones".into(),
+        Refusal::NotPaused => "the dag run is not paused, so there is nothing to resume".into(),
     }
 }

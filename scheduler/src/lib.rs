@@ -23,6 +23,7 @@ mod outputs;
 mod panics;
 mod quarantine;
 mod request;
+mod resume;
 mod round;
 mod scan;
 mod service;

@@ -48,6 +48,8 @@ async fn a_run_that_is_ending_or_active_is_not_cleared_to_something_else(world: 
     worker.next().await;
     let refused = handle.clear(clear_of(run.key, true), AdminWrite::default()).await.unwrap_err();
     assert_eq!(refused.code(), "SCH0217");
+    let refused = handle.resume(run.key, AdminWrite::default()).await.unwrap_err();
+    assert_eq!(refused.code(), "SCH0218");
     handle.cancel(run.key, AdminWrite::default()).await.unwrap();
     // Its task is being stopped; what is cleared now would be overtaken by the end of the run.
     let refused = handle.clear(clear_of(run.key, false), AdminWrite::default()).await.unwrap_err();

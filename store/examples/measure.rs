@@ -70,6 +70,8 @@ impl Filler {
             path: "etl.toml".to_owned(),
             is_paused: false,
             is_missing: false,
+            failed_runs: 0,
+            pause_reason: None,
             cursor: filler.start,
             created_at: filler.start,
         });

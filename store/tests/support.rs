@@ -117,6 +117,8 @@ pub(crate) fn add_dag(batch: &mut Batch, name: &str) {
         path: format!("{name}.toml"),
         is_paused: false,
         is_missing: false,
+        failed_runs: 0,
+        pause_reason: None,
         cursor: t0(),
         created_at: t0(),
     });

@@ -194,6 +194,20 @@ pub(crate) async fn cancel(
     Ok(state.handle().cancel(run.key, side).await?)
 }
 
+/// Lets a parked run go on, or says what that would change.
+pub(crate) async fn resume(
+    state: &WebState,
+    who: &Identity,
+    run: &RunRow,
+    is_dry_run: bool,
+) -> Result<Vec<Changed>> {
+    if is_dry_run {
+        return Ok(state.handle().would_resume(run.key).await?);
+    }
+    let side = side_of(who, false, "run.resume", run, json!({}));
+    Ok(state.handle().resume(run.key, side).await?)
+}
+
 /// Makes or resizes a pool.
 pub(crate) async fn set_pool(state: &WebState, who: &Identity, name: PoolName, body: PoolBody) -> Result<()> {
     let detail = json!({ "slots": body.slots, "description": body.description });

@@ -175,6 +175,8 @@ impl Test<'_> {
             path: self.name.clone(),
             is_paused: true,
             is_missing: false,
+            failed_runs: 0,
+            pause_reason: None,
             cursor: now,
             created_at: now,
         });

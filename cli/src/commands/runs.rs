@@ -1,4 +1,4 @@
-//! `tidemill runs list|show|cancel|clear|wait`.
+//! `tidemill runs list|show|cancel|resume|clear|wait`.
 
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,18 @@ pub(crate) enum RunsCommand {
     },
     /// Cancels a dag run: what runs is stopped, what has not started is skipped.
     Cancel {
+        #[command(flatten)]
+        run: RunArg,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        format: FormatArg,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Lets a paused dag run go on: what had no try left gets new ones.
+    Resume {
         #[command(flatten)]
         run: RunArg,
         /// Only show what would change.
@@ -123,6 +135,7 @@ impl RunsCommand {
             Self::List { connection, .. }
             | Self::Show { connection, .. }
             | Self::Cancel { connection, .. }
+            | Self::Resume { connection, .. }
             | Self::Clear { connection, .. }
             | Self::Wait { connection, .. } => connection,
         }
@@ -147,10 +160,10 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
             view::one(&item, format.format)?;
         }
         RunsCommand::Cancel { run, dry_run, format, .. } => {
-            let body = json!({ "dry_run": dry_run });
-            let changes: Value =
-                client.post(&["dags", &run.dag_id, "runs", &run.run_id, "cancel"], &body).await?;
-            view::changes(&changes, format.format)?;
+            act(client, run, "cancel", *dry_run, format.format).await?;
+        }
+        RunsCommand::Resume { run, dry_run, format, .. } => {
+            act(client, run, "resume", *dry_run, format.format).await?;
         }
         RunsCommand::Clear { run, tasks, clear: options, format, .. } => {
             clear(client, run, tasks, options, format.format).await?;
@@ -164,6 +177,13 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
         }
     }
     Ok(())
+}
+
+/// Asks for something that concerns a whole run, and prints what changed.
+async fn act(client: &Client, run: &RunArg, what: &str, dry_run: bool, format: Format) -> Result {
+    let body = json!({ "dry_run": dry_run });
+    let changes: Value = client.post(&["dags", &run.dag_id, "runs", &run.run_id, what], &body).await?;
+    view::changes(&changes, format)
 }
 
 /// Clears tasks of a run, or only shows what would change.

@@ -8,7 +8,7 @@ use super::keys::{
         Rule, Schedule, ShortCircuit, Task,
     },
     categorical_metrics, corrections, feature_rules, key, ks_methods, numeric_metrics, psi_variants,
-    trigger_rules, weight_rules,
+    retries_exhausted, trigger_rules, weight_rules,
 };
 
 const DAY: u64 = 86_400;
@@ -59,7 +59,7 @@ pub const KEYS: &[KeySpec] = &[
     key(Dag, "on_success", Kind::Tables(Notification), None, "{ webhook = \"http://hooks.internal/dag\" }", "Sent when a run succeeds."),
     key(Dag, "on_failure", Kind::Tables(Notification), None, "{ webhook = \"http://hooks.internal/dag\" }", "Sent when a run fails."),
     key(Dag, "retention", Kind::Duration(3600, 36_500 * DAY), Said("the daemon's own"), "\"90d\"", "How long finished runs and their logs are kept."),
-    key(Dag, "max_consecutive_failed_runs", Kind::Int(1, 1000), None, "5", "Pauses the DAG after so many failed runs in a row.").not_built("automatic pausing"),
+    key(Dag, "max_consecutive_failed_runs", Kind::Int(1, 1000), None, "5", "Pauses the DAG after so many failed runs in a row, whatever made them. A run that succeeds and unpausing begin the count anew; a cancelled one says nothing."),
     // schedule = { … }
     key(Schedule, "every", Kind::Duration(1, LONG), None, "\"15m\"", "A run every so often, counted from `start_date`, or from the Unix epoch without one."),
     key(Schedule, "cron", Kind::Special("a cron expression or a list of them"), None, "\"0 6 * * MON\"", "The same as the plain form."),
@@ -114,8 +114,8 @@ pub const KEYS: &[KeySpec] = &[
     key(Task, "doc", Kind::Text, None, "\"Takes two hours on one GPU.\"", "Text, shown as it is on the task's page."),
     key(Task, "on_success", Kind::Tables(Notification), None, "{ webhook = \"http://hooks.internal/task\" }", "Sent when the task succeeds.").default_arg(),
     key(Task, "on_failure", Kind::Tables(Notification), None, "{ webhook = \"http://hooks.internal/task\" }", "Sent when the task fails and no try is left.").default_arg(),
-    key(Task, "retry_on", Kind::Special("a list"), None, "[\"timed_out\"]", "Which failures are retried.").not_built("choosing which failures are retried"),
-    key(Task, "on_retries_exhausted", Kind::Special("`fail` or `pause`"), None, "\"pause\"", "Parks the run for a person.").not_built("pausing a run for a person"),
+    key(Task, "retry_on", Kind::Special("a list of exit codes (1–255), `timed_out` and `signal`"), Said("every failure"), "[75, \"timed_out\"]", "Which failures are followed by another try: these exit codes, a timeout, a death by a signal.").default_arg(),
+    key(Task, "on_retries_exhausted", Kind::Word(retries_exhausted), Text("fail"), "\"pause\"", "What follows the last failed try: `fail`, or `pause`, which parks the run until a person resumes it with new tries, marks the task, or cancels the run. `on_failure` is sent then.").default_arg(),
     key(Task, "depends_on_past", Kind::Bool, Bool(false), "true", "Whether it waits until the same task in the previous run succeeded or was skipped. Previous is the scheduled or backfill run with the next earlier logical date; without one, or without such a task in it, nothing is waited for.").default_arg(),
     key(Task, "wait_for_downstream", Kind::Bool, Bool(false), "true", "The same, and it also waits until the tasks directly below it in the previous run succeeded or were skipped.").default_arg(),
     key(Task, "max_active_per_run", Kind::Int(1, 10_000), None, "4", "At most this many running instances of a mapped task in one run.").not_built("mapped tasks"),

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use super::drift::{CategoricalMetric, Correction, FeatureRule, KsMethod, NumericMetric, PsiVariant};
+use super::model::RetriesExhausted;
 use crate::state::{TriggerRule, WeightRule};
 
 pub use super::key_table::KEYS;
@@ -350,6 +351,7 @@ macro_rules! words {
 words! {
     trigger_rules: TriggerRule;
     weight_rules: WeightRule;
+    retries_exhausted: RetriesExhausted;
     numeric_metrics: NumericMetric;
     categorical_metrics: CategoricalMetric;
     psi_variants: PsiVariant;

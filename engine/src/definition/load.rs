@@ -165,10 +165,8 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
     let start = schedule::date(dag, "start_date", zone, report);
     let end = schedule::date(dag, "end_date", zone, report);
     let schedule_read = schedule::schedule(dag, report);
-    let timetable = match dag.word("timetable") {
-        Some("interval") => TimetableKind::Interval,
-        _ => TimetableKind::Trigger,
-    };
+    let is_interval = dag.word("timetable") == Some("interval");
+    let timetable = if is_interval { TimetableKind::Interval } else { TimetableKind::Trigger };
     schedule::check_together(dag, schedule_read.as_ref(), timetable, start.as_ref(), end.as_ref(), report);
     let is_scheduled = dag.field("schedule").is_some();
     let params = match root.get("params").map(|entry| &entry.node) {
@@ -208,6 +206,7 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
         on_success,
         on_failure,
         retention: dag.duration("retention"),
+        max_consecutive_failed_runs: dag.u32("max_consecutive_failed_runs"),
         params,
         groups: groups.described,
         tasks,

@@ -27,6 +27,7 @@ mod params;
 mod places;
 mod problem;
 mod reference;
+mod retry_on;
 mod role;
 mod schedule;
 mod schema;

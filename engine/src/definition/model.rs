@@ -94,6 +94,9 @@ pub struct Dag {
     /// How long finished runs and their logs are kept; the daemon's default where absent.
     #[serde(with = "millis::option")]
     pub retention: Option<Duration>,
+    /// Pauses the DAG after so many failed runs in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_consecutive_failed_runs: Option<u32>,
     /// Declared parameters by name, in the file's order of declaration where it matters for the form.
     pub params: Vec<Param>,
     /// The groups that say something about themselves, in file order. Membership stands in the tasks.
@@ -187,6 +190,12 @@ pub struct Task {
     pub skip_on_exit_code: Vec<i32>,
     /// Exit codes after which no retry follows.
     pub fail_on_exit_code: Vec<i32>,
+    /// Which failures are followed by another try; absent: all but those of `fail_on_exit_code`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_on: Option<RetryOn>,
+    /// What follows the last failed try.
+    #[serde(default, skip_serializing_if = "RetriesExhausted::is_fail")]
+    pub on_retries_exhausted: RetriesExhausted,
     /// Per try; the process tree is stopped then.
     #[serde(with = "millis::option")]
     pub timeout: Option<Duration>,
@@ -224,6 +233,62 @@ pub struct Task {
     pub on_success: Vec<Notification>,
     /// Sent when an instance fails and no try is left.
     pub on_failure: Vec<Notification>,
+}
+
+/// Which failures are followed by another try.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryOn {
+    /// Exit codes, sorted.
+    pub exit_codes: Vec<i32>,
+    /// The try reached its timeout.
+    pub timed_out: bool,
+    /// It was killed by a signal, or failed before there was an exit code.
+    pub signal: bool,
+}
+
+impl RetryOn {
+    /// Whether a failed try is one of them.
+    #[must_use]
+    pub fn includes(&self, result: &crate::event::AttemptResult) -> bool {
+        match (result.outcome, result.exit_code) {
+            (crate::state::TryOutcome::TimedOut, _) => self.timed_out,
+            (_, Some(code)) if code < 128 || self.exit_codes.contains(&code) => {
+                self.exit_codes.contains(&code)
+            }
+            _ => self.signal,
+        }
+    }
+}
+
+/// What follows when a failed try was the last one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetriesExhausted {
+    /// The task fails.
+    #[default]
+    Fail,
+    /// The run is parked for a person, who resumes it with new tries, marks the task, or cancels.
+    Pause,
+}
+
+impl RetriesExhausted {
+    /// Every value.
+    pub const ALL: &'static [Self] = &[Self::Fail, Self::Pause];
+
+    /// Returns the word of a DAG file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Pause => "pause",
+        }
+    }
+
+    /// Whether the task fails.
+    #[must_use]
+    pub const fn is_fail(&self) -> bool {
+        matches!(self, Self::Fail)
+    }
 }
 
 /// What a task is to the tasks around it (`semantics.md` §7).

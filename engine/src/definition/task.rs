@@ -9,10 +9,10 @@ use super::{
     groups::Groups,
     keys::{self, TableId},
     kinds::{clean, filled, wrong_type},
-    model::{BranchArm, Branches, Command, Operator, Role, Task},
+    model::{BranchArm, Branches, Command, Operator, RetriesExhausted, Role, Task},
     notify,
     problem::{Draft, Report},
-    role,
+    retry_on, role,
     suggest::nearest,
     tree::{Node, Table, Value},
     values::show_seconds,
@@ -74,6 +74,7 @@ pub(crate) fn check_defaults(fields: &Fields<'_, '_>, report: &mut Report<'_>) {
         notify::read(fields, name, report);
     }
     check_codes(fields, report);
+    retry_on::read(fields, report);
 }
 
 /// What stands around a task: `default_args`, `[dag]`, and the groups of the file.
@@ -108,6 +109,9 @@ pub(crate) fn read<'s, 'a>(
     check_times(&own, &fields, dag, report);
     check_effects(word, &own, report);
     let (role, setups) = role::read(&own, report);
+    if own.field("retry_on").is_some() {
+        retry_on::read(&own, report);
+    }
     let rule = match role {
         Role::Teardown { .. } => TriggerRule::AllDone,
         _ => fields.word("trigger_rule").and_then(TriggerRule::parse).unwrap_or(TriggerRule::AllSuccess),
@@ -185,6 +189,11 @@ fn assemble(
         max_lost_retries: fields.u32("max_lost_retries")?,
         skip_on_exit_code: fields.codes("skip_on_exit_code").unwrap_or_else(|| vec![99]),
         fail_on_exit_code: fields.codes("fail_on_exit_code").unwrap_or_default(),
+        retry_on: retry_on::read(fields, &mut quiet),
+        on_retries_exhausted: match fields.word("on_retries_exhausted") {
+            Some("pause") => RetriesExhausted::Pause,
+            _ => RetriesExhausted::Fail,
+        },
         timeout: fields.duration("timeout"),
         pool: PoolName::new(fields.text_or_default("pool")).ok()?,
         pool_slots: fields.u32("pool_slots")?,
@@ -266,6 +275,8 @@ const IGNORED_IN_ENGINE: &[&str] = &[
     "max_lost_retries",
     "skip_on_exit_code",
     "fail_on_exit_code",
+    "retry_on",
+    "on_retries_exhausted",
     "timeout",
     "pool",
     "pool_slots",

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{Engine, Instance, Out, Timer, decide::needs_verdict, run::Change};
 use crate::{
     action::Verdict,
-    definition::GROUP_PREFIX,
+    definition::{GROUP_PREFIX, RetriesExhausted},
     event::AttemptResult,
     ids::{AttemptKey, TaskId, WorkerId},
     retry,
@@ -204,7 +204,12 @@ impl Engine {
         let Some(run) = self.runs.get_mut(&key) else { return };
         let failures = run.instances[ix].row.failures + 1;
         let is_ending = run.is_ending() && !task.role.is_teardown();
-        if result.is_final || failures > task.retries || is_ending {
+        let is_retried = !result.is_final && task.retry_on.as_ref().is_none_or(|on| on.includes(&result));
+        let is_exhausted = is_retried && failures > task.retries;
+        if is_exhausted && !is_ending && task.on_retries_exhausted == RetriesExhausted::Pause {
+            return self.park(instance, failures, result, out);
+        }
+        if !is_retried || is_exhausted || is_ending {
             return self.finish(instance, TaskState::Failed, out, |row| {
                 row.failures = failures;
                 row.exit_code = result.exit_code;

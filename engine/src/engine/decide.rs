@@ -88,8 +88,11 @@ impl Engine {
             row.scheduled_at.get_or_insert(now);
             row.retry_at = None;
         }));
-        let (group, priority) = place(run, ix);
-        self.ready.insert(group, priority, (key, ix));
+        // In a run that is parked it waits for the person first.
+        if run.is_active() {
+            let (group, priority) = place(run, ix);
+            self.ready.insert(group, priority, (key, ix));
+        }
     }
 
     /// Takes a scheduled instance out of the ready queue.
@@ -162,6 +165,7 @@ impl Engine {
             row.reason = reason;
         }));
         notify_run(run, out);
+        self.count_failed_runs(key, state, out);
         self.forget_run(key, out);
     }
 
@@ -240,11 +244,11 @@ fn deadlock(run: &Run) -> String {
     format!("deadlocked: nothing can move any more; unfinished are {}", stuck.join(", "))
 }
 
-fn notify_task(run: &Run, ix: TaskIndex, state: TaskState, out: &mut Out) {
+pub(super) fn notify_task(run: &Run, ix: TaskIndex, state: TaskState, out: &mut Out) {
     let task = run.graph.task(ix);
     let wanted: &[Notification] = match state {
         TaskState::Success => &task.on_success,
-        TaskState::Failed => &task.on_failure,
+        TaskState::Failed | TaskState::AwaitingInput => &task.on_failure,
         _ => &[],
     };
     let row = &run.instances[ix].row;

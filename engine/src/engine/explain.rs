@@ -52,6 +52,7 @@ impl Engine {
                 let retries = run.graph.task(ix).retries;
                 reasons.push(WaitReason::RetryAt { at, failures: row.failures, retries });
             }
+            TaskState::Scheduled if !run.is_active() => {}
             TaskState::Scheduled => {
                 let (group, _) = place(run, ix);
                 reasons.push(self.obstacle(&group).unwrap_or(WaitReason::Next));

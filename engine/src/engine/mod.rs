@@ -18,6 +18,7 @@ mod dispatch;
 mod explain;
 mod fleet;
 mod operate;
+mod park;
 mod past;
 mod ready;
 mod restore;
@@ -225,6 +226,9 @@ impl Engine {
                 self.cancel(request, operate::CancelRun { run, is_dry_run, ended }, out);
             }
             Event::Past { run, previous } => self.past_known(run, previous, out),
+            Event::Resume { request, run, is_dry_run, ended } => {
+                self.resume_run(request, park::ResumeRun { run, is_dry_run, ended }, out);
+            }
             Event::PoolChanged { request, pool } => self.pool_changed(request, pool, out),
             Event::PoolDeleted { request, name } => self.pool_deleted(request, &name, out),
         }

@@ -176,7 +176,7 @@ impl Engine {
         if !run.row.state.is_terminal() {
             out.undecided.extend((0..run.instances.len()).map(|ix| (key, ix)));
             out.ending.insert(key);
-            return;
+            return self.unpark_if_free(key, out);
         }
         let now = out.now.wall;
         out.actions.push(run.change(|row| {
@@ -257,6 +257,7 @@ impl Engine {
         }
         let now = out.now.wall;
         out.actions.push(run.change(|row| row.cancel_requested_at = Some(now)));
+        self.unpark(key, out);
         let why = "its run was cancelled";
         let list = self.end_all(key, StopReason::Cancelled, TaskState::Skipped, why, out);
         out.ending.insert(key);
@@ -272,6 +273,7 @@ impl Engine {
         }
         let now = out.now.wall;
         out.actions.push(run.change(|row| row.timed_out_at = Some(now)));
+        self.unpark(key, out);
         self.end_all(key, StopReason::RunTimedOut, TaskState::Skipped, "its run timed out", out);
         out.ending.insert(key);
     }
@@ -379,6 +381,7 @@ impl Engine {
             list.extend(others.map(|ix| changed(&run, ix, TaskState::Skipped)));
             return out.answer(request, Reply::Changed(list));
         }
+        self.unpark(key, out);
         for ix in leaves {
             self.end_unstarted((key, ix), leaf, &why, out);
         }
@@ -427,7 +430,7 @@ fn leaves_to_mark(run: &Run, state: RunState) -> Vec<TaskIndex> {
     leaves.iter().copied().filter(is_marked).filter(|ix| !is_kept(ix)).collect()
 }
 
-fn changed(run: &Run, ix: TaskIndex, to: TaskState) -> Changed {
+pub(super) fn changed(run: &Run, ix: TaskIndex, to: TaskState) -> Changed {
     let row = &run.instances[ix].row;
     Changed {
         run: row.key.run,

@@ -166,16 +166,19 @@ impl Engine {
         }
     }
 
-    /// Whether every running run of a DAG stands still until an earlier one, which waits for its turn, has gone on: then
-    /// that one starts although `max_active_runs` is reached, and the others stand still until it has ended.
+    /// Whether every running run of a DAG stands still until one that waits for its turn has gone on: then that one starts although `max_active_runs` is reached, and the others stand still until it has ended.
     pub(super) fn all_wait_for(&self, entry: &super::DagEntry, queued: RunKey) -> bool {
-        let Some(waiting) = self.runs.get(&queued) else { return false };
-        entry.running.iter().filter_map(|key| self.runs.get(key)).all(|run| {
-            run.moving == 0
-                && run.row.logical_date > waiting.row.logical_date
-                && !run.is_ending()
-                && self.waits_for_past(run)
-        })
+        // Each waits for the one that is asked about, or for another that stands still; dates only go back, so that the
+        // chain ends there.
+        let stands_still = |run: &Run| match &run.past {
+            Past::Run(before) => before.run == queued || entry.running.contains(&before.run),
+            _ => false,
+        };
+        entry
+            .running
+            .iter()
+            .filter_map(|key| self.runs.get(key))
+            .all(|run| run.moving == 0 && !run.is_ending() && stands_still(run) && self.waits_for_past(run))
     }
 
     /// Whether an instance of a run would go on if it were not for the run before: such a run is not deadlocked.

@@ -135,6 +135,8 @@ impl Engine {
                 .collect();
             for (instance, state) in waiting {
                 match state {
+                    // One in a run that is parked for a person has no place among what is ready.
+                    TaskState::Scheduled if !self.runs[&key].is_active() => {}
                     TaskState::Scheduled => {
                         let (group, priority) = place(&self.runs[&key], instance.1);
                         self.ready.insert(group, priority, instance);

@@ -164,6 +164,11 @@ impl Run {
         found
     }
 
+    /// Returns the instances in a state.
+    pub(super) fn in_state(&self, state: TaskState) -> Vec<TaskIndex> {
+        (0..self.instances.len()).filter(|ix| self.instances[*ix].row.state == state).collect()
+    }
+
     /// Whether any instance failed, whatever the leaves say.
     pub(super) fn has_failures(&self) -> bool {
         self.instances.iter().any(|i| i.row.state == TaskState::Failed)

@@ -366,6 +366,8 @@ impl Engine {
                     path,
                     is_paused: false,
                     is_missing: false,
+                    failed_runs: 0,
+                    pause_reason: None,
                     cursor,
                     created_at: now,
                 },
@@ -416,6 +418,7 @@ impl Engine {
         let Some(entry) = self.dags.get_mut(dag_id) else { return out.refuse(request, Refusal::UnknownDag) };
         if entry.row.is_paused != is_paused {
             entry.row.is_paused = is_paused;
+            (entry.row.failed_runs, entry.row.pause_reason) = (0, None);
             if !is_paused && !entry.graph.dag.catchup {
                 out.actions.extend(entry.pass_over(out.now.wall).map(Action::PassedOver));
             }

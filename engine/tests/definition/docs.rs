@@ -163,8 +163,10 @@ fn the_defaults_of_the_table_are_the_defaults_of_the_definition() {
             Default::Text(text) if spec.name != "operator" => text.into(),
             _ => continue,
         };
-        // What is `false` is left out, so that a new key makes no new version of every DAG.
-        let found = if found.is_null() { &serde_json::Value::Bool(false) } else { found };
+        // What is as it was before a key came is left out, so that a new key makes no new version of every DAG.
+        if found.is_null() && (expected == false || expected == "fail") {
+            continue;
+        }
         assert_eq!(*found, expected, "{}", spec.name);
         checked += 1;
     }

@@ -420,6 +420,7 @@ mod task {
             on_success: Vec::new(),
             on_failure: Vec::new(),
             retention: None,
+            max_consecutive_failed_runs: None,
             params: Vec::new(),
             groups: Vec::new(),
             tasks: vec![Task {
@@ -434,6 +435,8 @@ mod task {
                 max_lost_retries: 3,
                 skip_on_exit_code: Vec::new(),
                 fail_on_exit_code: Vec::new(),
+                retry_on: None,
+                on_retries_exhausted: tidemill_engine::definition::RetriesExhausted::Fail,
                 timeout: None,
                 pool: PoolName::new("default_pool").unwrap(),
                 pool_slots: 1,

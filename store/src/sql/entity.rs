@@ -54,6 +54,8 @@ table!(dag, "dag",
     is_missing: bool,
     cursor_at: i64,
     created_at: i64,
+    failed_runs: i64,
+    pause_reason: Option<String>,
 );
 
 table!(passed_over, "passed_over",

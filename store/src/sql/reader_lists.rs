@@ -50,6 +50,8 @@ struct DagListRow {
     is_missing: bool,
     cursor_at: i64,
     created_at: i64,
+    failed_runs: i64,
+    pause_reason: Option<String>,
     description: Option<String>,
     owner: Option<String>,
     tags: String,
@@ -115,6 +117,7 @@ pub(super) async fn dags(reader: &SqlReader, query: &DagQuery) -> Result<Page<Da
     let conditions = dag_conditions(reader.backend(), query, read_cursor(&query.page)?, &mut values);
     let sql = format!(
         "SELECT d.dag_id, d.version, d.path, d.is_paused, d.is_missing, d.cursor_at, d.created_at,
+            d.failed_runs, d.pause_reason,
             v.description, v.owner, v.tags, v.schedule, v.timezone, v.task_count
          FROM dag d JOIN dag_version v ON v.dag_id = d.dag_id AND v.hash = d.version
          WHERE {conditions} ORDER BY d.dag_id LIMIT {}",
@@ -143,6 +146,8 @@ pub(super) async fn dags(reader: &SqlReader, query: &DagQuery) -> Result<Page<Da
                 is_missing: found.is_missing,
                 cursor_at: found.cursor_at,
                 created_at: found.created_at,
+                failed_runs: found.failed_runs,
+                pause_reason: found.pause_reason,
             })?,
         })
     });

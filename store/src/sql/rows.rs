@@ -120,6 +120,8 @@ pub(super) fn dag_model(row: &DagRow) -> entity::dag::Model {
         is_missing: row.is_missing,
         cursor_at: micros(row.cursor),
         created_at: micros(row.created_at),
+        failed_runs: i64::from(row.failed_runs),
+        pause_reason: row.pause_reason.clone(),
     }
 }
 
@@ -131,6 +133,8 @@ pub(super) fn dag_row(model: entity::dag::Model) -> Result<DagRow, ReadError> {
         path: model.path,
         is_paused: model.is_paused,
         is_missing: model.is_missing,
+        failed_runs: row.number(model.failed_runs)?,
+        pause_reason: model.pause_reason,
         cursor: row.at(model.cursor_at)?,
         created_at: row.at(model.created_at)?,
     })

@@ -11,6 +11,7 @@ mod gates;
 mod kills;
 mod logs;
 mod metrics;
+mod parked;
 mod past;
 pub(crate) mod python;
 mod ready;

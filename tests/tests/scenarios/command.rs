@@ -16,7 +16,7 @@
 //! pass DURATION                 both clocks go on
 //! restart, downtime DURATION    a crash and a start, at once or after a while
 //! clear RUN [TASK…] [downstream] [upstream] [only_failed] [latest]
-//! mark RUN TASK STATE, mark RUN STATE, cancel RUN
+//! mark RUN TASK STATE, mark RUN STATE, cancel RUN, resume RUN
 //! show RUN                      the states of its tasks
 //! ```
 
@@ -109,6 +109,11 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
             let run = run_key(run);
             let ended = world.runs.get(&run).map(|row| row.state).filter(|state| state.is_terminal());
             Event::Cancel { request, run, is_dry_run: false, ended }
+        }
+        ("resume", [run]) => {
+            let run = run_key(run);
+            let ended = world.runs.get(&run).map(|row| row.state).filter(|state| state.is_terminal());
+            Event::Resume { request, run, is_dry_run: false, ended }
         }
         _ => return None,
     };

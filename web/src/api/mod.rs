@@ -37,6 +37,7 @@ pub(crate) fn mount(table: Table) -> Table {
         .post("/api/v1/dags/{dag_id}/runs", OPERATOR, runs::trigger)
         .get("/api/v1/dags/{dag_id}/runs/{run_id}", VIEWER, runs::show)
         .post("/api/v1/dags/{dag_id}/runs/{run_id}/cancel", OPERATOR, runs::cancel)
+        .post("/api/v1/dags/{dag_id}/runs/{run_id}/resume", OPERATOR, runs::resume)
         .post("/api/v1/dags/{dag_id}/runs/{run_id}/clear", OPERATOR, runs::clear)
         .post("/api/v1/dags/{dag_id}/runs/{run_id}/mark", OPERATOR, runs::mark)
         .get("/api/v1/dags/{dag_id}/runs/{run_id}/tasks", VIEWER, instances::list)

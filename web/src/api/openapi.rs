@@ -33,6 +33,7 @@ use crate::meters;
         runs::trigger,
         runs::show,
         runs::cancel,
+        runs::resume,
         runs::clear,
         runs::mark,
         instances::list,

@@ -121,6 +121,20 @@ pub(crate) async fn cancel(
     Ok(Json(actions::changes(&state, &run, changed, body.dry_run).await?))
 }
 
+/// Lets a paused run go on: what had no try left gets new ones. `dry_run` only says what would change.
+#[utoipa::path(post, path = "/api/v1/dags/{dag_id}/runs/{run_id}/resume", tag = "runs", params(("dag_id" = String, Path), ("run_id" = String, Path)), request_body = Option<CancelBody>,
+    responses((status = 200, body = ChangesView), (status = 409, body = Problem)))]
+pub(crate) async fn resume(
+    State(state): State<WebState>,
+    Extension(who): Extension<Identity>,
+    Ids(ids): Ids<RunPath>,
+    OptionalBody(body): OptionalBody<CancelBody>,
+) -> Result<Json<ChangesView>> {
+    let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
+    let changed = actions::resume(&state, &who, &run, body.dry_run).await?;
+    Ok(Json(actions::changes(&state, &run, changed, body.dry_run).await?))
+}
+
 /// Clears task instances so that they run again.
 #[utoipa::path(post, path = "/api/v1/dags/{dag_id}/runs/{run_id}/clear", tag = "runs", params(("dag_id" = String, Path), ("run_id" = String, Path)), request_body = ClearBody,
     responses((status = 200, body = ChangesView), (status = 404, body = Problem)))]

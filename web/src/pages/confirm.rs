@@ -100,7 +100,12 @@ impl Wish {
                 "Running processes are stopped with their grace; what has not started never starts.",
                 "No task instance is left to stop or to skip.",
             ),
-            _ => return Err(Problem::new("WEB0206", "action must be clear, mark or cancel")),
+            "resume" => (
+                "Resume the run".to_owned(),
+                "What had no try left gets new ones, and everything else goes on.",
+                "Nothing waits for a person.",
+            ),
+            _ => return Err(Problem::new("WEB0206", "action must be clear, mark, cancel or resume")),
         })
     }
 
@@ -109,6 +114,7 @@ impl Wish {
         let is_of_task = self.task.as_deref().is_some_and(|t| !t.is_empty());
         let then = match self.action.as_str() {
             "cancel" => RunState::Cancelled.as_str().to_owned(),
+            "resume" => RunState::Running.as_str().to_owned(),
             "mark" if !is_of_task => self.state.clone()?,
             "clear" if run.state.is_terminal() && !is_nothing_cleared => RunState::Queued.as_str().to_owned(),
             _ => return None,
@@ -164,6 +170,7 @@ pub(crate) async fn show(
     let changed = match wish.action.as_str() {
         "clear" => actions::clear(&state, &who, &run, &wish.clear(true)).await?,
         "mark" => actions::mark(&state, &who, &run, &wish.mark(true)).await?,
+        "resume" => actions::resume(&state, &who, &run, true).await?,
         _ => actions::cancel(&state, &who, &run, true).await?,
     };
     let changes = actions::changes(&state, &run, changed, true).await?.changed;
@@ -194,9 +201,14 @@ pub(crate) async fn submit(
     match wish.action.as_str() {
         "clear" => actions::clear(&state, &who, &run, &wish.clear(false)).await?,
         "mark" => actions::mark(&state, &who, &run, &wish.mark(false)).await?,
+        "resume" => actions::resume(&state, &who, &run, false).await?,
         _ => actions::cancel(&state, &who, &run, false).await?,
     };
-    let back = match wish.task.as_deref().filter(|t| !t.is_empty() && wish.action != "cancel") {
+    let back = match wish
+        .task
+        .as_deref()
+        .filter(|t| !t.is_empty() && matches!(wish.action.as_str(), "clear" | "mark"))
+    {
         Some(task) => super::run::task_href(&run, task, -1),
         None => format!("/dags/{}/runs/{}", run.dag_id, run.run_id),
     };

@@ -57,7 +57,10 @@ impl DagHead {
             tags: dag.tags.clone(),
             is_paused: row.is_paused,
             is_missing: row.is_missing,
-            warnings: warnings(state, detail).await?,
+            warnings: {
+                let paused = row.pause_reason.as_ref().map(|why| format!("Paused by the scheduler: {why}."));
+                paused.into_iter().chain(warnings(state, detail).await?).collect()
+            },
             tab,
         })
     }

@@ -157,6 +157,10 @@ fn offers(run: &RunRow, rows: &[TaskRow]) -> Vec<Offer> {
     };
     let has_failed = rows.iter().any(|r| matches!(r.state, TaskState::Failed | TaskState::UpstreamFailed));
     let mut offers = Vec::new();
+    if run.state == RunState::Paused {
+        let href = path(&[("action", "resume")]);
+        offers.push(Offer { label: "Resume", href, is_primary: true, is_danger: false });
+    }
     if has_failed {
         let href = path(&[("action", "clear"), ("only_failed", "true")]);
         offers.push(Offer { label: "Retry from failure", href, is_primary: true, is_danger: false });

@@ -65,6 +65,8 @@ pub struct DagView {
     pub timezone: String,
     /// No scheduled runs are created while it is set.
     pub is_paused: bool,
+    /// Why it is paused, when no person did it.
+    pub pause_reason: Option<String>,
     /// Its file is gone.
     pub is_missing: bool,
     /// The file, relative to the DAG folder.
@@ -105,6 +107,7 @@ impl DagView {
             schedule: schedule_text(&summary.schedule),
             timezone: summary.timezone,
             is_paused: summary.dag.is_paused,
+            pause_reason: summary.dag.pause_reason,
             is_missing: summary.dag.is_missing,
             path: summary.dag.path,
             dag_version: summary.dag.version.to_string(),

@@ -10,7 +10,7 @@ use super::world::{
     worker_id,
 };
 use crate::{
-    definition::{Dag, Schedule, Task},
+    definition::{Dag, RetriesExhausted, RetryOn, Schedule, Task},
     event::{AttemptResult, ClearSelection, Event},
     ids::{AttemptKey, PoolName, RunKey, WorkerId},
     rows::PoolRow,
@@ -46,6 +46,12 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                 Task {
                     trigger_rule: if *kind == 14 { TriggerRule::AllDone } else { TriggerRule::ALL[*rule] },
                     retries: *retries,
+                    on_retries_exhausted: match edges & 0x6000 {
+                        0 => RetriesExhausted::Pause,
+                        _ => RetriesExhausted::Fail,
+                    },
+                    retry_on: (edges & 0x1000 != 0)
+                        .then(|| RetryOn { timed_out: true, ..RetryOn::default() }),
                     retry_delay: Duration::from_secs(5),
                     max_lost_retries: 2,
                     pool: PoolName::new(pool).unwrap(),
@@ -66,6 +72,7 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                 run_timeout: (max_active_tasks == 3).then_some(Duration::from_secs(40)),
                 max_active_runs,
                 max_active_tasks,
+                max_consecutive_failed_runs: (schedule == 3).then_some(2),
                 ..dag(id, built.collect())
             }
         },
@@ -88,6 +95,7 @@ enum Happening {
     Mark { which: usize, task: usize, is_success: bool },
     MarkRun { which: usize, is_success: bool },
     Cancel(usize),
+    Resume(usize),
     Pause(bool),
     Pool(u32),
     PoolDeleted,
@@ -100,7 +108,7 @@ enum Happening {
 fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
         Cancel, Change, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack, Late, LongJump, Lost, Mark,
-        MarkRun, Pass, Pause, Pool, PoolDeleted, Restart, Start, Trigger,
+        MarkRun, Pass, Pause, Pool, PoolDeleted, Restart, Resume, Start, Trigger,
     };
     prop_oneof![
         4 => (0..20_i64).prop_map(Pass),
@@ -118,6 +126,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(which, task, is_success)| Mark { which, task, is_success }),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_success)| MarkRun { which, is_success }),
         1 => any::<usize>().prop_map(Cancel),
+        1 => any::<usize>().prop_map(Resume),
         1 => any::<bool>().prop_map(Pause),
         1 => (0..4_u32).prop_map(Pool),
         1 => Just(PoolDeleted),
@@ -216,6 +225,10 @@ fn operate(world: &mut World, happening: Happening) {
             let request = world.request();
             world.step(Event::Cancel { request, run, is_dry_run: false, ended: None });
         }
+        Happening::Resume(which) => {
+            let Some(run) = some_run(world, which) else { return };
+            resume(world, run);
+        }
         Happening::Pause(is_paused) => {
             let request = world.request();
             world.step(Event::DagPaused { request, dag_id: dag_id("x"), is_paused });
@@ -265,6 +278,12 @@ fn operate(world: &mut World, happening: Happening) {
     }
 }
 
+fn resume(world: &mut World, run: RunKey) {
+    let request = world.request();
+    let ended = Some(world.runs[&run].state).filter(|state| state.is_terminal());
+    world.step(Event::Resume { request, run, is_dry_run: false, ended });
+}
+
 /// A person gives a verdict on what failed in a run that a later one waits for.
 fn release_the_past(world: &mut World) {
     let active: Vec<RunKey> =
@@ -306,6 +325,15 @@ fn heal(world: &mut World) {
             world.finish(worker, attempt, AttemptResult { follow, ..result(TryOutcome::Success) });
         }
         release_the_past(world);
+        for run in world
+            .runs
+            .values()
+            .filter(|run| run.state == RunState::Paused)
+            .map(|run| run.key)
+            .collect::<Vec<_>>()
+        {
+            resume(world, run);
+        }
         world.pass(6);
     }
     panic!("runs do not end: {:?}", world.runs.keys().map(|run| world.line(*run)).collect::<Vec<_>>());

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::Engine;
 use crate::{
     action::{Action, Assign, Refusal, Reply, TaskFence},
-    definition::{Branches, Command, Dag, Operator, Role, Schedule, Task, TimetableKind},
+    definition::{Branches, Command, Dag, Operator, RetriesExhausted, Role, Schedule, Task, TimetableKind},
     event::{AttemptResult, ClearSelection, Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
@@ -50,6 +50,8 @@ pub(super) fn task(id: &str, depends_on: &[&str]) -> Task {
         max_lost_retries: 3,
         skip_on_exit_code: vec![99],
         fail_on_exit_code: Vec::new(),
+        retry_on: None,
+        on_retries_exhausted: RetriesExhausted::Fail,
         timeout: None,
         pool: PoolName::new("default_pool").unwrap(),
         pool_slots: 1,
@@ -123,6 +125,7 @@ pub(super) fn dag(id: &str, tasks: Vec<Task>) -> Dag {
         on_success: Vec::new(),
         on_failure: Vec::new(),
         retention: None,
+        max_consecutive_failed_runs: None,
         params: Vec::new(),
         groups: Vec::new(),
         tasks,

@@ -150,6 +150,18 @@ fn a_run_that_waits_makes_room_for_the_cleared_one_before_it_and_stands_still_un
 }
 
 #[test]
+fn a_run_that_nobody_waits_for_gets_no_room() {
+    let mut world = world(Dag { max_active_runs: 1, ..every_minute(vec![past("load", &[])]) });
+    let runs = minutes(&mut world, 2);
+    world.end(runs[0], "load", TryOutcome::Failed);
+    assert_eq!(world.line(runs[1]), "running | load=no_status");
+    world.now.wall -= chrono::TimeDelta::seconds(45);
+    let manual = world.trigger("d");
+    assert!(world.runs[&manual].logical_date < world.runs[&runs[1]].logical_date);
+    assert_eq!(world.line(manual), "queued | load=no_status");
+}
+
+#[test]
 fn a_run_that_waits_for_the_one_before_can_be_cancelled() {
     let mut world = world(every_minute(vec![past("load", &[])]));
     let runs = minutes(&mut world, 3);
