@@ -252,6 +252,11 @@ fn special(spec: &KeySpec) -> Value {
             { "type": "array", "items": text(NAME), "minItems": 1 },
             { "type": "boolean" },
         ] }),
+        (TableId::Task, "retry_on") => {
+            let code = json!({ "type": "integer", "minimum": 1, "maximum": 255 });
+            let word = json!({ "type": "string", "enum": ["timed_out", "signal"] });
+            json!({ "type": "array", "items": { "anyOf": [code, word] }, "minItems": 1 })
+        }
         _ => json!({}),
     }
 }
