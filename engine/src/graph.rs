@@ -216,9 +216,9 @@ impl Graph {
         self.dag.tasks[ix].asks_past()
     }
 
-    /// Returns every teardown.
-    pub fn teardowns(&self) -> impl Iterator<Item = TaskIndex> {
-        self.scopes.teardowns()
+    /// Returns every setup and every teardown.
+    pub fn setups_and_teardowns(&self) -> impl Iterator<Item = TaskIndex> {
+        self.scopes.setups_and_teardowns()
     }
 
     /// Returns the tasks between a teardown and its setups.

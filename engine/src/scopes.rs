@@ -66,9 +66,9 @@ impl Scopes {
         self.setups_of.get(&ix).map(Vec::as_slice)
     }
 
-    /// Returns every teardown.
-    pub(crate) fn teardowns(&self) -> impl Iterator<Item = TaskIndex> {
-        self.setups_of.keys().copied()
+    /// Returns every setup and every teardown.
+    pub(crate) fn setups_and_teardowns(&self) -> impl Iterator<Item = TaskIndex> {
+        self.teardowns_of.keys().chain(self.setups_of.keys()).copied()
     }
 
     /// Returns what the setups of a teardown cover.
@@ -94,15 +94,21 @@ impl Scopes {
         upstream: &[Vec<TaskIndex>],
         downstream: &[Vec<TaskIndex>],
     ) -> BTreeSet<TaskIndex> {
-        let mut found = BTreeSet::new();
-        for (setup, teardowns) in &self.teardowns_of {
-            let is_given = tasks.contains(setup);
-            if is_given || !covered(*setup, teardowns, upstream, downstream).is_disjoint(tasks) {
-                found.insert(*setup);
-                found.extend(teardowns);
+        let mut all = tasks.clone();
+        loop {
+            let before = all.len();
+            for (setup, teardowns) in &self.teardowns_of {
+                let is_given = all.contains(setup);
+                if is_given || !covered(*setup, teardowns, upstream, downstream).is_disjoint(&all) {
+                    all.insert(*setup);
+                    all.extend(teardowns);
+                }
+            }
+            // A setup may stand between others, which belong to it then.
+            if all.len() == before {
+                return all.difference(tasks).copied().collect();
             }
         }
-        found
     }
 }
 

@@ -284,6 +284,10 @@ impl Core {
             return Ok(());
         }
         for (run, dag_id, before) in self.engine.unknown_past().into_iter().take(LOOKED_UP_PER_ROUND) {
+            // What the last answer has led to must be stored before the next is asked.
+            if !self.round.is_clean() {
+                break;
+            }
             let previous = loop {
                 let (reader, dag_id) = (Arc::clone(&self.shared.reader), dag_id.clone());
                 match self.meanwhile(async move { reader.previous_run(&dag_id, before).await }).await? {

@@ -28,13 +28,17 @@ pub(crate) fn cut_page<T>(
 }
 
 /// Sums up a run for the one after it. Of a mapped task one element that did not end well speaks for all.
-pub(crate) fn previous_run(run: &RunRow, tasks: &[TaskRow]) -> PreviousRun {
+/// A task of its version without a row never ran.
+pub(crate) fn previous_run(run: &RunRow, tasks: &[TaskRow], dag: Option<&Dag>) -> PreviousRun {
     let mut states: BTreeMap<TaskId, TaskState> = BTreeMap::new();
     for row in tasks {
         let is_well = matches!(row.state, TaskState::Success | TaskState::Skipped | TaskState::Removed);
         if !is_well || !states.contains_key(&row.key.task) {
             states.insert(row.key.task.clone(), row.state);
         }
+    }
+    for task in dag.into_iter().flat_map(|dag| &dag.tasks) {
+        states.entry(task.id.clone()).or_insert(TaskState::NoStatus);
     }
     let RunRow { key, run_id, logical_date, .. } = run.clone();
     PreviousRun { run: key, run_id, logical_date, states }

@@ -473,7 +473,8 @@ pub(crate) async fn dates_have_one_run(bed: &Bed) {
     assert_eq!((found.run, found.logical_date), (RunKey(2), at(0)));
     assert_eq!(
         found.states.iter().map(|(id, s)| (id.as_str(), *s)).collect::<Vec<_>>(),
-        [("a", TaskState::Scheduled)]
+        [("a", TaskState::Scheduled), ("b", TaskState::NoStatus), ("c", TaskState::NoStatus)],
+        "what has no row never ran"
     );
 }
 

@@ -109,8 +109,8 @@ impl Engine {
         let Some(run) = self.runs.get(&key) else { return };
         match run.instances[ix].row.stop {
             Some(stop) => {
-                // What cleans up may have waited for this end.
-                out.undecided.extend(run.graph.teardowns().map(|teardown| (key, teardown)));
+                // What cleans up, or prepares anew, may have waited for this end.
+                out.undecided.extend(run.graph.setups_and_teardowns().map(|waiting| (key, waiting)));
                 self.resolve_stop((key, ix), stop, &result, out);
             }
             None => self.resolve((key, ix), result, out),
@@ -206,7 +206,7 @@ impl Engine {
         let is_ending = run.is_ending() && !task.role.is_teardown();
         let is_retried = !result.is_final && task.retry_on.as_ref().is_none_or(|on| on.includes(&result));
         let is_exhausted = is_retried && failures > task.retries;
-        if is_exhausted && !is_ending && task.on_retries_exhausted == RetriesExhausted::Pause {
+        if is_exhausted && !run.is_ending() && task.on_retries_exhausted == RetriesExhausted::Pause {
             return self.park(instance, failures, result, out);
         }
         if !is_retried || is_exhausted || is_ending {

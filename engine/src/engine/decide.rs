@@ -141,6 +141,12 @@ impl Engine {
         let (state, reason) = if run.unfinished == 0 {
             outcome(run)
         } else if run.moving == 0 && !run.is_ending() {
+            let overlooked = self.overlooked(run);
+            if !overlooked.is_empty() {
+                out.undecided.extend(overlooked.into_iter().map(|ix| (key, ix)));
+                out.ending.insert(key);
+                return;
+            }
             if self.waits_for_past(run) {
                 // The run before may be waiting for the place that this one has.
                 out.promoting.insert(run.row.dag_id.clone());
@@ -158,6 +164,7 @@ impl Engine {
         let Some(run) = self.runs.get_mut(&key) else { return };
         let now = out.now.wall;
         let with_failures = run.has_failures();
+        let is_first_verdict = !run.row.state.is_terminal();
         out.actions.push(run.change(|row| {
             row.state = state;
             row.finished_at = Some(now);
@@ -165,7 +172,9 @@ impl Engine {
             row.reason = reason;
         }));
         notify_run(run, out);
-        self.count_failed_runs(key, state, out);
+        if is_first_verdict {
+            self.count_failed_runs(key, state, out);
+        }
         self.forget_run(key, out);
     }
 
@@ -177,9 +186,13 @@ impl Engine {
             self.timers.remove(&(at, Timer::Run(key)));
         }
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
+            let was_over = entry.is_over_limit();
             entry.queued.remove(&(run.row.logical_date, key));
             entry.running.remove(&key);
             entry.run_ids.remove(&run.row.run_id);
+            if was_over {
+                self.wake_past(&run.row.dag_id, out);
+            }
         }
         out.promoting.insert(run.row.dag_id);
     }

@@ -87,7 +87,7 @@ fn upstream(run: &Run, ix: TaskIndex) -> Vec<WaitReason> {
         reasons.push(WaitReason::Setup { waiting_for: setups });
     }
     let mut waiting_for = unended(run.graph.upstream(ix));
-    for stopping in being_stopped(run, ix).map(|ix| &run.graph.task(ix).id) {
+    for stopping in being_stopped(run, ix).into_iter().map(|ix| &run.graph.task(ix).id) {
         if !waiting_for.contains(stopping) {
             waiting_for.push(stopping.clone());
         }

@@ -417,7 +417,9 @@ fn leaves_to_mark(run: &Run, state: RunState) -> Vec<TaskIndex> {
     let is_good = |state: TaskState| matches!(state, TaskState::Success | TaskState::Skipped);
     let leaves = run.graph.leaves();
     // Leaves that do not wait for everybody may all have ended well while something above them still runs.
-    let are_all_good = leaves.iter().all(|ix| is_good(run.instances[*ix].row.state));
+    let is_kept = |ix: &TaskIndex| !run.instances[*ix].row.state.is_terminal() && cleans_up(run, *ix);
+    let are_all_good =
+        leaves.iter().filter(|ix| !is_kept(ix)).all(|ix| is_good(run.instances[*ix].row.state));
     let is_marked = |ix: &TaskIndex| {
         let now = run.instances[*ix].row.state;
         let is_against = match state {
@@ -426,7 +428,6 @@ fn leaves_to_mark(run: &Run, state: RunState) -> Vec<TaskIndex> {
         };
         (!now.is_terminal() || is_against) && !now.has_lease()
     };
-    let is_kept = |ix: &TaskIndex| !run.instances[*ix].row.state.is_terminal() && cleans_up(run, *ix);
     leaves.iter().copied().filter(is_marked).filter(|ix| !is_kept(ix)).collect()
 }
 

@@ -120,19 +120,19 @@ impl Engine {
     /// Lets those look again who wait for an instance of the run before: O(its upstreams) for each later run.
     pub(super) fn tell_followers(&self, (key, ix): Instance, out: &mut Out) {
         let Some(followers) = self.followers.get(&key) else { return };
-        let Some(graph) = self.runs.get(&key).map(|run| &run.graph) else { return };
-        let above = graph.upstream(ix).iter().copied();
-        let ids: Vec<&TaskId> = above.chain([ix]).map(|ix| &graph.task(ix).id).collect();
+        let Some(id) = self.runs.get(&key).map(|run| &run.graph.task(ix).id) else { return };
         for follower in followers {
+            // By its own version: what is below a task there is what it asks for.
             let Some(run) = self.runs.get(follower) else { continue };
-            let found = ids.iter().filter_map(|id| run.graph.index_of(id));
-            out.undecided.extend(found.filter(|ix| run.graph.asks_past(*ix)).map(|ix| (*follower, ix)));
+            let Some(same) = run.graph.index_of(id) else { continue };
+            let asking = run.graph.upstream(same).iter().copied().chain([same]);
+            out.undecided.extend(asking.filter(|ix| run.graph.asks_past(*ix)).map(|ix| (*follower, ix)));
         }
     }
 
-    /// Says why the run before holds an instance back; `None` when it does not.
+    /// Says why the run before holds an instance back; `None` when it does not. What cleans up never waits for another run.
     pub(super) fn held_by_past(&self, run: &Run, ix: TaskIndex) -> Option<WaitReason> {
-        if !run.graph.asks_past(ix) {
+        if !run.graph.asks_past(ix) || run.graph.setups_of(ix).is_some() {
             return None;
         }
         let previous = match &run.past {
@@ -166,19 +166,41 @@ impl Engine {
         }
     }
 
-    /// Whether every running run of a DAG stands still until one that waits for its turn has gone on: then that one starts although `max_active_runs` is reached, and the others stand still until it has ended.
-    pub(super) fn all_wait_for(&self, entry: &super::DagEntry, queued: RunKey) -> bool {
-        // Each waits for the one that is asked about, or for another that stands still; dates only go back, so that the
-        // chain ends there.
-        let stands_still = |run: &Run| match &run.past {
-            Past::Run(before) => before.run == queued || entry.running.contains(&before.run),
-            _ => false,
+    /// Returns the run that gets a place although `max_active_runs` is reached: every running run of the DAG stands still
+    /// because of an earlier one, and the earliest of those that wait for a place may let the others go on. These stand
+    /// still until it has ended.
+    pub(super) fn makes_room_for(&self, entry: &super::DagEntry) -> Option<RunKey> {
+        let mut wanted: Option<(DateTime<Utc>, RunKey)> = None;
+        for run in entry.running.iter().filter_map(|key| self.runs.get(key)) {
+            if run.moving > 0 || run.is_ending() || !self.waits_for_past(run) {
+                return None;
+            }
+            if let Past::Run(before) = &run.past {
+                let place = (before.logical_date, before.run);
+                if entry.queued.contains(&place) && wanted.is_none_or(|first| place < first) {
+                    wanted = Some(place);
+                }
+            }
+        }
+        wanted.map(|(_, key)| key)
+    }
+
+    /// Lets every running run of a DAG look at the run before again: how many may go on has changed.
+    pub(super) fn wake_past(&self, dag_id: &DagId, out: &mut Out) {
+        let Some(entry) = self.dags.get(dag_id) else { return };
+        for run in entry.running.iter().filter_map(|key| self.runs.get(key)) {
+            out.undecided.extend(run.graph.past_tasks().iter().map(|ix| (run.row.key, *ix)));
+        }
+    }
+
+    /// Returns the instances that nothing holds any more and that were not looked at since.
+    pub(super) fn overlooked(&self, run: &Run) -> Vec<TaskIndex> {
+        let is_free = |ix: &TaskIndex| {
+            run.instances[*ix].row.state == TaskState::NoStatus
+                && super::verdict::verdict(run, *ix) == Decision::Run
+                && self.held_by_past(run, *ix).is_none()
         };
-        entry
-            .running
-            .iter()
-            .filter_map(|key| self.runs.get(key))
-            .all(|run| run.moving == 0 && !run.is_ending() && stands_still(run) && self.waits_for_past(run))
+        run.graph.past_tasks().iter().copied().filter(is_free).collect()
     }
 
     /// Whether an instance of a run would go on if it were not for the run before: such a run is not deadlocked.

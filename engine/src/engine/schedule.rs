@@ -350,6 +350,7 @@ impl Engine {
             entry.row.is_missing = false;
             out.actions.push(Action::Dag(entry.row.clone()));
             self.ready.unpark(&dag_id);
+            self.wake_past(&dag_id, out);
         } else {
             let first = timetable.cursor_before_start();
             let is_from_start = dag.catchup || dag.schedule == Schedule::Once;
@@ -432,12 +433,12 @@ impl Engine {
     pub(super) fn promote(&mut self, dag_id: &DagId, out: &mut Out) {
         while let Some(entry) = self.dags.get(dag_id) {
             let is_full = entry.running.len() >= entry.limit();
-            let Some((_, key)) = entry.queued.first().copied() else { break };
-            if is_full && !self.all_wait_for(entry, key) {
-                break;
-            }
+            let next = entry.queued.first().map(|(_, key)| *key);
+            let next = if is_full { next.and_then(|_| self.makes_room_for(entry)) } else { next };
+            let Some(key) = next else { break };
+            let Some(date) = self.runs.get(&key).map(|run| run.row.logical_date) else { break };
             let Some(entry) = self.dags.get_mut(dag_id) else { break };
-            entry.queued.pop_first();
+            entry.queued.remove(&(date, key));
             entry.running.insert(key);
             self.start_run(key, out);
         }

@@ -1,5 +1,7 @@
 //! What is to become of an undecided instance, and in words why: branches, setups, then the trigger rule.
 
+use std::collections::BTreeSet;
+
 use super::run::Run;
 use crate::{
     definition::Operator,
@@ -12,10 +14,14 @@ use crate::{
 pub(super) fn verdict(run: &Run, ix: TaskIndex) -> Decision {
     let (rule, counts) = (run.graph.task(ix).trigger_rule, run.instances[ix].counts);
     if let Some(setups) = run.graph.setups_of(ix) {
-        if !counts.is_all_done() || being_stopped(run, ix).next().is_some() {
+        if !counts.is_all_done() || !being_stopped(run, ix).is_empty() {
             return Decision::Wait;
         }
         return of_setups(run, setups, false);
+    }
+    // A cleared setup waits until what used its last work is known to be dead.
+    if run.graph.task(ix).role.is_setup() && !being_stopped(run, ix).is_empty() {
+        return Decision::Wait;
     }
     let covering = run.graph.setups_above(ix);
     if covering.is_empty() || counts.total == 0 || rule == TriggerRule::Always {
@@ -27,13 +33,20 @@ pub(super) fn verdict(run: &Run, ix: TaskIndex) -> Decision {
     }
 }
 
-/// Returns the tasks before a teardown that are being stopped: what they use must not be cleaned up under them. A cancel
-/// skips what stands between, so that the upstreams alone do not tell.
-pub(super) fn being_stopped(run: &Run, teardown: TaskIndex) -> impl Iterator<Item = TaskIndex> {
-    run.graph.work_of(teardown).filter(|ix| {
+/// Returns the tasks that are being stopped and that a setup or a teardown must not work under: what stands between them
+/// may be skipped or cleared already, so that the upstreams alone do not tell.
+pub(super) fn being_stopped(run: &Run, ix: TaskIndex) -> Vec<TaskIndex> {
+    let is_stopping = |ix: &TaskIndex| {
         let row = &run.instances[*ix].row;
         row.stop.is_some() && row.state.has_lease()
-    })
+    };
+    if run.graph.setups_of(ix).is_some() {
+        return run.graph.work_of(ix).filter(is_stopping).collect();
+    }
+    if !run.graph.task(ix).role.is_setup() || !(0..run.instances.len()).any(|ix| is_stopping(&ix)) {
+        return Vec::new();
+    }
+    run.graph.descendants(&BTreeSet::from([ix])).into_iter().filter(is_stopping).collect()
 }
 
 /// Judges setups: a teardown wants one success, what lies between wants them all.

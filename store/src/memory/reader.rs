@@ -202,7 +202,8 @@ impl Reader for MemoryStore {
         let newest = earlier.max_by_key(|run| (run.logical_date, run.run_type == RunType::Scheduled));
         Ok(newest.map(|run| {
             let tasks: Vec<TaskRow> = state.tasks_of(run.key).cloned().collect();
-            views::previous_run(run, &tasks)
+            let dag = state.definition(dag_id, &run.dag_version);
+            views::previous_run(run, &tasks, dag.as_deref())
         }))
     }
 

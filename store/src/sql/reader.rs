@@ -182,7 +182,8 @@ impl Reader for SqlReader {
             .await?;
         let Some(run) = model.map(rows::run_row).transpose()? else { return Ok(None) };
         let tasks = self.tasks(run.key).await?;
-        Ok(Some(views::previous_run(&run, &tasks)))
+        let dag = load::definition(self, &run.dag_id, &run.dag_version).await?;
+        Ok(Some(views::previous_run(&run, &tasks, dag.as_deref())))
     }
 
     async fn runs_finished_before(

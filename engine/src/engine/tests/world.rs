@@ -198,12 +198,15 @@ impl World {
         let newest = earlier
             .filter(is_dated)
             .max_by_key(|run| (run.logical_date, run.run_type == RunType::Scheduled))?;
-        let states = self.tasks.values().filter(|row| row.key.run == newest.key);
+        let dag = &self.versions[&(dag.clone(), newest.dag_version.clone())];
+        let unset = dag.tasks.iter().map(|task| (task.id.clone(), TaskState::NoStatus));
+        let rows = self.tasks.values().filter(|row| row.key.run == newest.key);
+        let stored = rows.map(|row| (row.key.task.clone(), row.state));
         Some(PreviousRun {
             run: newest.key,
             run_id: newest.run_id.clone(),
             logical_date: newest.logical_date,
-            states: states.map(|row| (row.key.task.clone(), row.state)).collect(),
+            states: unset.chain(stored).collect(),
         })
     }
 

@@ -213,6 +213,65 @@ fn clearing_a_task_between_them_clears_both() {
 }
 
 #[test]
+fn a_cleared_setup_waits_until_what_used_it_is_dead() {
+    let mut world = world(cluster());
+    let run = world.trigger("d");
+    world.end(run, "start", TryOutcome::Success);
+    let train = ClearSelection { tasks: vec![task_id("train")], ..ClearSelection::default() };
+    world.clear(run, train);
+    assert_eq!(world.line(run), "running | start=no_status train=queued report=no_status stop=no_status");
+    let reasons = world.engine.explain(&World::key(run, "start"), world.now);
+    assert_eq!(reasons[0].code(), "upstream");
+    world.end(run, "train", TryOutcome::Stopped);
+    assert_eq!(world.line(run), "running | start=queued train=no_status report=no_status stop=no_status");
+}
+
+#[test]
+fn a_clear_reaches_the_setups_around_a_setup() {
+    let inner =
+        [setup("net", &["start"]), task("train", &["net"]), teardown("unnet", &["net"], &["train", "net"])];
+    let outer = teardown("stop", &["start"], &["net", "start"]);
+    let tasks: Vec<Task> = [setup("start", &[])].into_iter().chain(inner).chain([outer]).collect();
+    let mut world = world(dag("d", tasks));
+    let run = world.trigger("d");
+    for task in ["start", "net", "train", "unnet", "stop"] {
+        world.end(run, task, TryOutcome::Success);
+    }
+    world.clear(run, ClearSelection { tasks: vec![task_id("train")], ..ClearSelection::default() });
+    let line = "running | start=queued net=no_status train=no_status unnet=no_status stop=no_status";
+    assert_eq!(world.line(run), line);
+}
+
+#[test]
+fn a_run_that_is_ending_is_not_parked_by_what_cleans_up() {
+    let stop = Task {
+        on_retries_exhausted: crate::definition::RetriesExhausted::Pause,
+        ..teardown("stop", &["start"], &["start"])
+    };
+    let mut world = world(dag("d", vec![setup("start", &[]), task("train", &["start"]), stop]));
+    let run = world.trigger("d");
+    world.end(run, "start", TryOutcome::Success);
+    cancel(&mut world, run);
+    world.end(run, "train", TryOutcome::Stopped);
+    world.end(run, "stop", TryOutcome::Failed);
+    assert_eq!(world.runs[&run].state, RunState::Cancelled);
+}
+
+#[test]
+fn a_run_that_is_marked_failed_while_it_cleans_up_fails() {
+    let role = Role::Teardown { setups: vec![task_id("start")], fails_run: true };
+    let stop = Task { role, ..teardown("stop", &["start"], &["train", "start"]) };
+    let mut world = world(dag("d", vec![setup("start", &[]), task("train", &["start"]), stop]));
+    let run = world.trigger("d");
+    world.end(run, "start", TryOutcome::Success);
+    world.end(run, "train", TryOutcome::Success);
+    let request = world.request();
+    world.step(Event::MarkRun { request, run, state: RunState::Failed, is_dry_run: false, finished: None });
+    world.end(run, "stop", TryOutcome::Success);
+    assert_eq!(world.runs[&run].state, RunState::Failed);
+}
+
+#[test]
 fn a_run_that_is_cancelled_while_it_waits_cleans_up_after_its_earlier_start() {
     let mut world = world(Dag { max_active_runs: 1, ..cluster() });
     let run = world.trigger("d");

@@ -2,7 +2,7 @@
 
 use crate::{
     definition::{Dag, Schedule, Task},
-    engine::tests::world::{World, dag, noop, task},
+    engine::tests::world::{World, dag, noop, setup, task, teardown},
     event::{ClearSelection, Event},
     ids::RunKey,
     state::{RunState, TaskState, TryOutcome},
@@ -147,6 +147,51 @@ fn a_run_that_waits_makes_room_for_the_cleared_one_before_it_and_stands_still_un
     world.exchange("w", "b1", 8);
     world.end(first, "report", TryOutcome::Success);
     assert_eq!(world.line(second), "running | load=queued report=no_status");
+}
+
+#[test]
+fn room_is_made_for_the_run_that_is_waited_for_whoever_stands_before_it() {
+    let mut world = world(Dag { max_active_runs: 1, ..every_minute(vec![past("load", &[])]) });
+    let first = minutes(&mut world, 1)[0];
+    world.end(first, "load", TryOutcome::Success);
+    let second = minutes(&mut world, 1)[1];
+    world.end(second, "load", TryOutcome::Failed);
+    let third = minutes(&mut world, 1)[2];
+    assert_eq!(world.line(third), "running | load=no_status");
+    // The first one waits for a place too, and nobody waits for it until the second one does.
+    world.clear(first, ClearSelection::default());
+    assert_eq!(world.line(first), "queued | load=no_status");
+    world.clear(second, ClearSelection::default());
+    assert_eq!(world.line(first), "running | load=queued");
+    for run in [first, second, third] {
+        world.end(run, "load", TryOutcome::Success);
+        assert_eq!(world.runs[&run].state, RunState::Success, "{}", world.line(run));
+    }
+}
+
+#[test]
+fn what_is_below_a_task_in_the_later_version_tells_it() {
+    let waiting = Task { wait_for_downstream: true, ..task("a", &[]) };
+    let mut world = world(every_minute(vec![task("a", &[]), task("c", &[])]));
+    let first = minutes(&mut world, 1)[0];
+    world.load(every_minute(vec![waiting, task("c", &["a"]), task("y", &[])]));
+    let second = minutes(&mut world, 1)[1];
+    world.end(first, "a", TryOutcome::Success);
+    assert!(reason(&world, second, "a").ends_with("c is queued"), "{}", reason(&world, second, "a"));
+    world.end(first, "c", TryOutcome::Success);
+    assert_eq!(world.state(second, "a"), TaskState::Queued);
+}
+
+#[test]
+fn a_teardown_never_waits_for_the_run_before() {
+    let stop = Task { depends_on_past: true, ..teardown("stop", &["start"], &["start"]) };
+    let mut world = world(every_minute(vec![setup("start", &[]), stop]));
+    let runs = minutes(&mut world, 2);
+    for run in [runs[0], runs[1]] {
+        world.end(run, "start", TryOutcome::Success);
+        world.end(run, "stop", TryOutcome::Failed);
+        assert_eq!(world.runs[&run].state, RunState::Success);
+    }
 }
 
 #[test]
