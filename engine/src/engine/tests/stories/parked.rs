@@ -174,3 +174,16 @@ fn a_dag_is_paused_after_so_many_failed_runs_in_a_row() {
     run(&mut world, TryOutcome::Failed);
     assert!(!world.dags[&dag_id("d")].is_paused);
 }
+
+#[test]
+fn a_mark_on_a_run_that_has_failed_is_no_second_failure() {
+    let mut world = World::new();
+    world.load(Dag { max_consecutive_failed_runs: Some(2), ..dag("d", vec![task("a", &[])]) });
+    world.exchange("w", "b1", 8);
+    let run = world.trigger("d");
+    world.end(run, "a", TryOutcome::Failed);
+    let (request, finished) = (world.request(), world.finished(run));
+    world.step(Event::MarkRun { request, run, state: RunState::Failed, is_dry_run: false, finished });
+    let row = &world.dags[&dag_id("d")];
+    assert_eq!((row.is_paused, row.failed_runs), (false, 1));
+}

@@ -170,6 +170,25 @@ fn room_is_made_for_the_run_that_is_waited_for_whoever_stands_before_it() {
 }
 
 #[test]
+fn a_lowered_limit_ends_no_run_as_deadlocked() {
+    let limited =
+        |max_active_runs| Dag { max_active_runs, ..every_minute(vec![past("a", &[]), task("z", &[])]) };
+    let mut world = world(limited(3));
+    let runs = minutes(&mut world, 3);
+    world.end(runs[0], "a", TryOutcome::Success);
+    world.load(limited(2));
+    world.end(runs[1], "a", TryOutcome::Success);
+    // Three runs are active, one more than the limit now says, so the third one waits for the second.
+    assert_eq!(world.state(runs[2], "a"), TaskState::NoStatus);
+    world.end(runs[0], "z", TryOutcome::Success);
+    assert_eq!(world.line(runs[2]), "running | a=queued z=queued");
+    for (run, task) in [(runs[1], "z"), (runs[2], "z"), (runs[2], "a")] {
+        world.end(run, task, TryOutcome::Success);
+    }
+    assert!(runs.iter().all(|run| world.runs[run].state == RunState::Success));
+}
+
+#[test]
 fn what_is_below_a_task_in_the_later_version_tells_it() {
     let waiting = Task { wait_for_downstream: true, ..task("a", &[]) };
     let mut world = world(every_minute(vec![task("a", &[]), task("c", &[])]));
