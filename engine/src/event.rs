@@ -218,6 +218,11 @@ pub enum Event {
         /// The run before it; absent: there is none.
         previous: Option<Box<PreviousRun>>,
     },
+    /// Ended runs were deleted from the store.
+    RunsDeleted {
+        /// Which.
+        runs: Vec<RunKey>,
+    },
     /// A pool was made or resized.
     PoolChanged {
         /// Who waits for the answer.

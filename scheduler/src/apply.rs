@@ -96,6 +96,10 @@ impl Core {
             Input::Admin { write, reply } => {
                 self.round.take_admin(&write, &self.known);
                 self.round.admin.push(reply);
+                if !write.run_deletes.is_empty() {
+                    let runs = write.run_deletes.iter().map(|(_, run)| *run).collect();
+                    self.step(Event::RunsDeleted { runs }, now);
+                }
             }
             Input::Redeem { hash, session, reply } => {
                 let redeemed = self.writer.redeem_login_link(self.term, &hash, &session).await;

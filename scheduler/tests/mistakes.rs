@@ -342,7 +342,38 @@ async fn changes_of_one_row_in_one_round_are_one_change(world: World) {
     scheduler.stop().await;
 }
 
+/// Retention takes the failed run that the next one waits for.
+async fn a_run_before_that_was_deleted_is_waited_for_no_more(world: World) {
+    let scheduler = world.start().await;
+    let handle = scheduler.handle();
+    world.define(&handle, "past", &format!("schedule = \"* * * * *\"\n{ONE}depends_on_past = true\n")).await;
+    let mut worker = HandWorker::new(&handle, "w");
+    world.clock.advance(Duration::from_secs(60));
+    let first = worker.next().await.remove(0).attempt;
+    worker.exchange(vec![report(&first, TryOutcome::Failed, 1)]).await;
+    world.clock.advance(Duration::from_secs(60));
+    let mut held = first.instance.clone();
+    held.run.0 += 1;
+    soon("the next run", async {
+        while handle
+            .explain(held.clone())
+            .await
+            .unwrap()
+            .first()
+            .is_none_or(|why| why.code() != "previous_run")
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let run_deletes = vec![(crate::world::dag_id("past"), first.instance.run)];
+    handle.write(AdminWrite { run_deletes, ..AdminWrite::default() }).await.unwrap();
+    assert_eq!(worker.next().await.remove(0).attempt.instance, held);
+    scheduler.stop().await;
+}
+
 over_both_stores!(
+    a_run_before_that_was_deleted_is_waited_for_no_more,
     the_last_bytes_of_a_late_result_are_kept,
     a_run_that_was_cleared_meanwhile_keeps_its_rows_and_logs,
     a_redelivery_after_a_restart_is_what_was_rendered,

@@ -39,7 +39,7 @@ impl Engine {
             return self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason));
         }
         if is_waiting {
-            return;
+            return self.take_back((key, ix), out);
         }
         let task = run.graph.task(ix);
         match verdict(run, ix) {

@@ -225,6 +225,7 @@ impl Engine {
             Event::Cancel { request, run, is_dry_run, ended } => {
                 self.cancel(request, operate::CancelRun { run, is_dry_run, ended }, out);
             }
+            Event::RunsDeleted { runs } => self.runs_deleted(&runs),
             Event::Past { run, previous } => self.past_known(run, previous, out),
             Event::Resume { request, run, is_dry_run, ended } => {
                 self.resume_run(request, park::ResumeRun { run, is_dry_run, ended }, out);

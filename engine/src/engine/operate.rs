@@ -168,6 +168,9 @@ impl Engine {
         if let Some(run) = self.runs.get_mut(&key) {
             run.recount();
         }
+        for ix in selected {
+            self.tell_followers((key, *ix), out);
+        }
     }
 
     /// Lets a run that has undecided instances go on, or queue again if it had ended.

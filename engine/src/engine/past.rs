@@ -130,6 +130,34 @@ impl Engine {
         }
     }
 
+    /// Takes an instance that waits for a slot back when the run before has come to hold it back again: it was cleared,
+    /// or another came between. What was tried already goes on.
+    pub(super) fn take_back(&mut self, instance: Instance, out: &mut Out) {
+        let (key, ix) = instance;
+        let Some(run) = self.runs.get(&key).filter(|run| !run.is_ending()) else { return };
+        let row = &run.instances[ix].row;
+        let is_fresh = row.failures == 0 && row.losses == 0;
+        // What is only not known, as after a restart, takes nothing back.
+        let is_held = matches!(self.held_by_past(run, ix), Some(WaitReason::PreviousRun { .. }));
+        if !is_fresh || !is_held {
+            return;
+        }
+        self.unschedule(instance);
+        if let Some(run) = self.runs.get_mut(&key) {
+            out.actions.push(super::operate::blank_out(run, ix));
+            out.promoting.insert(run.row.dag_id.clone());
+        }
+    }
+
+    /// Ended runs were deleted: whoever waited for one of them has another run before it, or none.
+    pub(super) fn runs_deleted(&mut self, runs: &[RunKey]) {
+        for run in runs.iter().filter(|run| !self.runs.contains_key(run)).copied().collect::<Vec<_>>() {
+            for follower in self.followers.remove(&run).unwrap_or_default() {
+                self.forget_past(follower);
+            }
+        }
+    }
+
     /// Says why the run before holds an instance back; `None` when it does not. What cleans up never waits for another run.
     pub(super) fn held_by_past(&self, run: &Run, ix: TaskIndex) -> Option<WaitReason> {
         if !run.graph.asks_past(ix) || run.graph.setups_of(ix).is_some() {

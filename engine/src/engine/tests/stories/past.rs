@@ -2,10 +2,10 @@
 
 use crate::{
     definition::{Dag, Schedule, Task},
-    engine::tests::world::{World, dag, noop, setup, task, teardown},
+    engine::tests::world::{World, dag, noop, setup, task, task_id, teardown},
     event::{ClearSelection, Event},
     ids::RunKey,
-    state::{RunState, TaskState, TryOutcome},
+    state::{RunState, TaskState, TryOutcome, WeightRule},
 };
 
 const MINUTE: u64 = 60;
@@ -235,4 +235,37 @@ fn a_run_that_waits_for_the_one_before_can_be_cancelled() {
     // A skip passes: the third waits for the second, not for the first.
     assert_eq!(world.state(runs[2], "load"), TaskState::Queued);
     assert_eq!(world.state(runs[0], "load"), TaskState::Queued);
+}
+
+#[test]
+fn a_clear_of_the_run_before_takes_back_what_waits_for_a_slot() {
+    // The report of the first run goes before the load of the second, and there is one slot.
+    let load = Task { weight_rule: WeightRule::Absolute, ..past("load", &[]) };
+    let report = Task { priority_weight: 10, ..task("report", &["load"]) };
+    let mut world = world(Dag { max_active_tasks: 1, ..every_minute(vec![load, report]) });
+    let runs = minutes(&mut world, 2);
+    let [first, second] = [runs[0], runs[1]];
+    world.end(first, "load", TryOutcome::Success);
+    assert_eq!(world.line(second), "running | load=scheduled report=no_status");
+    world.clear(first, ClearSelection { tasks: vec![task_id("load")], ..ClearSelection::default() });
+    assert_eq!(world.line(second), "running | load=no_status report=no_status");
+    world.restart();
+    world.exchange("w", "b1", 8);
+    world.end(first, "report", TryOutcome::Success);
+    world.end(first, "load", TryOutcome::Success);
+    assert_eq!(world.state(second, "load"), TaskState::Queued);
+}
+
+#[test]
+fn a_run_before_that_retention_deleted_is_waited_for_no_more() {
+    let mut world = world(every_minute(vec![past("load", &[])]));
+    let runs = minutes(&mut world, 2);
+    let [first, second] = [runs[0], runs[1]];
+    world.end(first, "load", TryOutcome::Failed);
+    assert_eq!(world.state(second, "load"), TaskState::NoStatus);
+    world.runs.remove(&first);
+    world.tasks.retain(|key, _| key.run != first);
+    world.tries.retain(|attempt, _| attempt.instance.run != first);
+    world.step(Event::RunsDeleted { runs: vec![first] });
+    assert_eq!(world.state(second, "load"), TaskState::Queued);
 }
