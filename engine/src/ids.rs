@@ -164,6 +164,17 @@ pub struct TaskInstanceKey {
     pub map_index: i32,
 }
 
+impl TaskInstanceKey {
+    /// Returns what people call it within its run: `task`, or `task[3]` for an element.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.map_index {
+            -1 => self.task.to_string(),
+            index => format!("{}[{index}]", self.task),
+        }
+    }
+}
+
 /// Identifies one attempt of a task instance; this is the fence that every write of a worker carries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptKey {

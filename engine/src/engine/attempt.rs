@@ -120,7 +120,7 @@ impl Engine {
     /// What follows an end that nobody asked for.
     fn resolve(&mut self, instance: Instance, mut result: AttemptResult, out: &mut Out) {
         let (key, ix) = instance;
-        let task = self.runs[&key].graph.task(ix).clone();
+        let task = self.runs[&key].graph.task(ix.task).clone();
         if result.outcome == TryOutcome::Success && needs_verdict(&task.operator) {
             if let Err(reason) = self.check_follow(instance, result.follow.as_deref()) {
                 result.outcome = TryOutcome::Failed;
@@ -173,7 +173,7 @@ impl Engine {
     fn check_follow(&self, (key, ix): Instance, follow: Option<&[String]>) -> Result<(), String> {
         let graph = &self.runs[&key].graph;
         let allowed: Vec<&str> =
-            graph.downstream(ix).iter().map(|down| graph.task(*down).id.as_str()).collect();
+            graph.downstream(ix.task).iter().map(|down| graph.task(*down).id.as_str()).collect();
         let Some(follow) = follow else {
             return Err("SCH0110: the branch ended without a verdict".to_owned());
         };
@@ -318,7 +318,7 @@ impl Engine {
             StopReason::Cleared => {
                 let Some(run) = self.runs.get_mut(&key) else { return };
                 out.actions.push(super::operate::blank_out(run, ix));
-                out.undecided.push_back(instance);
+                out.undecided.push_back((key, ix.task));
             }
         }
     }

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Engine, Instance, Out, Timer,
+    Engine, Instance, Out, TaskOfRun, Timer,
+    instances::InstanceIndex,
     ready::{Group, Lane},
     run::{Change, Run},
     verdict::{cleans_up, ended_by_rule, ruled_out, verdict},
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     action::{Action, Notify},
     definition::{Notification, Operator},
-    graph::{Priority, TaskIndex},
+    graph::Priority,
     ids::{RunKey, TaskId},
     rows::TaskRow,
     state::{RunState, RunType, TaskState},
@@ -19,57 +20,89 @@ use crate::{
 };
 
 impl Engine {
-    /// Decides an instance about which nothing is decided, if that is possible now.
-    pub(super) fn decide(&mut self, (key, ix): Instance, out: &mut Out) {
+    /// Decides the instances of a task about which nothing is decided, if that is possible now. The same verdict holds
+    /// for all of them, so that looking costs the same however many there are.
+    pub(super) fn decide(&mut self, (key, task): TaskOfRun, out: &mut Out) {
         let Some(run) = self.runs.get(&key) else { return };
-        let record = &run.instances[ix];
+        let tally = &run.instances.of(task).tally;
         // A rule that does not wait for everybody may have let it wait for a slot before the branch chose.
-        let is_waiting = record.row.state == TaskState::Scheduled;
-        let is_undecided = record.row.state == TaskState::NoStatus;
+        let is_waiting = tally.of(TaskState::Scheduled) > 0;
+        let is_undecided = tally.of(TaskState::NoStatus) > 0;
         if !run.is_active() || !(is_undecided || is_waiting) {
             return;
         }
         // Of a run that is ending only what may have to clean up is undecided still.
         let needless =
-            (run.is_ending() && !cleans_up(run, ix)).then(|| "nothing is to be cleaned up".to_owned());
-        if let Some(reason) = needless.or_else(|| ruled_out(run, ix)) {
-            if is_waiting {
-                self.unschedule((key, ix));
-            }
-            return self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason));
+            (run.is_ending() && !cleans_up(run, task)).then(|| "nothing is to be cleaned up".to_owned());
+        if let Some(reason) = needless.or_else(|| ruled_out(run, task)) {
+            return self.rule_out((key, task), &reason, out);
         }
         if is_waiting {
-            return self.take_back((key, ix), out);
+            self.take_back((key, task), out);
         }
-        let task = run.graph.task(ix);
-        match verdict(run, ix) {
-            Decision::Wait => {}
+        if is_undecided {
+            self.decide_undecided((key, task), out);
+        }
+    }
+
+    /// Skips whatever of a task is undecided or waits for a slot.
+    fn rule_out(&mut self, (key, task): TaskOfRun, reason: &str, out: &mut Out) {
+        let Some(run) = self.runs.get(&key) else { return };
+        let waiting = run.of_task_in(task, TaskState::Scheduled);
+        let undecided = run.of_task_in(task, TaskState::NoStatus);
+        for ix in &waiting {
+            self.unschedule((key, *ix));
+        }
+        for ix in waiting.into_iter().chain(undecided) {
+            self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason.to_owned()));
+        }
+    }
+
+    fn decide_undecided(&mut self, (key, task): TaskOfRun, out: &mut Out) {
+        let Some(run) = self.runs.get(&key) else { return };
+        let operator = &run.graph.task(task).operator;
+        let decision = verdict(run, task);
+        let is_held =
             // A teardown that is due never waits for another run.
-            Decision::Run if !run.is_ending() && self.held_by_past(run, ix).is_some() => {}
-            Decision::Run if task.operator.is_in_engine() => {
+            || !run.is_ending() && self.held_by_past(run, task).is_some();
+        if decision == Decision::Wait || (decision == Decision::Run && is_held()) {
+            return;
+        }
+        let undecided = run.of_task_in(task, TaskState::NoStatus);
+        match decision {
+            Decision::Wait => {}
+            Decision::Run if operator.is_in_engine() => {
                 let now = out.now.wall;
                 let follow =
-                    (task.operator == Operator::LatestOnly).then(|| self.followed_if_newest((key, ix), now));
-                self.finish((key, ix), TaskState::Success, out, |row| {
-                    row.started_at = Some(now);
-                    row.follow = follow;
-                });
+                    (*operator == Operator::LatestOnly).then(|| self.followed_if_newest((key, task), now));
+                for ix in undecided {
+                    self.finish((key, ix), TaskState::Success, out, |row| {
+                        row.started_at = Some(now);
+                        row.follow.clone_from(&follow);
+                    });
+                }
             }
-            Decision::Run => self.schedule((key, ix), out),
-            Decision::Skip => {
-                let reason = ended_by_rule(run, ix, "skipped");
-                self.finish((key, ix), TaskState::Skipped, out, |row| row.reason = Some(reason));
+            Decision::Run => {
+                for ix in undecided {
+                    self.schedule((key, ix), out);
+                }
             }
-            Decision::UpstreamFailed => {
-                let reason = ended_by_rule(run, ix, "upstream_failed");
-                self.finish((key, ix), TaskState::UpstreamFailed, out, |row| row.reason = Some(reason));
+            Decision::Skip | Decision::UpstreamFailed => {
+                let state = match decision {
+                    Decision::Skip => TaskState::Skipped,
+                    _ => TaskState::UpstreamFailed,
+                };
+                let reason = ended_by_rule(run, task, state.as_str());
+                for ix in undecided {
+                    self.finish((key, ix), state, out, |row| row.reason = Some(reason.clone()));
+                }
             }
         }
     }
 
     /// Returns what a `latest_only` follows: everything directly below in the newest run of its schedule and in runs
     /// that no date made, else nothing (`semantics.md` §2.5).
-    fn followed_if_newest(&self, (key, ix): Instance, now: DateTime<Utc>) -> Vec<TaskId> {
+    fn followed_if_newest(&self, (key, ix): TaskOfRun, now: DateTime<Utc>) -> Vec<TaskId> {
         let run = &self.runs[&key];
         let is_dated = matches!(run.row.run_type, RunType::Scheduled | RunType::Backfill);
         let newest = self.dags.get(&run.row.dag_id).and_then(|entry| entry.timetable.newest_at(now));
@@ -122,14 +155,14 @@ impl Engine {
         }));
         notify_task(run, ix, state, out);
         let graph = std::sync::Arc::clone(&run.graph);
-        for down in graph.downstream(ix) {
-            run.instances[*down].counts.add(state);
+        for down in graph.downstream(ix.task) {
+            run.instances.of_mut(*down).counts.add(state);
             out.undecided.push_back((key, *down));
         }
-        out.undecided.extend(run.cut_below(ix).into_iter().map(|below| (key, below)));
-        out.undecided.extend(graph.below_setup(ix).iter().map(|below| (key, *below)));
+        out.undecided.extend(run.cut_below(ix.task).into_iter().map(|below| (key, below)));
+        out.undecided.extend(graph.below_setup(ix.task).iter().map(|below| (key, *below)));
         out.ending.insert(key);
-        self.tell_followers((key, ix), out);
+        self.tell_followers((key, ix.task), out);
     }
 
     /// Ends a run in which nothing is left to do, or in which nothing can ever move.
@@ -199,16 +232,16 @@ impl Engine {
 }
 
 /// Returns where an instance waits and how urgent it is.
-pub(super) fn place(run: &Run, ix: TaskIndex) -> (Group, Priority) {
-    let task = run.graph.task(ix);
+pub(super) fn place(run: &Run, ix: InstanceIndex) -> (Group, Priority) {
+    let task = run.graph.task(ix.task);
     let lane = Lane { queue: task.queue.clone(), pool: task.pool.clone(), slots: task.pool_slots };
     let limited = task.max_active_per_dag.map(|_| task.id.clone());
     let group = Group { lane, dag_id: run.row.dag_id.clone(), limited };
     let priority = Priority {
-        weight: std::cmp::Reverse(run.graph.weight(ix)),
+        weight: std::cmp::Reverse(run.graph.weight(ix.task)),
         logical_date: run.row.logical_date.timestamp_micros(),
         run: run.row.key.0,
-        task: ix,
+        task: ix.task,
     };
     (group, priority)
 }
@@ -225,9 +258,8 @@ pub(super) fn outcome(run: &Run) -> (RunState, Option<String>) {
         .graph
         .leaves()
         .iter()
-        .map(|ix| &run.instances[*ix].row)
-        .filter(|row| matches!(row.state, TaskState::Failed | TaskState::UpstreamFailed))
-        .map(|row| row.key.task.as_str())
+        .filter(|task| run.instances.of(**task).tally.bad() > 0)
+        .map(|task| run.graph.task(*task).id.as_str())
         .collect();
     if failed.is_empty() {
         return (RunState::Success, None);
@@ -236,9 +268,8 @@ pub(super) fn outcome(run: &Run) -> (RunState, Option<String>) {
         .graph
         .topological()
         .iter()
-        .map(|ix| &run.instances[*ix].row)
-        .filter(|row| row.state == TaskState::Failed)
-        .map(|row| row.key.task.as_str())
+        .filter(|task| run.instances.of(**task).tally.of(TaskState::Failed) > 0)
+        .map(|task| run.graph.task(*task).id.as_str())
         .collect();
     let culprits = if first.is_empty() { failed } else { first };
     let shown = culprits.iter().take(4).copied().collect::<Vec<_>>().join(", ");
@@ -250,15 +281,15 @@ pub(super) fn outcome(run: &Run) -> (RunState, Option<String>) {
 fn deadlock(run: &Run) -> String {
     let stuck: Vec<&str> = run
         .instances
-        .iter()
-        .filter(|i| !i.row.state.is_terminal())
-        .map(|i| i.row.key.task.as_str())
+        .tasks()
+        .filter(|task| task.tally.open() > 0)
+        .map(|task| task.only.row.key.task.as_str())
         .collect();
     format!("deadlocked: nothing can move any more; unfinished are {}", stuck.join(", "))
 }
 
-pub(super) fn notify_task(run: &Run, ix: TaskIndex, state: TaskState, out: &mut Out) {
-    let task = run.graph.task(ix);
+pub(super) fn notify_task(run: &Run, ix: InstanceIndex, state: TaskState, out: &mut Out) {
+    let task = run.graph.task(ix.task);
     let wanted: &[Notification] = match state {
         TaskState::Success => &task.on_success,
         TaskState::Failed | TaskState::AwaitingInput => &task.on_failure,

@@ -121,7 +121,7 @@ impl Engine {
     /// Enters a leased instance wherever leases count.
     pub(super) fn hold(&mut self, (key, ix): Instance, worker: &WorkerId) {
         let Some(run) = self.runs.get(&key) else { return };
-        let task = run.graph.task(ix);
+        let task = run.graph.task(ix.task);
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
             entry.leased.insert((key, ix));
             if task.max_active_per_dag.is_some() {
@@ -139,7 +139,7 @@ impl Engine {
     /// Takes an instance whose lease ended out of wherever leases count.
     pub(super) fn release(&mut self, (key, ix): Instance, lease: &Lease) {
         let Some(run) = self.runs.get(&key) else { return };
-        let task = run.graph.task(ix);
+        let task = run.graph.task(ix.task);
         self.timers.remove(&(lease.deadline, Timer::Lease(key, ix)));
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
             entry.leased.remove(&(key, ix));

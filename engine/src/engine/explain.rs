@@ -43,13 +43,13 @@ impl Engine {
                 reasons.extend(self.dags.get(&run.row.dag_id).map(|dag| self.run_queued(dag)))
             }
             RunState::Paused => reasons.push(WaitReason::RunPaused),
-            _ if run.is_ending() && !cleans_up(run, ix) => reasons.push(WaitReason::RunEnding),
+            _ if run.is_ending() && !cleans_up(run, ix.task) => reasons.push(WaitReason::RunEnding),
             _ => {}
         }
         match row.state {
             TaskState::UpForRetry => {
                 let at = row.retry_at.unwrap_or(run.row.queued_at);
-                let retries = run.graph.task(ix).retries;
+                let retries = run.graph.task(ix.task).retries;
                 reasons.push(WaitReason::RetryAt { at, failures: row.failures, retries });
             }
             TaskState::Scheduled if !run.is_active() => {}
@@ -58,8 +58,8 @@ impl Engine {
                 reasons.push(self.obstacle(&group).unwrap_or(WaitReason::Next));
             }
             TaskState::NoStatus => {
-                reasons.extend(upstream(run, ix));
-                reasons.extend(self.held_by_past(run, ix));
+                reasons.extend(upstream(run, ix.task));
+                reasons.extend(self.held_by_past(run, ix.task));
             }
             _ => {}
         }
@@ -78,8 +78,8 @@ impl Engine {
 /// Says what an undecided instance waits for above it.
 fn upstream(run: &Run, ix: TaskIndex) -> Vec<WaitReason> {
     let unended = |above: &[TaskIndex]| -> Vec<_> {
-        let rows = above.iter().map(|up| &run.instances[*up].row);
-        rows.filter(|row| !row.state.is_terminal()).map(|row| row.key.task.clone()).collect()
+        let open = above.iter().filter(|up| run.instances.of(**up).tally.open() > 0);
+        open.map(|up| run.graph.task(*up).id.clone()).collect()
     };
     let mut reasons = Vec::new();
     let setups = unended(run.graph.setups_above(ix));

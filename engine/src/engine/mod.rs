@@ -17,6 +17,7 @@ mod decide;
 mod dispatch;
 mod explain;
 mod fleet;
+mod instances;
 mod operate;
 mod park;
 mod past;
@@ -36,7 +37,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use self::{fleet::Fleet, ready::ReadyQueue, run::Run};
+use self::{fleet::Fleet, instances::InstanceIndex, ready::ReadyQueue, run::Run};
 use crate::{
     action::{Action, Answer, Refusal, Reply},
     event::{Event, RequestId},
@@ -53,8 +54,11 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// The name of the pool that always exists.
 pub const DEFAULT_POOL: &str = "default_pool";
 
-/// A task instance inside the engine: its run and the position of its task.
-type Instance = (RunKey, TaskIndex);
+/// A task instance inside the engine: its run and its place there.
+type Instance = (RunKey, InstanceIndex);
+
+/// A task of a run: what a trigger rule decides about, with all its instances.
+type TaskOfRun = (RunKey, TaskIndex);
 
 /// All active dag runs and what they need, in memory.
 #[derive(Clone, Debug, Default)]
@@ -120,9 +124,9 @@ impl Pool {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     /// An attempt's lease ends.
-    Lease(RunKey, TaskIndex),
+    Lease(RunKey, InstanceIndex),
     /// The next try may start.
-    Retry(RunKey, TaskIndex),
+    Retry(RunKey, InstanceIndex),
     /// A run reaches `run_timeout`.
     Run(RunKey),
     /// A worker was not heard of for a lease.
@@ -133,8 +137,8 @@ enum Timer {
 struct Out {
     now: Now,
     actions: Vec<Action>,
-    /// Undecided instances whose upstreams changed.
-    undecided: VecDeque<Instance>,
+    /// Tasks with undecided instances whose upstreams changed.
+    undecided: VecDeque<TaskOfRun>,
     /// Runs that may have ended.
     ending: BTreeSet<RunKey>,
     /// DAGs that may start a queued run or create the next one.
@@ -238,8 +242,8 @@ impl Engine {
     /// Follows every consequence within this step, breadth first and without recursion.
     fn settle(&mut self, out: &mut Out) {
         loop {
-            if let Some(instance) = out.undecided.pop_front() {
-                self.decide(instance, out);
+            if let Some(task) = out.undecided.pop_front() {
+                self.decide(task, out);
             } else if let Some(run) = out.ending.pop_first() {
                 self.end_if_done(run, out);
             } else if let Some(dag_id) = out.promoting.pop_first() {
@@ -286,9 +290,7 @@ impl Engine {
     /// Returns the position of an instance that is in memory.
     fn locate(&self, key: &TaskInstanceKey) -> Option<Instance> {
         let run = self.runs.get(&key.run)?;
-        // Mapped instances do not exist yet: every instance is the task's only one.
-        (key.map_index == -1).then_some(())?;
-        Some((key.run, run.graph.index_of(&key.task)?))
+        Some((key.run, run.place_of(key)?))
     }
 
     /// Returns the instance whose live attempt this is.
@@ -314,7 +316,7 @@ impl Engine {
         let mut holders: BTreeMap<u32, BTreeSet<Instance>> = BTreeMap::new();
         for (key, ix) in self.dags.values().flat_map(|entry| &entry.leased) {
             let Some(run) = self.runs.get(key) else { continue };
-            let task = run.graph.task(*ix);
+            let task = run.graph.task(ix.task);
             if task.pool == *pool {
                 holders.entry(task.pool_slots).or_default().insert((*key, *ix));
             }

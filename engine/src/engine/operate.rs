@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Engine, Instance, Out, run::Change, run::Run, verdict::cleans_up};
+use super::{Engine, Instance, Out, instances::InstanceIndex, run::Change, run::Run, verdict::cleans_up};
 use crate::{
     action::{Action, Cancel, Changed, Refusal, Reply},
     event::{ClearSelection, RequestId},
@@ -48,7 +48,7 @@ pub(super) struct CancelRun {
 }
 
 /// Returns an instance to `no_status`; its fence stays.
-pub(super) fn blank_out(run: &mut Run, ix: TaskIndex) -> Action {
+pub(super) fn blank_out(run: &mut Run, ix: InstanceIndex) -> Action {
     let key = run.row.key;
     let blank = super::run::blank(key, &run.graph, ix);
     run.change_task(ix, Change::Clear, |row| {
@@ -148,7 +148,7 @@ impl Engine {
         }
     }
 
-    fn clear_instances(&mut self, key: RunKey, selected: &BTreeSet<TaskIndex>, out: &mut Out) {
+    fn clear_instances(&mut self, key: RunKey, selected: &BTreeSet<InstanceIndex>, out: &mut Out) {
         for ix in selected {
             let instance = (key, *ix);
             let Some(state) = self.runs.get(&key).map(|run| run.instances[*ix].row.state) else { return };
@@ -168,8 +168,8 @@ impl Engine {
         if let Some(run) = self.runs.get_mut(&key) {
             run.recount();
         }
-        for ix in selected {
-            self.tell_followers((key, *ix), out);
+        for task in selected.iter().map(|ix| ix.task).collect::<BTreeSet<_>>() {
+            self.tell_followers((key, task), out);
         }
     }
 
@@ -177,7 +177,7 @@ impl Engine {
     fn reopen(&mut self, key: RunKey, out: &mut Out) {
         let Some(run) = self.runs.get_mut(&key) else { return };
         if !run.row.state.is_terminal() {
-            out.undecided.extend((0..run.instances.len()).map(|ix| (key, ix)));
+            out.undecided.extend((0..run.graph.len()).map(|task| (key, task)));
             out.ending.insert(key);
             return self.unpark_if_free(key, out);
         }
@@ -298,8 +298,8 @@ impl Engine {
             Ok(named) => named,
             Err(refusal) => return out.refuse(request, refusal),
         };
-        let marked: BTreeSet<TaskIndex> =
-            named.iter().copied().filter(|ix| run.instances[*ix].row.state != mark.state).collect();
+        let marked: BTreeSet<InstanceIndex> =
+            instances_of(&run, &named).filter(|ix| run.instances[*ix].row.state != mark.state).collect();
         let revived = revived_by(&run, &named, mark.state);
         let mut list: Vec<Changed> = marked.iter().map(|ix| changed(&run, *ix, mark.state)).collect();
         list.extend(revived.iter().map(|ix| changed(&run, *ix, TaskState::NoStatus)));
@@ -313,8 +313,8 @@ impl Engine {
     fn apply_mark(
         &mut self,
         key: RunKey,
-        marked: &BTreeSet<TaskIndex>,
-        revived: &BTreeSet<TaskIndex>,
+        marked: &BTreeSet<InstanceIndex>,
+        revived: &BTreeSet<InstanceIndex>,
         state: TaskState,
         stop: StopReason,
         out: &mut Out,
@@ -400,30 +400,40 @@ impl Engine {
 }
 
 /// Returns the instances that end with their run: all that have not ended, but for what cleans up.
-fn to_end(run: &Run) -> Vec<TaskIndex> {
-    let is_open = |ix: &TaskIndex| !run.instances[*ix].row.state.is_terminal();
-    (0..run.instances.len()).filter(is_open).filter(|ix| !cleans_up(run, *ix)).collect()
+fn to_end(run: &Run) -> Vec<InstanceIndex> {
+    let tasks = (0..run.graph.len()).filter(|task| run.instances.of(*task).tally.open() > 0);
+    let tasks: BTreeSet<TaskIndex> = tasks.filter(|task| !cleans_up(run, *task)).collect();
+    instances_of(run, &tasks).filter(|ix| !run.instances[*ix].row.state.is_terminal()).collect()
+}
+
+/// Returns the instances of some tasks.
+fn instances_of<'a>(
+    run: &'a Run,
+    tasks: &'a BTreeSet<TaskIndex>,
+) -> impl Iterator<Item = InstanceIndex> + 'a {
+    tasks.iter().flat_map(|task| run.instances.of_task(*task)).map(|(ix, _)| ix)
 }
 
 /// Whether a mark concerns nothing but what still cleans up.
 fn is_cleaning(run: &Run, tasks: &[TaskId]) -> bool {
     let is_kept = |id| {
         let found: Option<TaskIndex> = run.graph.index_of(id);
-        found.is_some_and(|ix| !run.instances[ix].row.state.is_terminal() && cleans_up(run, ix))
+        found.is_some_and(|task| run.instances.of(task).tally.open() > 0 && cleans_up(run, task))
     };
     !tasks.is_empty() && tasks.iter().all(is_kept)
 }
 
 /// Returns the leaves that get the verdict of a run that is marked: they carry it, so that it needs no record of its
 /// own and survives a restart. What is leased stops first.
-fn leaves_to_mark(run: &Run, state: RunState) -> Vec<TaskIndex> {
+fn leaves_to_mark(run: &Run, state: RunState) -> Vec<InstanceIndex> {
     let is_good = |state: TaskState| matches!(state, TaskState::Success | TaskState::Skipped);
-    let leaves = run.graph.leaves();
+    let leaves: BTreeSet<TaskIndex> = run.graph.leaves().iter().copied().collect();
+    let leaves: Vec<InstanceIndex> = instances_of(run, &leaves).collect();
     // Leaves that do not wait for everybody may all have ended well while something above them still runs.
-    let is_kept = |ix: &TaskIndex| !run.instances[*ix].row.state.is_terminal() && cleans_up(run, *ix);
+    let is_kept = |ix: &InstanceIndex| !run.instances[*ix].row.state.is_terminal() && cleans_up(run, ix.task);
     let are_all_good =
         leaves.iter().filter(|ix| !is_kept(ix)).all(|ix| is_good(run.instances[*ix].row.state));
-    let is_marked = |ix: &TaskIndex| {
+    let is_marked = |ix: &InstanceIndex| {
         let now = run.instances[*ix].row.state;
         let is_against = match state {
             RunState::Success => now.is_terminal() && !is_good(now),
@@ -431,10 +441,10 @@ fn leaves_to_mark(run: &Run, state: RunState) -> Vec<TaskIndex> {
         };
         (!now.is_terminal() || is_against) && !now.has_lease()
     };
-    leaves.iter().copied().filter(is_marked).filter(|ix| !is_kept(ix)).collect()
+    leaves.into_iter().filter(is_marked).filter(|ix| !is_kept(ix)).collect()
 }
 
-pub(super) fn changed(run: &Run, ix: TaskIndex, to: TaskState) -> Changed {
+pub(super) fn changed(run: &Run, ix: InstanceIndex, to: TaskState) -> Changed {
     let row = &run.instances[ix].row;
     Changed {
         run: row.key.run,
@@ -454,33 +464,36 @@ fn positions(run: &Run, tasks: &[TaskId]) -> Result<BTreeSet<TaskIndex>, Refusal
 
 /// Returns the instances that a clear selects and that there is something to clear of, or that are to run for the
 /// first time in a newer version.
-fn select(run: &Run, selection: &ClearSelection, is_newer: bool) -> Result<BTreeSet<TaskIndex>, Refusal> {
+fn select(run: &Run, selection: &ClearSelection, is_newer: bool) -> Result<BTreeSet<InstanceIndex>, Refusal> {
     let named = positions(run, &selection.tasks)?;
     let mut selected: BTreeSet<TaskIndex> =
-        if selection.tasks.is_empty() { (0..run.instances.len()).collect() } else { named.clone() };
+        if selection.tasks.is_empty() { (0..run.graph.len()).collect() } else { named.clone() };
     if selection.upstream {
         selected.extend(run.graph.ancestors(&named));
     }
     if selection.downstream {
         selected.extend(run.graph.descendants(&named));
     }
-    let is_there = |ix: &TaskIndex| run.instances[*ix].row.state != TaskState::NoStatus || is_newer;
-    selected.retain(|ix| {
-        let is_failed = matches!(run.instances[*ix].row.state, TaskState::Failed | TaskState::UpstreamFailed);
-        is_there(ix) && (is_failed || !selection.only_failed)
-    });
-    let belonging = run.graph.belonging_to(&selected);
-    selected.extend(belonging.into_iter().filter(is_there));
-    Ok(selected)
+    let is_there = |ix: &InstanceIndex| run.instances[*ix].row.state != TaskState::NoStatus || is_newer;
+    let mut found: BTreeSet<InstanceIndex> = instances_of(run, &selected)
+        .filter(|ix| {
+            let state = run.instances[*ix].row.state;
+            let is_failed = matches!(state, TaskState::Failed | TaskState::UpstreamFailed);
+            is_there(ix) && (is_failed || !selection.only_failed)
+        })
+        .collect();
+    let belonging = run.graph.belonging_to(&found.iter().map(|ix| ix.task).collect());
+    found.extend(instances_of(run, &belonging).filter(is_there));
+    Ok(found)
 }
 
 /// Returns what is decided anew below instances that are marked as success: what never ran because they had failed.
 /// What failed below by itself keeps its verdict.
-fn revived_by(run: &Run, named: &BTreeSet<TaskIndex>, state: TaskState) -> BTreeSet<TaskIndex> {
+fn revived_by(run: &Run, named: &BTreeSet<TaskIndex>, state: TaskState) -> BTreeSet<InstanceIndex> {
     if state != TaskState::Success {
         return BTreeSet::new();
     }
     let mut below = run.graph.descendants(named);
-    below.retain(|ix| !named.contains(ix) && run.instances[*ix].row.state == TaskState::UpstreamFailed);
-    below
+    below.retain(|task| !named.contains(task));
+    below.into_iter().flat_map(|task| run.of_task_in(task, TaskState::UpstreamFailed)).collect()
 }

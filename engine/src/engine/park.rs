@@ -4,7 +4,6 @@ use super::{Engine, Instance, Out, decide::place, operate::changed, run::Change}
 use crate::{
     action::{Action, Refusal, Reply},
     event::{AttemptResult, RequestId},
-    graph::TaskIndex,
     ids::RunKey,
     state::{RunState, TaskState},
 };
@@ -29,13 +28,15 @@ impl Engine {
             row.reason = Some(format!("failed {tries}, the run waits for a person{told}"));
         }));
         super::decide::notify_task(run, ix, TaskState::AwaitingInput, out);
-        let why =
-            format!("{} failed {tries} and has no try left: resume, mark or cancel", run.graph.task(ix).id);
+        let why = format!(
+            "{} failed {tries} and has no try left: resume, mark or cancel",
+            run.graph.task(ix.task).id
+        );
         out.actions.push(run.change(|row| {
             row.state = RunState::Paused;
             row.reason = Some(why);
         }));
-        let waiting: Vec<TaskIndex> = run.in_state(TaskState::Scheduled);
+        let waiting = run.in_state(TaskState::Scheduled);
         for ix in waiting {
             self.unschedule((key, ix));
         }
@@ -87,7 +88,7 @@ impl Engine {
             let (group, priority) = place(run, ix);
             self.ready.insert(group, priority, (key, ix));
         }
-        out.undecided.extend((0..run.instances.len()).map(|ix| (key, ix)));
+        out.undecided.extend((0..run.graph.len()).map(|task| (key, task)));
         out.ending.insert(key);
     }
 

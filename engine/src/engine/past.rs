@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::{Engine, Instance, Out, run::Run};
+use super::{Engine, Out, TaskOfRun, run::Run};
 use crate::{
     graph::TaskIndex,
     ids::{DagId, RunKey, TaskId},
@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Lets those look again who wait for an instance of the run before: O(its upstreams) for each later run.
-    pub(super) fn tell_followers(&self, (key, ix): Instance, out: &mut Out) {
+    pub(super) fn tell_followers(&self, (key, ix): TaskOfRun, out: &mut Out) {
         let Some(followers) = self.followers.get(&key) else { return };
         let Some(id) = self.runs.get(&key).map(|run| &run.graph.task(ix).id) else { return };
         for follower in followers {
@@ -130,22 +130,22 @@ impl Engine {
         }
     }
 
-    /// Takes an instance that waits for a slot back when the run before has come to hold it back again: it was cleared,
-    /// or another came between. What was tried already goes on.
-    pub(super) fn take_back(&mut self, instance: Instance, out: &mut Out) {
-        let (key, ix) = instance;
+    /// Takes the instances of a task that wait for a slot back when the run before has come to hold them back again: it
+    /// was cleared, or another came between. What was tried already goes on.
+    pub(super) fn take_back(&mut self, (key, task): TaskOfRun, out: &mut Out) {
         let Some(run) = self.runs.get(&key).filter(|run| !run.is_ending()) else { return };
-        let row = &run.instances[ix].row;
-        let is_fresh = row.failures == 0 && row.losses == 0;
         // What is only not known, as after a restart, takes nothing back.
-        let is_held = matches!(self.held_by_past(run, ix), Some(WaitReason::PreviousRun { .. }));
-        if !is_fresh || !is_held {
+        if !matches!(self.held_by_past(run, task), Some(WaitReason::PreviousRun { .. })) {
             return;
         }
-        self.unschedule(instance);
-        if let Some(run) = self.runs.get_mut(&key) {
-            out.actions.push(super::operate::blank_out(run, ix));
-            out.promoting.insert(run.row.dag_id.clone());
+        let mut waiting = run.of_task_in(task, TaskState::Scheduled);
+        waiting.retain(|ix| run.instances[*ix].row.failures == 0 && run.instances[*ix].row.losses == 0);
+        for ix in waiting {
+            self.unschedule((key, ix));
+            if let Some(run) = self.runs.get_mut(&key) {
+                out.actions.push(super::operate::blank_out(run, ix));
+                out.promoting.insert(run.row.dag_id.clone());
+            }
         }
     }
 
@@ -189,7 +189,7 @@ impl Engine {
     /// Returns the state of a task in the run before; `None` when it has no such task.
     fn past_state(&self, previous: &PreviousRun, task: &TaskId) -> Option<TaskState> {
         match self.runs.get(&previous.run) {
-            Some(run) => run.graph.index_of(task).map(|ix| run.instances[ix].row.state),
+            Some(run) => run.graph.index_of(task).map(|ix| run.instances.of(ix).tally.summary()),
             None => previous.states.get(task).copied(),
         }
     }
@@ -224,7 +224,7 @@ impl Engine {
     /// Returns the instances that nothing holds any more and that were not looked at since.
     pub(super) fn overlooked(&self, run: &Run) -> Vec<TaskIndex> {
         let is_free = |ix: &TaskIndex| {
-            run.instances[*ix].row.state == TaskState::NoStatus
+            run.instances.of(*ix).tally.of(TaskState::NoStatus) > 0
                 && super::verdict::verdict(run, *ix) == Decision::Run
                 && self.held_by_past(run, *ix).is_none()
         };
@@ -234,7 +234,7 @@ impl Engine {
     /// Whether an instance of a run would go on if it were not for the run before: such a run is not deadlocked.
     pub(super) fn waits_for_past(&self, run: &Run) -> bool {
         run.graph.past_tasks().iter().any(|ix| {
-            run.instances[*ix].row.state == TaskState::NoStatus
+            run.instances.of(*ix).tally.of(TaskState::NoStatus) > 0
                 && super::verdict::verdict(run, *ix) == Decision::Run
                 && self.held_by_past(run, *ix).is_some()
         })

@@ -28,12 +28,12 @@ use crate::{
 pub(super) fn run_with(snapshot: &RunSnapshot, graph: Arc<Graph>) -> Run {
     let mut run = Run::new(snapshot.run.clone(), graph);
     for row in &snapshot.tasks {
-        if let Some(ix) = run.graph.index_of(&row.key.task) {
+        if let Some(ix) = run.place_of(&row.key) {
             run.instances[ix].row = row.clone();
         }
     }
     for fence in &snapshot.fences {
-        if let Some(ix) = run.graph.index_of(&fence.instance.task) {
+        if let Some(ix) = run.place_of(&fence.instance) {
             let row = &mut run.instances[ix].row;
             row.try_number = row.try_number.max(fence.try_number);
             row.epoch = row.epoch.max(fence.epoch);
@@ -128,8 +128,7 @@ impl Engine {
         for key in runs {
             let waiting: Vec<(Instance, TaskState)> = self.runs[&key]
                 .instances
-                .iter()
-                .enumerate()
+                .all()
                 .map(|(ix, record)| ((key, ix), record.row.state))
                 .filter(|(_, state)| matches!(state, TaskState::Scheduled | TaskState::UpForRetry))
                 .collect();
@@ -161,7 +160,7 @@ impl Engine {
             logical_date: run.row.logical_date,
             failures: row.failures,
         };
-        let whole = retry::delay(run.graph.task(ix), occasion);
+        let whole = retry::delay(run.graph.task(ix.task), occasion);
         let at = now.mono + remaining(row.retry_at, now.wall, whole);
         run.instances[ix].retry_at = Some(at);
         self.timers.insert((at, Timer::Retry(key, ix)));
@@ -197,7 +196,7 @@ impl Engine {
             promoting: self.dags.keys().cloned().collect(),
         };
         for (key, run) in &self.runs {
-            out.undecided.extend((0..run.instances.len()).map(|ix| (*key, ix)));
+            out.undecided.extend((0..run.graph.len()).map(|task| (*key, task)));
             out.ending.insert(*key);
         }
         self.settle(&mut out);
@@ -220,7 +219,7 @@ impl Engine {
             let id = (run.row.dag_id.clone(), run.row.dag_version.clone());
             snapshot.versions.insert(id, Arc::clone(&run.graph.dag));
             let mut stored = RunSnapshot { run: run.row.clone(), tasks: Vec::new(), fences: Vec::new() };
-            for (ix, record) in run.instances.iter().enumerate() {
+            for (ix, record) in run.instances.remembered() {
                 if record.row.epoch > 0 {
                     stored.fences.push(run.attempt(ix));
                 }

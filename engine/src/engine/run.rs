@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::past::Past;
+use super::{
+    instances::{InstanceIndex, Instances, Tally, TaskRecord},
+    past::Past,
+};
 use crate::{
     action::{Action, RunChange, TaskChange, TaskFence, TryChange},
     definition::Operator,
@@ -20,8 +23,8 @@ use crate::{
 pub(super) struct Run {
     pub(super) row: RunRow,
     pub(super) graph: Arc<Graph>,
-    /// By the task's position.
-    pub(super) instances: Vec<InstanceRecord>,
+    /// By task and element.
+    pub(super) instances: Instances,
     /// Instances that have not ended.
     pub(super) unfinished: usize,
     /// Instances that will move without an upstream: scheduled, leased, waiting for a time or a person.
@@ -36,12 +39,9 @@ pub(super) struct Run {
 #[derive(Clone, Debug)]
 pub(super) struct InstanceRecord {
     pub(super) row: TaskRow,
-    pub(super) counts: UpstreamCounts,
     pub(super) lease: Option<Lease>,
     /// When the next try may start, by the monotonic clock; set exactly in `up_for_retry`.
     pub(super) retry_at: Option<Duration>,
-    /// The short circuit above, direct or not, that skips it whatever its trigger rule. Follows from the rows.
-    pub(super) cut_by: Option<TaskIndex>,
     /// Ended attempts by epoch, newest last, for verdicts on repeated results. Bounded.
     pub(super) closed: Vec<(u32, TryOutcome)>,
 }
@@ -63,9 +63,9 @@ pub(super) enum Change {
 }
 
 /// Returns the row of an instance about which nothing is decided.
-pub(super) fn blank(run: RunKey, graph: &Graph, ix: TaskIndex) -> TaskRow {
+pub(super) fn blank(run: RunKey, graph: &Graph, ix: InstanceIndex) -> TaskRow {
     TaskRow {
-        key: TaskInstanceKey { run, task: graph.task(ix).id.clone(), map_index: -1 },
+        key: TaskInstanceKey { run, task: graph.task(ix.task).id.clone(), map_index: ix.map_index },
         state: TaskState::NoStatus,
         try_number: 0,
         epoch: 0,
@@ -88,19 +88,26 @@ const fn is_moving(state: TaskState) -> bool {
     !state.is_terminal() && !matches!(state, TaskState::NoStatus)
 }
 
+const fn is_stopping(row: &TaskRow) -> bool {
+    row.stop.is_some() && row.state.has_lease()
+}
+
+impl InstanceRecord {
+    fn blank(run: RunKey, graph: &Graph, ix: InstanceIndex) -> Self {
+        Self { row: blank(run, graph, ix), lease: None, retry_at: None, closed: Vec::new() }
+    }
+}
+
 impl Run {
     /// Makes a run in which nothing is decided.
     pub(super) fn new(row: RunRow, graph: Arc<Graph>) -> Self {
-        let instances: Vec<InstanceRecord> = (0..graph.len())
-            .map(|ix| InstanceRecord {
-                row: blank(row.key, &graph, ix),
-                counts: UpstreamCounts::default(),
-                lease: None,
-                retry_at: None,
-                cut_by: None,
-                closed: Vec::new(),
-            })
-            .collect();
+        let tasks = (0..graph.len()).map(|task| TaskRecord {
+            counts: UpstreamCounts::default(),
+            cut_by: None,
+            tally: Tally::default(),
+            only: InstanceRecord::blank(row.key, &graph, InstanceIndex::only(task)),
+        });
+        let instances = Instances::new(tasks.collect());
         let mut run =
             Self { row, graph, instances, unfinished: 0, moving: 0, deadline: None, past: Past::Unasked };
         run.recount();
@@ -112,19 +119,31 @@ impl Run {
         self.row.cancel_requested_at.is_some() || self.row.timed_out_at.is_some()
     }
 
-    /// Computes every counter from the states: O(tasks + edges), after a restore, a clear or a mark.
+    /// Computes every counter from the states: O(instances + edges), after a restore, a clear or a mark.
     pub(super) fn recount(&mut self) {
-        self.unfinished = self.instances.iter().filter(|i| !i.row.state.is_terminal()).count();
-        self.moving = self.instances.iter().filter(|i| is_moving(i.row.state)).count();
-        for ix in 0..self.instances.len() {
-            let upstream = self.graph.upstream(ix);
-            let total = u32::try_from(upstream.len()).unwrap_or(u32::MAX);
-            let mut counts = UpstreamCounts { total, ..UpstreamCounts::default() };
-            for up in upstream {
-                counts.add(self.instances[*up].row.state);
+        for task in 0..self.graph.len() {
+            let mut tally = Tally::default();
+            for (_, record) in self.instances.of_task(task) {
+                tally.add(record.row.state);
+                tally.stopping += u32::from(is_stopping(&record.row));
             }
-            self.instances[ix].counts = counts;
-            self.instances[ix].cut_by = None;
+            self.instances.of_mut(task).tally = tally;
+        }
+        self.unfinished = self.instances.tasks().map(|task| task.tally.open() as usize).sum();
+        self.moving = self.instances.tasks().map(|task| task.tally.moving() as usize).sum();
+        for task in 0..self.graph.len() {
+            let mut counts = UpstreamCounts::default();
+            for up in self.graph.upstream(task) {
+                let tally = &self.instances.of(*up).tally;
+                counts.total += tally.counting();
+                counts.success += tally.of(TaskState::Success);
+                counts.skipped += tally.of(TaskState::Skipped);
+                counts.failed += tally.of(TaskState::Failed);
+                counts.upstream_failed += tally.of(TaskState::UpstreamFailed);
+            }
+            let record = self.instances.of_mut(task);
+            record.counts = counts;
+            record.cut_by = None;
         }
         let circuits: Vec<TaskIndex> =
             self.graph.topological().iter().copied().filter(|ix| self.is_cutting(*ix)).collect();
@@ -135,7 +154,8 @@ impl Run {
 
     /// Whether an instance is a short circuit that ended everything below it.
     fn is_cutting(&self, ix: TaskIndex) -> bool {
-        let row = &self.instances[ix].row;
+        // A short circuit is never mapped.
+        let row = &self.instances.of(ix).only.row;
         let is_wide = matches!(
             self.graph.task(ix).operator,
             Operator::ShortCircuit { ignore_downstream_trigger_rules: true, .. }
@@ -143,7 +163,7 @@ impl Run {
         is_wide && row.state == TaskState::Success && row.follow.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// Notes what an instance that has just ended cuts off, and returns what was not cut off before. An edge is walked
+    /// Notes what a task that has just ended cuts off, and returns what was not cut off before. An edge is walked
     /// once, however many circuits are above it.
     pub(super) fn cut_below(&mut self, ix: TaskIndex) -> Vec<TaskIndex> {
         let mut found = Vec::new();
@@ -153,7 +173,7 @@ impl Run {
         let mut open = vec![ix];
         while let Some(next) = open.pop() {
             for down in self.graph.downstream(next) {
-                let record = &mut self.instances[*down];
+                let record = self.instances.of_mut(*down);
                 if record.cut_by.is_none() {
                     record.cut_by = Some(ix);
                     open.push(*down);
@@ -164,14 +184,27 @@ impl Run {
         found
     }
 
+    /// Returns the place of an instance that there is.
+    pub(super) fn place_of(&self, key: &TaskInstanceKey) -> Option<InstanceIndex> {
+        let ix = InstanceIndex { task: self.graph.index_of(&key.task)?, map_index: key.map_index };
+        self.instances.has(ix).then_some(ix)
+    }
+
     /// Returns the instances in a state.
-    pub(super) fn in_state(&self, state: TaskState) -> Vec<TaskIndex> {
-        (0..self.instances.len()).filter(|ix| self.instances[*ix].row.state == state).collect()
+    pub(super) fn in_state(&self, state: TaskState) -> Vec<InstanceIndex> {
+        let tasks = (0..self.graph.len()).filter(|task| self.instances.of(*task).tally.of(state) > 0);
+        tasks.flat_map(|task| self.of_task_in(task, state)).collect()
+    }
+
+    /// Returns the instances of a task that are in a state.
+    pub(super) fn of_task_in(&self, task: TaskIndex, state: TaskState) -> Vec<InstanceIndex> {
+        let found = self.instances.of_task(task).filter(|(_, record)| record.row.state == state);
+        found.map(|(ix, _)| ix).collect()
     }
 
     /// Whether any instance failed, whatever the leaves say.
     pub(super) fn has_failures(&self) -> bool {
-        self.instances.iter().any(|i| i.row.state == TaskState::Failed)
+        self.instances.tasks().any(|task| task.tally.of(TaskState::Failed) > 0)
     }
 
     /// Changes the run's row and returns the guarded change.
@@ -189,19 +222,23 @@ impl Run {
     /// Changes an instance's row, keeps the counters right and returns the guarded change.
     pub(super) fn change_task(
         &mut self,
-        ix: TaskIndex,
+        ix: InstanceIndex,
         kind: Change,
         change: impl FnOnce(&mut TaskRow),
     ) -> Action {
         let row = &mut self.instances[ix].row;
-        let before = row.state;
+        let (before, was_stopping) = (row.state, is_stopping(row));
         let from = match before {
             TaskState::NoStatus => TaskFence { state: before, try_number: 0, epoch: 0 },
             _ => TaskFence { state: before, try_number: row.try_number, epoch: row.epoch },
         };
         change(row);
-        let after = row.state;
+        let (after, is_stopping) = (row.state, is_stopping(row));
         let row = row.clone();
+        let tally = &mut self.instances.of_mut(ix.task).tally;
+        tally.remove(before);
+        tally.add(after);
+        tally.stopping = tally.stopping + u32::from(is_stopping) - u32::from(was_stopping);
         match (before.is_terminal(), after.is_terminal()) {
             (false, true) => self.unfinished -= 1,
             (true, false) => self.unfinished += 1,
@@ -216,7 +253,7 @@ impl Run {
     }
 
     /// Returns the fence of an instance's newest attempt.
-    pub(super) fn attempt(&self, ix: TaskIndex) -> AttemptKey {
+    pub(super) fn attempt(&self, ix: InstanceIndex) -> AttemptKey {
         let row = &self.instances[ix].row;
         AttemptKey { instance: row.key.clone(), try_number: row.try_number, epoch: row.epoch }
     }
@@ -224,7 +261,7 @@ impl Run {
     /// Ends the newest try with its outcome and gives up the lease.
     pub(super) fn close_try(
         &mut self,
-        ix: TaskIndex,
+        ix: InstanceIndex,
         now: Now,
         result: &AttemptResult,
     ) -> Option<(Action, Lease)> {
