@@ -1,11 +1,14 @@
 //! What the engine wants done, in order.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::Notification,
     event::RequestId,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
+    mapping::MapValues,
     rows::{DagRow, PassedOver, PoolRow, RunRow, TaskRow, TryRow},
     state::{RunState, StopReason, TaskState},
 };
@@ -24,6 +27,8 @@ pub enum Action {
     Run(RunChange),
     /// Inserts, changes or deletes a task instance.
     Task(TaskChange),
+    /// Stores or forgets the elements of a mapped task.
+    Map(MapChange),
     /// Inserts or changes a try.
     Try(TryChange),
     /// Inserts or replaces a pool.
@@ -60,6 +65,17 @@ pub struct TaskChange {
     pub is_clear: bool,
     /// Without durability of its own: rides on the next commit, or is flushed within 250 ms.
     pub is_note: bool,
+}
+
+/// The elements of a mapped task of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MapChange {
+    /// The run.
+    pub run: RunKey,
+    /// The task.
+    pub task: TaskId,
+    /// Its elements; absent: it is not expanded any more.
+    pub values: Option<Arc<MapValues>>,
 }
 
 /// The fence of a stored task instance row.
@@ -207,6 +223,8 @@ pub enum Refusal {
     PoolProtected,
     /// There is no such pool.
     UnknownPool,
+    /// The task has no such element in this run.
+    UnknownElement(String),
     /// The state cannot be given by hand.
     NotMarkable,
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
+    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    preparation::{Preparation, Prepared},
     rows::{FinishedRun, PoolRow, PreviousRun, VersionHash},
     state::{RunState, TaskState, TryOutcome},
 };
@@ -169,6 +170,8 @@ pub enum Event {
         run: RunKey,
         /// The tasks.
         tasks: Vec<TaskId>,
+        /// Only this element of each; absent: all of a mapped task.
+        map_index: Option<i32>,
         /// `success` or `failed`.
         state: TaskState,
         /// Only answer what would change.
@@ -218,6 +221,15 @@ pub enum Event {
         /// The run before it; absent: there is none.
         previous: Option<Box<PreviousRun>>,
     },
+    /// The answer to one of [`crate::engine::Engine::unprepared`].
+    Prepared {
+        /// The instance.
+        instance: TaskInstanceKey,
+        /// What it asked for.
+        what: Preparation,
+        /// What was found, or why it cannot be had: the instance fails with that.
+        result: Result<Prepared, String>,
+    },
     /// Ended runs were deleted from the store.
     RunsDeleted {
         /// Which.
@@ -261,6 +273,9 @@ pub struct AttemptResult {
 pub struct ClearSelection {
     /// The tasks; empty: all.
     pub tasks: Vec<TaskId>,
+    /// Only this element of each of them; absent: all of a mapped task, which gets new elements then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map_index: Option<i32>,
     /// Everything above them too.
     pub upstream: bool,
     /// Everything below them too.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    mapping::MapValues,
     state::{RunState, RunType, StopReason, TaskState, TryOutcome},
 };
 
@@ -198,8 +199,20 @@ pub struct RunSnapshot {
     pub run: RunRow,
     /// Its stored task instances, by key.
     pub tasks: Vec<TaskRow>,
+    /// The elements of its expanded tasks, by task.
+    #[serde(default)]
+    pub maps: Vec<MapRow>,
     /// Per instance the highest try number and epoch ever used: a cleared instance has no row any more.
     pub fences: Vec<AttemptKey>,
+}
+
+/// The elements of an expanded task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MapRow {
+    /// The task.
+    pub task: TaskId,
+    /// Its elements.
+    pub values: Arc<MapValues>,
 }
 
 /// A run that the engine does not hold, loaded just before an event that concerns it.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     definition::{Dag, Task},
     ids::{PoolName, RunId, TaskId, WorkerId},
+    preparation::Preparation,
     state::{StopReason, TaskState, TriggerRule},
 };
 
@@ -113,6 +114,18 @@ pub enum WaitReason {
         /// The limit.
         limit: u32,
     },
+    /// `max_active_per_run` of its task is reached.
+    RunTaskLimit {
+        /// The limit.
+        limit: u32,
+    },
+    /// Something has to be rendered before it can be decided on.
+    Preparing {
+        /// What.
+        what: Preparation,
+    },
+    /// Its map is made anew once those of its elements that are being stopped have ended.
+    Remapping,
     /// No worker that serves its queue is connected.
     NoWorker {
         /// Which queue.
@@ -176,6 +189,9 @@ impl WaitReason {
             Self::PoolTooSmall { .. } => "pool_too_small",
             Self::DagLimit { .. } => "dag_limit",
             Self::TaskLimit { .. } => "task_limit",
+            Self::RunTaskLimit { .. } => "run_task_limit",
+            Self::Preparing { .. } => "preparing",
+            Self::Remapping => "remapping",
             Self::NoWorker { .. } => "no_worker",
             Self::WorkersFull { .. } => "workers_full",
             Self::Next => "next",
@@ -235,6 +251,13 @@ impl fmt::Display for WaitReason {
             }
             Self::DagLimit { limit } => write!(f, "max_active_tasks = {limit} of its DAG is reached"),
             Self::TaskLimit { limit } => write!(f, "max_active_per_dag = {limit} of its task is reached"),
+            Self::RunTaskLimit { limit } => {
+                write!(f, "max_active_per_run = {limit} of its task is reached in this run")
+            }
+            Self::Preparing { what } => write!(f, "its `{}` is being rendered", what.as_str()),
+            Self::Remapping => f.write_str(
+                "its map is made anew once those of its elements that are being stopped have ended",
+            ),
             Self::NoWorker { queue } => write!(f, "no worker that serves queue {queue} is connected"),
             Self::WorkersFull { queue, slots } => {
                 write!(f, "every worker of queue {queue} is busy ({slots} slots)")

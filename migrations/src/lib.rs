@@ -2,6 +2,7 @@
 
 mod m20261123_000001_initial;
 mod m20261124_000001_parking;
+mod m20261201_000001_mapping;
 
 pub use m20261123_000001_initial::TASK_TRANSITIONS;
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
@@ -13,7 +14,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_initial::Migration), Box::new(m20261124_000001_parking::Migration)]
+        vec![
+            Box::new(m20261123_000001_initial::Migration),
+            Box::new(m20261124_000001_parking::Migration),
+            Box::new(m20261201_000001_mapping::Migration),
+        ]
     }
 }
 

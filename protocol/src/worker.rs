@@ -165,7 +165,7 @@ pub struct Assignment {
     /// data of its templates. The worker adds the paths.
     pub env: BTreeMap<String, String>,
     /// The outputs of the upstreams: task id → key → value; written to `$TIDEMILL_INPUTS`.
-    pub inputs: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+    pub inputs: BTreeMap<String, serde_json::Value>,
     /// Per try, in milliseconds.
     pub timeout_ms: Option<u64>,
     /// Exit codes that end the try as skipped.

@@ -1,20 +1,16 @@
 //! Assignments: rendered just before the commit that makes them, kept for as long as their lease lasts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tidemill_engine::{
     action::{Action, Assign, Notify},
     definition::Task,
     event::{AttemptResult, Event},
-    ids::{AttemptKey, RunKey, TaskId, TaskInstanceKey},
+    ids::{AttemptKey, RunKey, TaskId},
     now::Now,
     rows::RunRow,
     state::TryOutcome,
-    template::{Context, RenderedTask, RenderedWork, needs, needs_of_task, render_task, render_text},
+    template::{Context, RenderedTask, RenderedWork, needs, render_task, render_text},
 };
 use tidemill_protocol::worker::{Assignment, AttemptReport, LEASE_SECONDS, Work};
 use tidemill_store::{ReadError, batch::OutboxChange};
@@ -23,18 +19,16 @@ use crate::{
     core::{Core, Exit},
     handle::chain,
     known::{Known, Version},
-    outputs::{Outputs, Values},
+    outputs::Outputs,
+    prepare::Inputs,
     tokens::token_hash,
 };
-
-/// Outputs of the direct upstreams: task, key, value.
-type Inputs = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
 
 /// What was rendered for live attempts, and the outputs that the next ones are likely to need.
 #[derive(Debug, Default)]
 pub(crate) struct Assignments {
     live: BTreeMap<AttemptKey, Assignment>,
-    outputs: Outputs,
+    pub(crate) outputs: Outputs,
 }
 
 impl Assignments {
@@ -84,6 +78,7 @@ impl Core {
     /// assign more.
     pub(crate) async fn render(&mut self, now: Now) -> Result<(), Exit> {
         loop {
+            self.answer_asked(now).await?;
             let assigns = std::mem::take(&mut self.round.assigns);
             if assigns.is_empty() {
                 return self.render_messages().await;
@@ -170,8 +165,9 @@ impl Core {
         let wanted = needs(template).outputs.keys().filter_map(|id| TaskId::new(id).ok()).collect();
         let mut context = Context::of_run(&dag, &run);
         context.task_id.clone_from(&message.task);
-        for (id, outputs) in self.outputs_of(run.key, &wanted).await? {
-            context.outputs.insert(id.to_string(), (*outputs).clone());
+        let version = self.known.version(&run);
+        for (id, found) in self.outputs_of(run.key, version.as_deref(), &wanted).await? {
+            found.enter(&id, &mut context);
         }
         Ok(render_text(template, &context)
             .unwrap_or_else(|error| format!("{default} (its message could not be rendered: {error})")))
@@ -244,72 +240,6 @@ impl Core {
         let Some(work) = work else { return Err(inconsistent("an operator of the engine was assigned")) };
         Ok(Rendered { work: work_of(work, version, &task.id), env, inputs })
     }
-
-    /// Gathers what the templates of a task can see, and the outputs of its direct upstreams.
-    async fn context(
-        &mut self,
-        version: &Version,
-        run: &RunRow,
-        task: &Task,
-        attempt: &AttemptKey,
-    ) -> Result<(Context, Inputs), ReadError> {
-        let instance = &attempt.instance;
-        let needs = needs_of_task(task);
-        let mut wanted: BTreeSet<TaskId> = task.depends_on.iter().cloned().collect();
-        wanted.extend(needs.outputs.keys().filter_map(|id| TaskId::new(id).ok()));
-        if needs.all_outputs {
-            wanted.extend(upstreams(version, &task.id));
-        }
-        // What never leaves the engine has no process that could write outputs.
-        wanted.retain(|id| version.task(id).is_some_and(|task| !task.operator.is_in_engine()));
-        let found = self.outputs_of(run.key, &wanted).await?;
-        let mut context = Context::of_try(
-            &version.dag,
-            run,
-            &task.id,
-            attempt.try_number,
-            attempt.epoch,
-            instance.map_index,
-        );
-        if needs.previous_success {
-            let previous = self.shared.reader.previous_success(&run.dag_id, run.logical_date).await?;
-            context.prev_data_interval_start_success = previous.as_ref().map(|row| row.data_interval_start);
-            context.prev_data_interval_end_success = previous.as_ref().map(|row| row.data_interval_end);
-        }
-        let mut inputs = BTreeMap::new();
-        for (id, outputs) in found {
-            if task.depends_on.contains(&id) && !outputs.is_empty() {
-                inputs.insert(id.to_string(), (*outputs).clone());
-            }
-            context.outputs.insert(id.to_string(), (*outputs).clone());
-        }
-        Ok((context, inputs))
-    }
-
-    async fn outputs_of(
-        &mut self,
-        run: RunKey,
-        tasks: &BTreeSet<TaskId>,
-    ) -> Result<BTreeMap<TaskId, Values>, ReadError> {
-        let key = |task: &TaskId| TaskInstanceKey { run, task: task.clone(), map_index: -1 };
-        let mut found: BTreeMap<TaskId, Values> = BTreeMap::new();
-        let mut missing = Vec::new();
-        for task in tasks {
-            match self.assignments.outputs.get(&key(task)) {
-                Some(values) => drop(found.insert(task.clone(), values)),
-                None => missing.push(task.clone()),
-            }
-        }
-        if !missing.is_empty() {
-            let mut stored = self.shared.reader.run_outputs(run, &missing).await?;
-            for task in missing {
-                let values = Arc::new(stored.remove(&task).unwrap_or_default());
-                self.assignments.outputs.remember(key(&task), Arc::clone(&values));
-                found.insert(task, values);
-            }
-        }
-        Ok(found)
-    }
 }
 
 /// What is stored with a try of what it was given.
@@ -340,20 +270,6 @@ fn subject(known: &mut Known, attempt: &AttemptKey) -> Result<(RunRow, Arc<Versi
     Ok((run, version, place))
 }
 
-/// Returns everything above a task.
-fn upstreams(version: &Version, task: &TaskId) -> BTreeSet<TaskId> {
-    let mut found = BTreeSet::new();
-    let mut open: Vec<&TaskId> = vec![task];
-    while let Some(next) = open.pop() {
-        for above in version.task(next).map(|task| task.depends_on.as_slice()).unwrap_or_default() {
-            if found.insert(above.clone()) {
-                open.push(above);
-            }
-        }
-    }
-    found
-}
-
 fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> Work {
     match work {
         RenderedWork::Shell { script } => Work::Shell { script },
@@ -373,7 +289,7 @@ fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> Work {
 mod tests {
     use tidemill_engine::{
         definition::load,
-        ids::{DagId, RunId},
+        ids::{DagId, RunId, TaskInstanceKey},
         rows::VersionHash,
         state::{RunState, RunType},
     };

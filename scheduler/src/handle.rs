@@ -171,13 +171,14 @@ impl Handle {
     /// Gives task instances a verdict by hand; returns what changed, or would.
     ///
     /// # Errors
-    /// [`CallError`]: SCH0203, SCH0204, SCH0212 or unavailable.
+    /// [`CallError`]: SCH0114, SCH0203, SCH0204, SCH0212 or unavailable.
     pub async fn mark_task(&self, mark: MarkRequest, side: AdminWrite) -> Result<Vec<Changed>, CallError> {
-        let MarkRequest { run, tasks, state, is_dry_run } = mark;
+        let MarkRequest { run, tasks, map_index, state, is_dry_run } = mark;
         self.request(side, |request| Event::MarkTask {
             request,
             run,
             tasks,
+            map_index,
             state,
             is_dry_run,
             finished: None,

@@ -21,6 +21,7 @@ mod outage;
 mod outbox;
 mod outputs;
 mod panics;
+mod prepare;
 mod quarantine;
 mod request;
 mod resume;

@@ -153,7 +153,12 @@ impl Core {
                 // Its definition or one of its rows is not what it was; its own row may be.
                 Ok(None) | Err(_) => match self.shared.reader.run_by_key(run).await {
                     Ok(Some(row)) => {
-                        break RunSnapshot { run: row, tasks: Vec::new(), fences: Vec::new() };
+                        break RunSnapshot {
+                            run: row,
+                            tasks: Vec::new(),
+                            maps: Vec::new(),
+                            fences: Vec::new(),
+                        };
                     }
                     Ok(None) => return Ok(()),
                     Err(ReadError::Unavailable { source }) => self.endure(source.to_string()).await?,

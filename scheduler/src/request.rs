@@ -76,6 +76,8 @@ pub struct MarkRequest {
     pub run: RunKey,
     /// The tasks.
     pub tasks: Vec<TaskId>,
+    /// Only this element of each of them.
+    pub map_index: Option<i32>,
     /// `success`, `failed` or `skipped`.
     pub state: TaskState,
     /// Only says what would change.

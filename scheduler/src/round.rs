@@ -121,6 +121,7 @@ impl Round {
             Action::PassedOver(row) => self.batch.passed_over.push(row),
             Action::Run(change) => self.coalescer.push_run(&mut self.batch, change),
             Action::Task(change) => self.coalescer.push_task(&mut self.batch, change),
+            Action::Map(change) => self.batch.maps.push(change),
             Action::Try(change) => self.take_try(change),
             Action::Pool(row) => {
                 self.forget_pool(&row.name);

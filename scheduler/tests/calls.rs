@@ -111,6 +111,7 @@ async fn clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do(w
     let refused = MarkRequest {
         run: run.key,
         tasks: vec![task_id("nothing")],
+        map_index: None,
         state: TaskState::Success,
         is_dry_run: false,
     };
@@ -125,6 +126,7 @@ async fn clear_and_mark_work_on_finished_runs_and_say_first_what_they_would_do(w
     let mark = MarkRequest {
         run: run.key,
         tasks: vec![task_id("second")],
+        map_index: None,
         state: TaskState::Success,
         is_dry_run: false,
     };

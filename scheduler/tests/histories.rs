@@ -207,7 +207,12 @@ impl History {
                 let state = if self.dice.roll(2) == 0 { TaskState::Success } else { TaskState::Failed };
                 drop(
                     self.drive(async move {
-                        handle.mark_task(MarkRequest { run, tasks, state, is_dry_run: false }, none()).await
+                        handle
+                            .mark_task(
+                                MarkRequest { run, tasks, map_index: None, state, is_dry_run: false },
+                                none(),
+                            )
+                            .await
                     })
                     .await,
                 );

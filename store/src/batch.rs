@@ -12,7 +12,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tidemill_engine::{
-    action::{Notify, RunChange, TaskChange, TaskFence, TryChange},
+    action::{MapChange, Notify, RunChange, TaskChange, TaskFence, TryChange},
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskInstanceKey, WorkerId},
     rows::{DagRow, PassedOver, PoolRow, VersionHash},
@@ -54,6 +54,8 @@ pub struct Batch {
     pub runs: Vec<RunChange>,
     /// Task instances, inserted, changed or deleted, guarded by their fence.
     pub tasks: Vec<TaskChange>,
+    /// Elements of mapped tasks: stored, replaced or deleted; of two with one key the later counts.
+    pub maps: Vec<MapChange>,
     /// Tries, inserted, or changed where they have no outcome yet.
     pub tries: Vec<TryWrite>,
     /// Outputs of successful tries; they replace the instance's former ones. A clear in `tasks` deletes them.

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    mapping::MapValues,
     rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
 };
 
@@ -187,6 +188,28 @@ pub trait Reader: Send + Sync {
         run: RunKey,
         tasks: &[TaskId],
     ) -> Result<BTreeMap<TaskId, BTreeMap<String, serde_json::Value>>, ReadError>;
+
+    /// Returns the outputs of the elements of a mapped task: element → key → value.
+    ///
+    /// # Errors
+    /// As above.
+    async fn mapped_outputs(
+        &self,
+        run: RunKey,
+        task: &TaskId,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, serde_json::Value>>, ReadError>;
+
+    /// Returns how many elements each expanded task of a run has.
+    ///
+    /// # Errors
+    /// As above.
+    async fn map_lengths(&self, run: RunKey) -> Result<BTreeMap<TaskId, u32>, ReadError>;
+
+    /// Returns the elements of an expanded task.
+    ///
+    /// # Errors
+    /// As above.
+    async fn map_values(&self, run: RunKey, task: &TaskId) -> Result<Option<Arc<MapValues>>, ReadError>;
 
     /// Returns the reports of a task instance, the newest first.
     ///

@@ -1,10 +1,14 @@
 //! What a commit promises, over every implementation.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tidemill_engine::{
-    action::{Notify, RunChange, TaskChange},
+    action::{MapChange, Notify, RunChange, TaskChange},
     definition::Notification,
     ids::{RunId, RunKey, WorkerId},
+    mapping::MapValues,
+    rows::MapRow,
     state::{RunState, RunType, TaskState, TryOutcome},
 };
 use tidemill_protocol::worker::Report;
@@ -556,4 +560,59 @@ pub(crate) async fn what_nothing_uses_any_more_is_pruned(bed: &Bed) {
     assert_eq!(hashes().await, (2, vec!["pinned".to_owned()]), "what runs and what the DAG is stays");
     let left = bed.store.reader.passed_over(&dag_id("etl"), 9).await.expect("reads");
     assert_eq!(left.iter().map(|row| row.first).collect::<Vec<_>>(), [at(900)]);
+}
+
+pub(crate) async fn the_elements_of_mapped_tasks_come_back(bed: &Bed) {
+    let task = instance(1, "a").task;
+    let change = |run: i64, values: Option<MapValues>| MapChange {
+        run: RunKey(run),
+        task: task.clone(),
+        values: values.map(Arc::new),
+    };
+    let list = MapValues::List(vec![json!("a\u{0}b"), json!({"deep": [1, null]})]);
+    let product =
+        MapValues::Product(vec![("z".to_owned(), vec![json!(1)]), ("a".to_owned(), vec![json!("x")])]);
+    let mut batch = bed.batch().await;
+    batch.runs.extend([new_run(1, RunState::Running), new_run(3, RunState::Success)]);
+    batch.maps.extend([
+        change(1, Some(product.clone())),
+        change(1, Some(list.clone())),
+        change(3, Some(product)),
+    ]);
+    for (index, value) in [(2, json!("two")), (0, json!("zero"))] {
+        let mut write =
+            OutputsWrite { attempt: attempt(1, "a", 1), values: [("k".to_owned(), value)].into() };
+        write.attempt.instance.map_index = index;
+        batch.outputs.push(write);
+    }
+    bed.store.writer.commit(&batch).await.expect("stored");
+    let reader = &bed.store.reader;
+    let found = reader.map_values(RunKey(1), &task).await.expect("reads").expect("is there");
+    assert_eq!(*found, list, "of two words the later counts");
+    assert_eq!(reader.map_values(RunKey(1), &instance(1, "b").task).await.expect("reads"), None);
+    let lengths = reader.map_lengths(RunKey(1)).await.expect("reads");
+    assert_eq!(lengths, [(task.clone(), 2)].into());
+    let outputs = reader.mapped_outputs(RunKey(1), &task).await.expect("reads");
+    let outputs: Vec<_> = outputs.into_iter().map(|(index, values)| (index, values["k"].clone())).collect();
+    assert_eq!(outputs, [(0, json!("zero")), (2, json!("two"))]);
+    assert!(
+        reader.run_outputs(RunKey(1), &[]).await.expect("reads").is_empty(),
+        "those are of unmapped ones"
+    );
+    let loaded = bed.store.writer.load().await.expect("loads").snapshot;
+    assert_eq!(loaded.runs[0].maps, [MapRow { task: task.clone(), values: Arc::new(list) }]);
+    let finished = bed.store.writer.load_run(RunKey(3)).await.expect("reads").expect("is there");
+    assert_eq!(finished.snapshot.maps.len(), 1);
+
+    let mut batch = bed.batch().await;
+    batch.maps.push(change(1, Some(MapValues::List(Vec::new()))));
+    let error = bed.store.writer.commit(&batch).await.expect_err("no elements");
+    assert_eq!(error.code(), "STO0203");
+    let mut batch = bed.batch().await;
+    batch.maps.extend([change(1, None), change(1, None)]);
+    batch.run_deletes.push(RunKey(3));
+    bed.store.writer.commit(&batch).await.expect("deleted");
+    for run in [1, 3] {
+        assert_eq!(reader.map_values(RunKey(run), &task).await.expect("reads"), None);
+    }
 }

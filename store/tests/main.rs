@@ -49,6 +49,7 @@ over_all! {
     crate::conformance::coalesced_changes_arrive as coalesced_changes_arrive,
     crate::conformance::tries_end_once as tries_end_once,
     crate::conformance::outputs_are_replaced_and_cleared as outputs_are_replaced_and_cleared,
+    crate::conformance::the_elements_of_mapped_tasks_come_back as the_elements_of_mapped_tasks_come_back,
     crate::conformance::retention_deletes_what_hangs_on_a_run as retention_deletes_what_hangs_on_a_run,
     crate::conformance::the_outbox_delivers_once_by_id as the_outbox_delivers_once_by_id,
     crate::conformance::access_rows_come_back as access_rows_come_back,

@@ -103,11 +103,12 @@ pub(crate) async fn clear(
 ) -> Result<Vec<Changed>> {
     let selection = ClearSelection {
         tasks: task_ids(&body.tasks)?,
+        map_index: body.map_index,
         upstream: body.upstream,
         downstream: body.downstream,
         only_failed: body.only_failed,
     };
-    let detail = json!({ "tasks": body.tasks, "upstream": body.upstream, "downstream": body.downstream,
+    let detail = json!({ "tasks": body.tasks, "map_index": body.map_index, "upstream": body.upstream, "downstream": body.downstream,
         "only_failed": body.only_failed, "past": body.past, "future": body.future, "latest": body.latest });
     let side = side_of(who, body.dry_run, "run.clear", run, detail);
     let request = ClearRequest {
@@ -161,7 +162,7 @@ pub(crate) async fn mark(
     run: &RunRow,
     body: &MarkBody,
 ) -> Result<Vec<Changed>> {
-    let detail = json!({ "tasks": body.tasks, "state": body.state });
+    let detail = json!({ "tasks": body.tasks, "map_index": body.map_index, "state": body.state });
     let side = side_of(who, body.dry_run, "run.mark", run, detail);
     if body.tasks.is_empty() {
         let to = RunState::parse(&body.state)
@@ -175,8 +176,13 @@ pub(crate) async fn mark(
     let to = TaskState::parse(&body.state)
         .filter(|s| matches!(s, TaskState::Success | TaskState::Failed))
         .ok_or_else(|| invalid("state must be success or failed"))?;
-    let request =
-        MarkRequest { run: run.key, tasks: task_ids(&body.tasks)?, state: to, is_dry_run: body.dry_run };
+    let request = MarkRequest {
+        run: run.key,
+        tasks: task_ids(&body.tasks)?,
+        map_index: body.map_index,
+        state: to,
+        is_dry_run: body.dry_run,
+    };
     Ok(state.handle().mark_task(request, side).await?)
 }
 

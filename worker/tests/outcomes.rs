@@ -149,7 +149,7 @@ fn a_task_sees_the_documented_environment_and_nothing_of_the_daemon() {
         "env | cut -d= -f1 | sort | tr '\\n' ' '; pwd; umask; ulimit -c; cat; cat $TIDEMILL_INPUTS; \
          touch $TIDEMILL_WORK_DIR/a $TIDEMILL_DATA_DIR/kept; grep NoNewPrivs /proc/self/status",
     );
-    task.inputs.insert("up".to_owned(), [("key".to_owned(), serde_json::json!([1, "two"]))].into());
+    task.inputs.insert("up".to_owned(), serde_json::json!({ "key": [1, "two"] }));
     task.dag_file = "team/demo.toml".to_owned();
     std::fs::create_dir(setup.config.dags_dir.join("team")).unwrap();
     server.assign([task, shell("none", "cat $TIDEMILL_INPUTS")]);

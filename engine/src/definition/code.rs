@@ -104,6 +104,10 @@ codes! {
     TIMEOUT_ABOVE_RUN = "DAG0413", "a task may take longer than its run";
     UNKNOWN_GROUP = "DAG0414", "no task is in this group";
     SETUP_TEARDOWN = "DAG0415", "a setup and a teardown that do not fit together";
+    MAP_OF_TEXT = "DAG0420", "a map that is a plain text";
+    EMPTY_MAP = "DAG0421", "a map without elements";
+    MAP_TOO_LONG = "DAG0422", "a map with more elements than max_map_length";
+    NOT_MAPPABLE = "DAG0423", "this operator cannot be mapped";
     JOIN_BELOW_BRANCH = "DAG0501", "a join below a branch would be skipped";
     RULE_ON_ROOT = "DAG0502", "a trigger rule on a task without upstreams";
     RULE_NEVER_HOLDS = "DAG0503", "a trigger rule that can never hold";

@@ -231,6 +231,15 @@ fn special(spec: &KeySpec) -> Value {
                 reference(TableId::Schedule),
             ] })
         }
+        (TableId::Task, "map") => {
+            let source =
+                json!({ "anyOf": [{ "type": "array" }, { "type": "string", "pattern": r"\{\{|\{%" }] });
+            json!({ "anyOf": [
+                { "type": "array" },
+                { "type": "string", "pattern": r"\{\{|\{%" },
+                { "type": "object", "additionalProperties": source, "minProperties": 1 },
+            ] })
+        }
         (TableId::Schedule, "cron") => one_or_more(&cron),
         (TableId::Dag, "default_args") => json!({ "$ref": "#/definitions/default_args" }),
         (TableId::Param, "type") => {

@@ -21,6 +21,7 @@ mod key_table;
 pub mod keys;
 mod kinds;
 mod load;
+mod mapped;
 pub mod model;
 mod notify;
 mod params;

@@ -213,6 +213,15 @@ pub struct Task {
     pub env: BTreeMap<String, String>,
     /// At most this many leased instances of this task over all runs of the DAG.
     pub max_active_per_dag: Option<u32>,
+    /// At most this many leased instances of this task in one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_active_per_run: Option<u32>,
+    /// What it is mapped over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<MapSpec>,
+    /// The most elements that it may have. Default 1024.
+    #[serde(default = "default_map_length", skip_serializing_if = "is_default_map_length")]
+    pub max_map_length: u32,
     /// The group that it is drawn in, with those around it: `load.daily`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
@@ -233,6 +242,40 @@ pub struct Task {
     pub on_success: Vec<Notification>,
     /// Sent when an instance fails and no try is left.
     pub on_failure: Vec<Notification>,
+}
+
+/// The most elements that a task may have where it does not say.
+pub const DEFAULT_MAP_LENGTH: u32 = 1024;
+/// The most elements that a task may say.
+pub const LONGEST_MAP: u32 = 10_000;
+
+const fn default_map_length() -> u32 {
+    DEFAULT_MAP_LENGTH
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_default_map_length(length: &u32) -> bool {
+    *length == DEFAULT_MAP_LENGTH
+}
+
+/// What a task is mapped over: it has one instance for each element.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapSpec {
+    /// Over one list.
+    One(MapSource),
+    /// Over every combination of one value of each list, in the order of the file; the last runs fastest.
+    Product(Vec<(String, MapSource)>),
+}
+
+/// Where the elements come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapSource {
+    /// They stand in the file; texts inside them are templates.
+    List(Vec<serde_json::Value>),
+    /// A template that gives a list.
+    Template(String),
 }
 
 /// Which failures are followed by another try.

@@ -9,7 +9,8 @@ use super::{
     groups::Groups,
     keys::{self, TableId},
     kinds::{clean, filled, wrong_type},
-    model::{BranchArm, Branches, Command, Operator, RetriesExhausted, Role, Task},
+    mapped,
+    model::{BranchArm, Branches, Command, MapSpec, Operator, RetriesExhausted, Role, Task},
     notify,
     problem::{Draft, Report},
     retry_on, role,
@@ -109,6 +110,7 @@ pub(crate) fn read<'s, 'a>(
     check_times(&own, &fields, dag, report);
     check_effects(word, &own, report);
     let (role, setups) = role::read(&own, report);
+    let map = mapped::read(word, &own, fields.u32("max_map_length"), report);
     if own.field("retry_on").is_some() {
         retry_on::read(&own, report);
     }
@@ -126,9 +128,9 @@ pub(crate) fn read<'s, 'a>(
     }
     let is_setup = role.is_setup();
     let is_good = report.error_count() == errors_before;
-    let task = operator
-        .filter(|_| is_good)
-        .and_then(|operator| assemble(&fields, defaults, (operator, rule, role, &depends_on), lists, dag));
+    let task = operator.filter(|_| is_good).and_then(|operator| {
+        assemble(&fields, defaults, (operator, rule, role, map, &depends_on), lists, dag)
+    });
     TaskDraft {
         id,
         at,
@@ -155,7 +157,7 @@ fn written_id<'s>(table: &'s Table<'_>) -> Option<Placed<'s>> {
 fn assemble(
     fields: &Fields<'_, '_>,
     defaults: &Fields<'_, '_>,
-    (operator, rule, role, upstreams): (Operator, TriggerRule, Role, &[Placed<'_>]),
+    (operator, rule, role, map, upstreams): (Operator, TriggerRule, Role, Option<MapSpec>, &[Placed<'_>]),
     lists: [Vec<super::model::Notification>; 2],
     dag: &Fields<'_, '_>,
 ) -> Option<Task> {
@@ -202,6 +204,9 @@ fn assemble(
         queue: fields.text_or_default("queue").to_owned(),
         env,
         max_active_per_dag: fields.u32("max_active_per_dag"),
+        max_active_per_run: fields.u32("max_active_per_run"),
+        map,
+        max_map_length: fields.u32("max_map_length")?,
         group: fields.string("group"),
         depends_on_past: fields.bool("depends_on_past"),
         wait_for_downstream: fields.bool("wait_for_downstream"),
@@ -283,6 +288,7 @@ const IGNORED_IN_ENGINE: &[&str] = &[
     "queue",
     "env",
     "max_active_per_dag",
+    "max_active_per_run",
 ];
 
 fn check_effects(word: Option<&str>, own: &Fields<'_, '_>, report: &mut Report<'_>) {

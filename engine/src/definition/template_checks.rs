@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range};
 use super::{
     code::Code,
     graph_checks::Graph,
-    places,
+    mapped, places,
     problem::{Draft, Report},
     task::TaskDraft,
     tree::{Node, Table, Value},
@@ -27,11 +27,23 @@ pub(crate) fn check(
         drafts.iter().filter_map(|draft| draft.id.as_ref()).map(|(id, _)| (*id).to_owned()).collect();
     let dag = root.get("dag").map(|entry| &entry.node.value);
     if let Some(Value::Table(dag)) = dag {
-        let scope = CheckScope { params: &params, tasks: &tasks, task: None, is_upstream: &|_| false };
+        let scope = CheckScope {
+            params: &params,
+            tasks: &tasks,
+            task: None,
+            is_mapped: false,
+            is_upstream: &|_| false,
+        };
         messages(dag, &mut |kind, node| one(kind, node, &scope, report));
         if let Some(Value::Table(defaults)) = dag.get("default_args").map(|entry| &entry.node.value) {
             // They are rendered for each task, so any task may be upstream.
-            let scope = CheckScope { params: &params, tasks: &tasks, task: Some(""), is_upstream: &|_| true };
+            let scope = CheckScope {
+                params: &params,
+                tasks: &tasks,
+                task: Some(""),
+                is_mapped: true,
+                is_upstream: &|_| true,
+            };
             of_task(defaults, &mut |kind, node| one(kind, node, &scope, report));
         }
     }
@@ -43,8 +55,20 @@ pub(crate) fn check(
     for (index, (table, draft)) in tables.zip(drafts).enumerate() {
         let id = draft.id.as_ref().map_or("", |(id, _)| id);
         let is_upstream = |other: &str| graph.is_upstream(index, other);
-        let scope = CheckScope { params: &params, tasks: &tasks, task: Some(id), is_upstream: &is_upstream };
+        let map = table.get("map");
+        let scope = CheckScope {
+            params: &params,
+            tasks: &tasks,
+            task: Some(id),
+            is_mapped: map.is_some(),
+            is_upstream: &is_upstream,
+        };
         of_task(table, &mut |kind, node| one(kind, node, &scope, report));
+        if let Some(map) = map {
+            // Its own elements are not known before it is.
+            let scope = CheckScope { is_mapped: false, ..scope };
+            mapped::texts(&map.node, &mut |node| one(Kind::Text, node, &scope, report));
+        }
         code_argument(table, report);
     }
 }

@@ -318,6 +318,7 @@ impl Engine {
             StopReason::Cleared => {
                 let Some(run) = self.runs.get_mut(&key) else { return };
                 out.actions.push(super::operate::blank_out(run, ix));
+                self.unexpand_if_cleared((key, ix.task), out);
                 out.undecided.push_back((key, ix.task));
             }
         }

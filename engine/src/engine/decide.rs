@@ -60,13 +60,24 @@ impl Engine {
 
     fn decide_undecided(&mut self, (key, task): TaskOfRun, out: &mut Out) {
         let Some(run) = self.runs.get(&key) else { return };
-        let operator = &run.graph.task(task).operator;
+        let (operator, record) = (&run.graph.task(task).operator, run.instances.of(task));
+        // One that is cleared as a whole gets new elements once what still runs of it is dead.
+        let (tally, is_expanded) = (&record.tally, record.map.is_some());
+        if is_expanded
+            && tally.clearing > 0
+            && tally.clearing + tally.of(TaskState::NoStatus) == tally.counting()
+        {
+            return;
+        }
         let decision = verdict(run, task);
         let is_held =
             // A teardown that is due never waits for another run.
             || !run.is_ending() && self.held_by_past(run, task).is_some();
         if decision == Decision::Wait || (decision == Decision::Run && is_held()) {
             return;
+        }
+        if decision == Decision::Run && !is_expanded && run.graph.task(task).map.is_some() {
+            return self.expand_or_ask((key, task), out);
         }
         let undecided = run.of_task_in(task, TaskState::NoStatus);
         match decision {
@@ -144,6 +155,7 @@ impl Engine {
         out: &mut Out,
         change: impl FnOnce(&mut TaskRow),
     ) {
+        self.unprepared.remove(&(key, ix));
         let Some(run) = self.runs.get_mut(&key) else { return };
         let now = out.now.wall;
         out.actions.push(run.change_task(ix, Change::Durable, |row| {
@@ -173,7 +185,7 @@ impl Engine {
         }
         let (state, reason) = if run.unfinished == 0 {
             outcome(run)
-        } else if run.moving == 0 && !run.is_ending() {
+        } else if run.moving == 0 && !run.is_ending() && !self.is_preparing(key) {
             let overlooked = self.overlooked(run);
             if !overlooked.is_empty() {
                 out.undecided.extend(overlooked.into_iter().map(|ix| (key, ix)));
@@ -214,6 +226,7 @@ impl Engine {
     /// Drops a run from memory; its rows stay.
     pub(super) fn forget_run(&mut self, key: RunKey, out: &mut Out) {
         let Some(run) = self.runs.remove(&key) else { return };
+        self.unask_run(key);
         self.past_has_ended(&run);
         if let Some(at) = run.deadline {
             self.timers.remove(&(at, Timer::Run(key)));
@@ -236,7 +249,8 @@ pub(super) fn place(run: &Run, ix: InstanceIndex) -> (Group, Priority) {
     let task = run.graph.task(ix.task);
     let lane = Lane { queue: task.queue.clone(), pool: task.pool.clone(), slots: task.pool_slots };
     let limited = task.max_active_per_dag.map(|_| task.id.clone());
-    let group = Group { lane, dag_id: run.row.dag_id.clone(), limited };
+    let in_run = task.max_active_per_run.map(|_| (run.row.key, ix.task));
+    let group = Group { lane, dag_id: run.row.dag_id.clone(), limited, in_run };
     let priority = Priority {
         weight: std::cmp::Reverse(run.graph.weight(ix.task)),
         logical_date: run.row.logical_date.timestamp_micros(),

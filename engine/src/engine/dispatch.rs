@@ -26,15 +26,16 @@ impl Engine {
                 }
                 match self.obstacle(&group) {
                     None => best = Some((priority, group, instance)),
-                    Some(WaitReason::DagLimit { .. }) => parked.push((group, Cause::DagLimit)),
-                    Some(WaitReason::TaskLimit { .. }) => parked.push((group, Cause::TaskLimit)),
+                    Some(WaitReason::DagLimit { .. }) => parked.push((group, Cause::Dag)),
+                    Some(WaitReason::TaskLimit { .. }) => parked.push((group, Cause::Task)),
+                    Some(WaitReason::RunTaskLimit { .. }) => parked.push((group, Cause::TaskInRun)),
                     Some(_) => {}
                 }
             }
             let is_more = !parked.is_empty();
             for (group, cause) in parked {
                 self.ready.park(&group, cause);
-                if cause == Cause::TaskLimit {
+                if cause != Cause::Dag {
                     // The DAG has room, so the next of its groups gets a chance in its place.
                     self.ready.unpark_next(&group.dag_id, &group.lane);
                 }
@@ -64,6 +65,13 @@ impl Engine {
             && entry.leased_by_task.get(task).is_some_and(|leased| leased.len() >= limit as usize)
         {
             return Some(WaitReason::TaskLimit { limit });
+        }
+        if let Some((key, task)) = group.in_run
+            && let Some(run) = self.runs.get(&key)
+            && let Some(limit) = run.graph.task(task).max_active_per_run
+            && run.instances.of(task).tally.leased() >= limit
+        {
+            return Some(WaitReason::RunTaskLimit { limit });
         }
         let lane = &group.lane;
         let pool = self.pools.get(&lane.pool);
@@ -161,6 +169,6 @@ impl Engine {
         self.fleet.update(&lease.worker, |worker| {
             worker.leased.remove(&(key, ix));
         });
-        self.ready.unpark_after_end(&run.row.dag_id, &task.id);
+        self.ready.unpark_after_end(&run.row.dag_id, &task.id, (key, ix.task));
     }
 }

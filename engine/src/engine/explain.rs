@@ -14,12 +14,16 @@ use crate::{
     wait_reason::WaitReason,
 };
 
+/// How many different reasons are told of a task with many elements.
+const SHOWN_REASONS: usize = 8;
+
 impl Engine {
     /// Returns why a task instance is not running; the first reason is the one that holds it back first. Empty
-    /// when its run is not active: then its stored state says everything.
+    /// when its run is not active: then its stored state says everything. An expanded task without an element stands for
+    /// all of its elements.
     #[must_use]
-    pub fn explain(&self, key: &TaskInstanceKey, _now: Now) -> Vec<WaitReason> {
-        let Some((run_key, ix)) = self.locate(key) else { return Vec::new() };
+    pub fn explain(&self, key: &TaskInstanceKey, now: Now) -> Vec<WaitReason> {
+        let Some((run_key, ix)) = self.locate(key) else { return self.explain_all(key, now) };
         let Some(run) = self.runs.get(&run_key) else { return Vec::new() };
         let record = &run.instances[ix];
         let row = &record.row;
@@ -58,6 +62,13 @@ impl Engine {
                 reasons.push(self.obstacle(&group).unwrap_or(WaitReason::Next));
             }
             TaskState::NoStatus => {
+                let tally = &run.instances.of(ix.task).tally;
+                if tally.clearing > 0 {
+                    reasons.push(WaitReason::Remapping);
+                }
+                if let Some(what) = self.unprepared.get(&(run_key, ix)) {
+                    reasons.push(WaitReason::Preparing { what: *what });
+                }
                 reasons.extend(upstream(run, ix.task));
                 reasons.extend(self.held_by_past(run, ix.task));
             }
@@ -65,6 +76,28 @@ impl Engine {
         }
         if reasons.is_empty() {
             reasons.push(WaitReason::Inconsistent { place: format!("{} of {}", row.state, run.row.state) });
+        }
+        reasons
+    }
+
+    /// Returns why the elements of an expanded task are not running, each reason once, or how the task ended.
+    fn explain_all(&self, key: &TaskInstanceKey, now: Now) -> Vec<WaitReason> {
+        let Some(run) = self.runs.get(&key.run).filter(|_| key.map_index == -1) else { return Vec::new() };
+        let Some(task) = run.graph.index_of(&key.task) else { return Vec::new() };
+        let record = run.instances.of(task);
+        if record.tally.open() == 0 {
+            return vec![WaitReason::Ended { state: record.tally.summary(), reason: None }];
+        }
+        let mut reasons = Vec::new();
+        for (_, record) in run.instances.of_task(task).filter(|(_, record)| !record.row.state.is_terminal()) {
+            for reason in self.explain(&record.row.key, now) {
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
+            if reasons.len() >= SHOWN_REASONS {
+                break;
+            }
         }
         reasons
     }

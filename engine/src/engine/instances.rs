@@ -4,10 +4,13 @@
 //! **What a trigger rule asks is kept per task**: the counts of what ended above it and the tally of its own
 //! instances. So an end costs the task's downstream edges, however many elements stand on either side.
 
-use std::ops::{Index, IndexMut};
+use std::{
+    ops::{Index, IndexMut},
+    sync::Arc,
+};
 
 use super::run::InstanceRecord;
-use crate::{graph::TaskIndex, state::TaskState, trigger_rule::UpstreamCounts};
+use crate::{graph::TaskIndex, mapping::MapValues, state::TaskState, trigger_rule::UpstreamCounts};
 
 /// An instance's place in its run: the position of its task, and its element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +25,16 @@ impl InstanceIndex {
     pub(super) const fn only(task: TaskIndex) -> Self {
         Self { task, map_index: -1 }
     }
+
+    /// Returns the place of an element.
+    pub(super) fn element(task: TaskIndex, position: usize) -> Self {
+        Self { task, map_index: i32::try_from(position).unwrap_or(i32::MAX) }
+    }
+
+    /// Returns where the element stands in its list; `None` for the instance without one.
+    pub(super) fn position(self) -> Option<usize> {
+        usize::try_from(self.map_index).ok()
+    }
 }
 
 /// How many instances of one task are in which state.
@@ -30,6 +43,8 @@ pub(super) struct Tally {
     by_state: [u32; TaskState::ALL.len()],
     /// Leased ones that are being stopped.
     pub(super) stopping: u32,
+    /// Those of them that are cleared then.
+    pub(super) clearing: u32,
 }
 
 impl Tally {
@@ -58,6 +73,11 @@ impl Tally {
     /// Returns how many will move without an upstream: scheduled, leased, waiting for a time or a person.
     pub(super) fn moving(&self) -> u32 {
         self.open() - self.of(TaskState::NoStatus)
+    }
+
+    /// Returns how many have a lease.
+    pub(super) const fn leased(&self) -> u32 {
+        self.of(TaskState::Queued) + self.of(TaskState::Running)
     }
 
     /// Returns how many count as upstreams: all but removed ones.
@@ -103,8 +123,30 @@ pub(super) struct TaskRecord {
     pub(super) cut_by: Option<TaskIndex>,
     /// How its own instances are.
     pub(super) tally: Tally,
-    /// The instance without an element.
+    /// The instance without an element: of a mapped task until it is expanded.
     pub(super) only: InstanceRecord,
+    /// The elements of an expanded task.
+    pub(super) map: Option<Arc<MapValues>>,
+    /// A record for each element that there is or was. Never shortened: the fence of one that is cleared, or beyond
+    /// the end of a list that is shorter now, goes on from here.
+    pub(super) elements: Vec<InstanceRecord>,
+}
+
+impl TaskRecord {
+    fn length(&self) -> Option<usize> {
+        self.map.as_ref().map(|values| values.len())
+    }
+
+    fn has_element(&self, position: usize) -> bool {
+        self.length().is_some_and(|length| position < length)
+            || self.elements.get(position).is_some_and(|record| record.row.state == TaskState::Removed)
+    }
+
+    /// Returns how many instances it counts as for those below: one until it is expanded.
+    pub(super) fn share(&self) -> u32 {
+        self.length()
+            .map_or_else(|| self.tally.counting(), |length| u32::try_from(length).unwrap_or(u32::MAX))
+    }
 }
 
 /// Every instance of a run.
@@ -135,7 +177,12 @@ impl Instances {
 
     /// Returns the instances that a task has.
     pub(super) fn of_task(&self, task: TaskIndex) -> impl Iterator<Item = (InstanceIndex, &InstanceRecord)> {
-        std::iter::once((InstanceIndex::only(task), &self.tasks[task].only))
+        let record = &self.tasks[task];
+        let only = std::iter::once((InstanceIndex::only(task), &record.only));
+        let elements =
+            record.elements.iter().enumerate().filter(|(position, _)| record.has_element(*position));
+        only.filter(|_| record.map.is_none())
+            .chain(elements.map(move |(position, element)| (InstanceIndex::element(task, position), element)))
     }
 
     /// Returns the instances that there are, by task and element.
@@ -145,12 +192,21 @@ impl Instances {
 
     /// Returns every record that there ever was, also those of which only the fence is left.
     pub(super) fn remembered(&self) -> impl Iterator<Item = (InstanceIndex, &InstanceRecord)> {
-        self.all()
+        self.tasks.iter().enumerate().flat_map(|(task, record)| {
+            let elements = record.elements.iter().enumerate();
+            std::iter::once((InstanceIndex::only(task), &record.only)).chain(
+                elements.map(move |(position, element)| (InstanceIndex::element(task, position), element)),
+            )
+        })
     }
 
     /// Whether there is such an instance.
     pub(super) fn has(&self, ix: InstanceIndex) -> bool {
-        ix.task < self.tasks.len() && ix.map_index == -1
+        let Some(record) = self.tasks.get(ix.task) else { return false };
+        match ix.position() {
+            Some(position) => record.has_element(position),
+            None => ix.map_index == -1 && record.map.is_none(),
+        }
     }
 }
 
@@ -158,12 +214,20 @@ impl Index<InstanceIndex> for Instances {
     type Output = InstanceRecord;
 
     fn index(&self, ix: InstanceIndex) -> &InstanceRecord {
-        &self.tasks[ix.task].only
+        let record = &self.tasks[ix.task];
+        match ix.position() {
+            Some(position) => &record.elements[position],
+            None => &record.only,
+        }
     }
 }
 
 impl IndexMut<InstanceIndex> for Instances {
     fn index_mut(&mut self, ix: InstanceIndex) -> &mut InstanceRecord {
-        &mut self.tasks[ix.task].only
+        let record = &mut self.tasks[ix.task];
+        match ix.position() {
+            Some(position) => &mut record.elements[position],
+            None => &mut record.only,
+        }
     }
 }

@@ -21,6 +21,7 @@ mod instances;
 mod operate;
 mod park;
 mod past;
+mod prepare;
 mod ready;
 mod restore;
 mod run;
@@ -44,6 +45,7 @@ use crate::{
     graph::{Graph, TaskIndex},
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
+    preparation::Preparation,
     rows::{DagRow, PoolRow},
     timetable::Timetable,
 };
@@ -77,6 +79,8 @@ pub struct Engine {
     next_run_key: i64,
     /// Runs whose previous run has to be looked up.
     unknown_past: BTreeSet<RunKey>,
+    /// What has to be prepared before the engine can act on an instance.
+    unprepared: BTreeMap<Instance, Preparation>,
     /// Per run the active ones that it is the previous run of.
     followers: BTreeMap<RunKey, BTreeSet<RunKey>>,
     /// The wall clock of the newest tick: earlier than now unless it was set back.
@@ -218,8 +222,8 @@ impl Engine {
                 let clear = operate::Clear { run, selection, is_dry_run, finished, latest };
                 self.clear(request, clear, out);
             }
-            Event::MarkTask { request, run, tasks, state, is_dry_run, finished } => {
-                let mark = operate::MarkTask { run, tasks, state, is_dry_run, finished };
+            Event::MarkTask { request, run, tasks, map_index, state, is_dry_run, finished } => {
+                let mark = operate::MarkTask { run, tasks, map_index, state, is_dry_run, finished };
                 self.mark_task(request, mark, out);
             }
             Event::MarkRun { request, run, state, is_dry_run, finished } => {
@@ -230,6 +234,7 @@ impl Engine {
                 self.cancel(request, operate::CancelRun { run, is_dry_run, ended }, out);
             }
             Event::RunsDeleted { runs } => self.runs_deleted(&runs),
+            Event::Prepared { instance, what, result } => self.prepared(&instance, what, result, out),
             Event::Past { run, previous } => self.past_known(run, previous, out),
             Event::Resume { request, run, is_dry_run, ended } => {
                 self.resume_run(request, park::ResumeRun { run, is_dry_run, ended }, out);

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{Engine, Instance, Out, instances::InstanceIndex, run::Change, run::Run, verdict::cleans_up};
 use crate::{
-    action::{Action, Cancel, Changed, Refusal, Reply},
+    action::{Action, Cancel, Changed, MapChange, Refusal, Reply},
     event::{ClearSelection, RequestId},
     graph::TaskIndex,
-    ids::{RunKey, TaskId},
-    rows::FinishedRun,
+    ids::{RunKey, TaskId, TaskInstanceKey},
+    rows::{FinishedRun, RunSnapshot},
     state::{RunState, StopReason, TaskState},
 };
 
@@ -27,6 +27,7 @@ pub(super) struct Clear {
 pub(super) struct MarkTask {
     pub(super) run: RunKey,
     pub(super) tasks: Vec<TaskId>,
+    pub(super) map_index: Option<i32>,
     pub(super) state: TaskState,
     pub(super) is_dry_run: bool,
     pub(super) finished: Option<Box<FinishedRun>>,
@@ -85,7 +86,7 @@ impl Engine {
 
     /// Clears instances so that they run again (`semantics.md` §10).
     pub(super) fn clear(&mut self, request: RequestId, clear: Clear, out: &mut Out) {
-        let gone = clear.latest.then(|| clear.finished.as_ref().map(|f| f.snapshot.tasks.clone())).flatten();
+        let gone = clear.latest.then(|| clear.finished.as_ref().map(|f| f.snapshot.clone())).flatten();
         let former = clear.finished.as_ref().map(|finished| finished.snapshot.run.dag_version.clone());
         let run = match self.open(clear.run, clear.finished, clear.latest) {
             Ok(run) => run,
@@ -104,7 +105,7 @@ impl Engine {
             let is_latest = clear.latest;
             self.adopt(run);
             if is_latest {
-                self.take_latest(key, gone.unwrap_or_default(), out);
+                self.take_latest(key, gone, out);
             }
             self.clear_instances(key, &selected, out);
             self.reopen(key, out);
@@ -113,10 +114,17 @@ impl Engine {
     }
 
     /// Lets a finished run take the newest version: rows of tasks that are gone are deleted.
-    fn take_latest(&mut self, key: RunKey, rows: Vec<crate::rows::TaskRow>, out: &mut Out) {
+    fn take_latest(&mut self, key: RunKey, former: Option<RunSnapshot>, out: &mut Out) {
         let Some(run) = self.runs.get_mut(&key) else { return };
+        let (rows, maps) = former.map(|former| (former.tasks, former.maps)).unwrap_or_default();
+        for map in maps {
+            let task = run.graph.index_of(&map.task);
+            if task.is_none_or(|task| run.instances.of(task).map.is_none()) {
+                out.actions.push(Action::Map(MapChange { run: key, task: map.task, values: None }));
+            }
+        }
         let version = run.graph.version.clone();
-        for row in rows.into_iter().filter(|row| run.graph.index_of(&row.key.task).is_none()) {
+        for row in rows.into_iter().filter(|row| run.place_of(&row.key).is_none()) {
             let from =
                 crate::action::TaskFence { state: row.state, try_number: row.try_number, epoch: row.epoch };
             let row = crate::rows::TaskRow {
@@ -169,6 +177,7 @@ impl Engine {
             run.recount();
         }
         for task in selected.iter().map(|ix| ix.task).collect::<BTreeSet<_>>() {
+            self.unexpand_if_cleared((key, task), out);
             self.tell_followers((key, task), out);
         }
     }
@@ -298,8 +307,11 @@ impl Engine {
             Ok(named) => named,
             Err(refusal) => return out.refuse(request, refusal),
         };
-        let marked: BTreeSet<InstanceIndex> =
-            instances_of(&run, &named).filter(|ix| run.instances[*ix].row.state != mark.state).collect();
+        let mut marked = match chosen(&run, &named, mark.map_index) {
+            Ok(chosen) => chosen,
+            Err(refusal) => return out.refuse(request, refusal),
+        };
+        marked.retain(|ix| run.instances[*ix].row.state != mark.state);
         let revived = revived_by(&run, &named, mark.state);
         let mut list: Vec<Changed> = marked.iter().map(|ix| changed(&run, *ix, mark.state)).collect();
         list.extend(revived.iter().map(|ix| changed(&run, *ix, TaskState::NoStatus)));
@@ -411,7 +423,26 @@ fn instances_of<'a>(
     run: &'a Run,
     tasks: &'a BTreeSet<TaskIndex>,
 ) -> impl Iterator<Item = InstanceIndex> + 'a {
-    tasks.iter().flat_map(|task| run.instances.of_task(*task)).map(|(ix, _)| ix)
+    let all = tasks.iter().flat_map(|task| run.instances.of_task(*task));
+    // What is removed is over: only a new list brings it back.
+    all.filter(|(_, record)| record.row.state != TaskState::Removed).map(|(ix, _)| ix)
+}
+
+/// Returns the instances of some tasks, or the one element of each that is asked for.
+fn chosen(
+    run: &Run,
+    tasks: &BTreeSet<TaskIndex>,
+    map_index: Option<i32>,
+) -> Result<BTreeSet<InstanceIndex>, Refusal> {
+    let Some(map_index) = map_index else { return Ok(instances_of(run, tasks).collect()) };
+    let one = |task: &TaskIndex| {
+        let ix = InstanceIndex { task: *task, map_index };
+        let is_there = run.instances.has(ix) && run.instances[ix].row.state != TaskState::Removed;
+        let name =
+            || TaskInstanceKey { run: run.row.key, task: run.graph.task(*task).id.clone(), map_index }.name();
+        if is_there { Ok(ix) } else { Err(Refusal::UnknownElement(name())) }
+    };
+    tasks.iter().map(one).collect()
 }
 
 /// Whether a mark concerns nothing but what still cleans up.
@@ -475,7 +506,11 @@ fn select(run: &Run, selection: &ClearSelection, is_newer: bool) -> Result<BTree
         selected.extend(run.graph.descendants(&named));
     }
     let is_there = |ix: &InstanceIndex| run.instances[*ix].row.state != TaskState::NoStatus || is_newer;
-    let mut found: BTreeSet<InstanceIndex> = instances_of(run, &selected)
+    let mut instances = chosen(run, &named, selection.map_index)?;
+    selected.retain(|task| selection.tasks.is_empty() || !named.contains(task));
+    instances.extend(instances_of(run, &selected));
+    let mut found: BTreeSet<InstanceIndex> = instances
+        .into_iter()
         .filter(|ix| {
             let state = run.instances[*ix].row.state;
             let is_failed = matches!(state, TaskState::Failed | TaskState::UpstreamFailed);

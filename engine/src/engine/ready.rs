@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Instance;
+use super::{Instance, TaskOfRun};
 use crate::{
     graph::Priority,
     ids::{DagId, PoolName, TaskId},
@@ -28,6 +28,8 @@ pub(super) struct Group {
     pub(super) dag_id: DagId,
     /// Only for tasks with `max_active_per_dag`.
     pub(super) limited: Option<TaskId>,
+    /// Only for tasks with `max_active_per_run`.
+    pub(super) in_run: Option<TaskOfRun>,
 }
 
 /// Groups by how urgent their heads are.
@@ -37,9 +39,11 @@ type Heads = BTreeSet<(Priority, Group)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// `max_active_tasks` of its DAG.
-    DagLimit,
+    Dag,
     /// `max_active_per_dag` of its task.
-    TaskLimit,
+    Task,
+    /// `max_active_per_run` of its task.
+    TaskInRun,
 }
 
 /// A group's instances and where it stands.
@@ -61,6 +65,7 @@ pub(super) struct ReadyQueue {
     lanes: BTreeMap<Lane, Heads>,
     by_dag: BTreeMap<DagId, BTreeMap<Lane, Heads>>,
     by_task: BTreeMap<(DagId, Option<TaskId>), Heads>,
+    by_run: BTreeMap<Option<TaskOfRun>, Heads>,
 }
 
 /// Replaces a group's head in one of several sets; a set that is empty goes.
@@ -93,7 +98,7 @@ impl ReadyQueue {
         members.waiting.insert((priority, instance));
         if head.is_none_or(|head| priority < head) {
             self.put(&group, parked, head, Some(priority));
-            if parked == Some(Cause::DagLimit) {
+            if parked == Some(Cause::Dag) {
                 // It may be the most urgent one of its DAG now, and the limit may not be reached any more.
                 self.move_to(&group, None);
             }
@@ -131,17 +136,18 @@ impl ReadyQueue {
     ) {
         match parked {
             None => replace(&mut self.lanes, group.lane.clone(), group, former, head),
-            Some(Cause::DagLimit) => {
+            Some(Cause::Dag) => {
                 let lanes = self.by_dag.entry(group.dag_id.clone()).or_default();
                 replace(lanes, group.lane.clone(), group, former, head);
                 if lanes.is_empty() {
                     self.by_dag.remove(&group.dag_id);
                 }
             }
-            Some(Cause::TaskLimit) => {
+            Some(Cause::Task) => {
                 let key = (group.dag_id.clone(), group.limited.clone());
                 replace(&mut self.by_task, key, group, former, head);
             }
+            Some(Cause::TaskInRun) => replace(&mut self.by_run, group.in_run, group, former, head),
         }
     }
 
@@ -171,10 +177,11 @@ impl ReadyQueue {
 
     /// An instance gave up its lease: one more of its task may run, and one more of its DAG. Which lane gets the latter
     /// depends on pools and workers, so each may offer its most urgent group; the rest stays where it is.
-    pub(super) fn unpark_after_end(&mut self, dag_id: &DagId, task: &TaskId) {
+    pub(super) fn unpark_after_end(&mut self, dag_id: &DagId, task: &TaskId, in_run: TaskOfRun) {
         let limited = (dag_id.clone(), Some(task.clone()));
-        let of_task = self.by_task.get(&limited).into_iter().flatten().map(|(_, group)| group.clone());
-        for group in of_task.collect::<Vec<_>>() {
+        let of_task = self.by_task.get(&limited).into_iter().flatten();
+        let of_run = self.by_run.get(&Some(in_run)).into_iter().flatten();
+        for group in of_task.chain(of_run).map(|(_, group)| group.clone()).collect::<Vec<_>>() {
             self.move_to(&group, None);
         }
         let lanes: Vec<Lane> =

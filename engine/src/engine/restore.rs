@@ -19,21 +19,34 @@ use crate::{
     ids::{AttemptKey, DagId},
     now::Now,
     retry,
-    rows::{EngineSnapshot, RunSnapshot, TryRow, VersionHash},
+    rows::{EngineSnapshot, MapRow, RunSnapshot, TryRow, VersionHash},
     state::{RunState, TaskState},
     timetable::Timetable,
 };
 
+/// No list is longer, so a damaged row cannot take the memory of a server.
+const LONGEST_MAP: usize = crate::definition::LONGEST_MAP as usize;
+
 /// Builds a run over a graph from its rows. Rows of tasks that the graph does not have are left out.
 pub(super) fn run_with(snapshot: &RunSnapshot, graph: Arc<Graph>) -> Run {
     let mut run = Run::new(snapshot.run.clone(), graph);
+    for map in &snapshot.maps {
+        let mapped = run.graph.index_of(&map.task).filter(|task| run.graph.task(*task).map.is_some());
+        if let Some(task) = mapped.filter(|_| map.values.len() <= LONGEST_MAP) {
+            run.set_map(task, Some(Arc::clone(&map.values)));
+        }
+    }
     for row in &snapshot.tasks {
-        if let Some(ix) = run.place_of(&row.key) {
+        run.remember(&row.key);
+        let is_removed = row.state == TaskState::Removed;
+        let place = if is_removed { run.place_ever(&row.key) } else { run.place_of(&row.key) };
+        if let Some(ix) = place {
             run.instances[ix].row = row.clone();
         }
     }
     for fence in &snapshot.fences {
-        if let Some(ix) = run.place_of(&fence.instance) {
+        run.remember(&fence.instance);
+        if let Some(ix) = run.place_ever(&fence.instance) {
             let row = &mut run.instances[ix].row;
             row.try_number = row.try_number.max(fence.try_number);
             row.epoch = row.epoch.max(fence.epoch);
@@ -218,7 +231,15 @@ impl Engine {
         for run in self.runs.values() {
             let id = (run.row.dag_id.clone(), run.row.dag_version.clone());
             snapshot.versions.insert(id, Arc::clone(&run.graph.dag));
-            let mut stored = RunSnapshot { run: run.row.clone(), tasks: Vec::new(), fences: Vec::new() };
+            let mut stored =
+                RunSnapshot { run: run.row.clone(), tasks: Vec::new(), maps: Vec::new(), fences: Vec::new() };
+            for record in run.instances.tasks() {
+                if let Some(values) = &record.map {
+                    let task = record.only.row.key.task.clone();
+                    stored.maps.push(MapRow { task, values: Arc::clone(values) });
+                }
+            }
+            stored.maps.sort_by(|a, b| a.task.cmp(&b.task));
             for (ix, record) in run.instances.remembered() {
                 if record.row.epoch > 0 {
                     stored.fences.push(run.attempt(ix));

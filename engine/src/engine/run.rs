@@ -12,9 +12,10 @@ use crate::{
     event::AttemptResult,
     graph::{Graph, TaskIndex},
     ids::{AttemptKey, RunKey, TaskInstanceKey, WorkerId},
+    mapping::MapValues,
     now::Now,
     rows::{RunRow, TaskRow, TryRow},
-    state::{RunState, TaskState, TryOutcome},
+    state::{RunState, StopReason, TaskState, TryOutcome},
     trigger_rule::UpstreamCounts,
 };
 
@@ -92,6 +93,10 @@ const fn is_stopping(row: &TaskRow) -> bool {
     row.stop.is_some() && row.state.has_lease()
 }
 
+const fn is_clearing(row: &TaskRow) -> bool {
+    matches!(row.stop, Some(StopReason::Cleared)) && row.state.has_lease()
+}
+
 impl InstanceRecord {
     fn blank(run: RunKey, graph: &Graph, ix: InstanceIndex) -> Self {
         Self { row: blank(run, graph, ix), lease: None, retry_at: None, closed: Vec::new() }
@@ -106,6 +111,8 @@ impl Run {
             cut_by: None,
             tally: Tally::default(),
             only: InstanceRecord::blank(row.key, &graph, InstanceIndex::only(task)),
+            map: None,
+            elements: Vec::new(),
         });
         let instances = Instances::new(tasks.collect());
         let mut run =
@@ -122,12 +129,7 @@ impl Run {
     /// Computes every counter from the states: O(instances + edges), after a restore, a clear or a mark.
     pub(super) fn recount(&mut self) {
         for task in 0..self.graph.len() {
-            let mut tally = Tally::default();
-            for (_, record) in self.instances.of_task(task) {
-                tally.add(record.row.state);
-                tally.stopping += u32::from(is_stopping(&record.row));
-            }
-            self.instances.of_mut(task).tally = tally;
+            self.instances.of_mut(task).tally = self.tally(task);
         }
         self.unfinished = self.instances.tasks().map(|task| task.tally.open() as usize).sum();
         self.moving = self.instances.tasks().map(|task| task.tally.moving() as usize).sum();
@@ -135,7 +137,7 @@ impl Run {
             let mut counts = UpstreamCounts::default();
             for up in self.graph.upstream(task) {
                 let tally = &self.instances.of(*up).tally;
-                counts.total += tally.counting();
+                counts.total += self.instances.of(*up).share();
                 counts.success += tally.of(TaskState::Success);
                 counts.skipped += tally.of(TaskState::Skipped);
                 counts.failed += tally.of(TaskState::Failed);
@@ -149,6 +151,46 @@ impl Run {
             self.graph.topological().iter().copied().filter(|ix| self.is_cutting(*ix)).collect();
         for circuit in circuits {
             self.cut_below(circuit);
+        }
+    }
+
+    fn tally(&self, task: TaskIndex) -> Tally {
+        let mut tally = Tally::default();
+        for (_, record) in self.instances.of_task(task) {
+            tally.add(record.row.state);
+            tally.stopping += u32::from(is_stopping(&record.row));
+            tally.clearing += u32::from(is_clearing(&record.row));
+        }
+        tally
+    }
+
+    /// Gives a mapped task its elements, or takes them away, and counts again what follows from how many there are:
+    /// O(elements + edges).
+    pub(super) fn set_map(&mut self, task: TaskIndex, map: Option<Arc<MapValues>>) {
+        let length = map.as_ref().map_or(0, |values| values.len());
+        self.remember_elements(task, length);
+        let record = self.instances.of_mut(task);
+        let before = (record.share(), record.tally);
+        record.map = map;
+        let tally = self.tally(task);
+        let record = self.instances.of_mut(task);
+        record.tally = tally;
+        let share = record.share();
+        self.unfinished = self.unfinished + tally.open() as usize - before.1.open() as usize;
+        self.moving = self.moving + tally.moving() as usize - before.1.moving() as usize;
+        let graph = Arc::clone(&self.graph);
+        for down in graph.downstream(task) {
+            let counts = &mut self.instances.of_mut(*down).counts;
+            counts.total = counts.total + share - before.0;
+        }
+    }
+
+    /// Makes room for so many elements.
+    pub(super) fn remember_elements(&mut self, task: TaskIndex, length: usize) {
+        let (key, graph) = (self.row.key, Arc::clone(&self.graph));
+        let elements = &mut self.instances.of_mut(task).elements;
+        for position in elements.len()..length {
+            elements.push(InstanceRecord::blank(key, &graph, InstanceIndex::element(task, position)));
         }
     }
 
@@ -190,6 +232,24 @@ impl Run {
         self.instances.has(ix).then_some(ix)
     }
 
+    /// Makes sure that there is a record for the element that a key names.
+    pub(super) fn remember(&mut self, key: &TaskInstanceKey) {
+        let longest = crate::definition::LONGEST_MAP as usize;
+        if let Some(task) = self.graph.index_of(&key.task)
+            && let Some(position) = usize::try_from(key.map_index).ok().filter(|position| *position < longest)
+        {
+            self.remember_elements(task, position + 1);
+        }
+    }
+
+    /// Returns the place of an instance that there is or was.
+    pub(super) fn place_ever(&self, key: &TaskInstanceKey) -> Option<InstanceIndex> {
+        let ix = InstanceIndex { task: self.graph.index_of(&key.task)?, map_index: key.map_index };
+        let known = self.instances.of(ix.task).elements.len();
+        let is_known = ix.map_index == -1 || ix.position().is_some_and(|position| position < known);
+        is_known.then_some(ix)
+    }
+
     /// Returns the instances in a state.
     pub(super) fn in_state(&self, state: TaskState) -> Vec<InstanceIndex> {
         let tasks = (0..self.graph.len()).filter(|task| self.instances.of(*task).tally.of(state) > 0);
@@ -226,29 +286,31 @@ impl Run {
         kind: Change,
         change: impl FnOnce(&mut TaskRow),
     ) -> Action {
+        let was_there = self.instances.has(ix);
         let row = &mut self.instances[ix].row;
-        let (before, was_stopping) = (row.state, is_stopping(row));
+        let (before, was_stopping, was_clearing) = (row.state, is_stopping(row), is_clearing(row));
         let from = match before {
             TaskState::NoStatus => TaskFence { state: before, try_number: 0, epoch: 0 },
             _ => TaskFence { state: before, try_number: row.try_number, epoch: row.epoch },
         };
         change(row);
-        let (after, is_stopping) = (row.state, is_stopping(row));
+        let (after, is_stopping, is_clearing) = (row.state, is_stopping(row), is_clearing(row));
         let row = row.clone();
+        // An element that is gone comes back as `removed`, and the other way round.
+        let is_there = self.instances.has(ix);
         let tally = &mut self.instances.of_mut(ix.task).tally;
-        tally.remove(before);
-        tally.add(after);
+        if was_there {
+            tally.remove(before);
+            self.unfinished -= usize::from(!before.is_terminal());
+            self.moving -= usize::from(is_moving(before));
+        }
+        if is_there {
+            tally.add(after);
+            self.unfinished += usize::from(!after.is_terminal());
+            self.moving += usize::from(is_moving(after));
+        }
         tally.stopping = tally.stopping + u32::from(is_stopping) - u32::from(was_stopping);
-        match (before.is_terminal(), after.is_terminal()) {
-            (false, true) => self.unfinished -= 1,
-            (true, false) => self.unfinished += 1,
-            _ => {}
-        }
-        match (is_moving(before), is_moving(after)) {
-            (false, true) => self.moving += 1,
-            (true, false) => self.moving -= 1,
-            _ => {}
-        }
+        tally.clearing = tally.clearing + u32::from(is_clearing) - u32::from(was_clearing);
         Action::Task(TaskChange { from, row, is_clear: kind == Change::Clear, is_note: kind == Change::Note })
     }
 

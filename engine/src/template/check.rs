@@ -22,6 +22,7 @@ pub(super) const NOT_UPSTREAM: &str = "DAG0706";
 pub(super) const UNKNOWN_PARAM: &str = "DAG0707";
 pub(super) const COMPUTED_NAME: &str = "DAG0708";
 pub(super) const NOT_BUILT: &str = "DAG0709";
+pub(super) const NOT_MAPPED: &str = "DAG0424";
 pub(super) const CAPTURE: &str = "DAG0710";
 pub(super) const CONDITION: &str = "DAG0722";
 
@@ -127,6 +128,10 @@ fn check_reference(reference: &Reference, scope: &CheckScope<'_>, problems: &mut
         problems.push(not_built(reference));
         return;
     }
+    if reference.root == "map" && scope.task.is_some() && !scope.is_mapped {
+        problems.push(not_mapped(reference));
+        return;
+    }
     let found =
         names::lookup(&reference.root).filter(|(_, without_task)| *without_task || scope.task.is_some());
     let Some((shape, _)) = found else {
@@ -175,6 +180,13 @@ fn check_reference(reference: &Reference, scope: &CheckScope<'_>, problems: &mut
             },
         };
     }
+}
+
+fn not_mapped(reference: &Reference) -> TemplateProblem {
+    let message = "`map` is not known here: only the other keys of a task with `map` can name its element";
+    let mut problem = error(NOT_MAPPED, reference.range.clone(), message.to_owned());
+    problem.help = Some("give the task `map = […]`, or take `map` out of the template".to_owned());
+    problem
 }
 
 fn not_built(reference: &Reference) -> TemplateProblem {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use minijinja::value::{Serde, Value};
 use serde_json::Value as Json;
 
-use super::{instant::Instant, needs::Needs};
+use super::{instant::Instant, mapped_outputs::MappedOutputs, needs::Needs};
 use crate::{
     definition::Dag,
     ids::{DagId, RunId, TaskId},
@@ -47,12 +47,16 @@ pub struct Context {
     pub epoch: u32,
     /// The element of a mapped task, −1 when it is not mapped.
     pub map_index: i32,
+    /// The value of the element of a mapped task.
+    pub map_value: Option<Json>,
     /// The declared defaults with the run's conf on top.
     pub params: serde_json::Map<String, Json>,
     /// What the trigger overrode.
     pub conf: serde_json::Map<String, Json>,
     /// Outputs: task id → key → value.
     pub outputs: BTreeMap<String, BTreeMap<String, Json>>,
+    /// Outputs of mapped tasks: task id → per element key → value; absent where an element has none.
+    pub mapped_outputs: BTreeMap<String, MappedOutputs>,
 }
 
 impl Context {
@@ -88,9 +92,11 @@ impl Context {
             try_number: 0,
             epoch: 0,
             map_index: -1,
+            map_value: None,
             params: effective_params(dag, &run.conf),
             conf: (*run.conf).clone(),
             outputs: BTreeMap::new(),
+            mapped_outputs: BTreeMap::new(),
         }
     }
 
@@ -103,6 +109,9 @@ impl Context {
         let print = |format: &str| Value::from(logical.0.format(format).to_string());
         let mut outputs: BTreeMap<&str, Value> =
             self.outputs.iter().map(|(task, keys)| (task.as_str(), Value::from(Serde(keys)))).collect();
+        for (task, elements) in &self.mapped_outputs {
+            outputs.insert(task, Value::from_object(elements.clone()));
+        }
         for task in needs.outputs.keys() {
             outputs.entry(task).or_insert_with(|| Value::from(Serde(BTreeMap::<String, Json>::new())));
         }
@@ -128,7 +137,12 @@ impl Context {
             ("task", Value::from_pairs([("task_id", task_id.clone())])),
             ("ti", self.instance_value(task_id)),
         ];
-        Value::from_pairs(pairs)
+        // Elsewhere `map` is undefined, so that what could not be checked in `default_args` fails by name.
+        let map = self.map_value.as_ref().map(|value| {
+            let pairs = [("value", Value::from(Serde(value))), ("index", Value::from(self.map_index))];
+            ("map", Value::from_pairs(pairs))
+        });
+        Value::from_pairs(pairs.into_iter().chain(map))
     }
 
     fn dag_value(&self) -> Value {

@@ -129,7 +129,7 @@ pub(super) fn parse_template(source: &str) -> Result<Stmt<'_>, Error> {
 
 /// Builds an environment whose `{{ … }}` print through `print`.
 pub(super) fn environment<'source>(
-    print: impl Fn(&mut Output<'_>, String) -> Result<(), Error> + Send + Sync + 'static,
+    print: impl Fn(&mut Output<'_>, &Value) -> Result<(), Error> + Send + Sync + 'static,
 ) -> Environment<'source> {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -161,15 +161,13 @@ pub(super) fn environment<'source>(
     );
     env.add_global("ds_add", ds_add);
     env.add_global("ds_format", ds_format);
-    env.set_formatter(move |out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value| {
-        print(out, print_value(value)?)
-    });
+    env.set_formatter(move |out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value| print(out, value));
     env
 }
 
 /// Returns how a value prints: text as it is, everything else as compact JSON. An `if` expression without
 /// `else` prints nothing; other undefined values were refused before.
-fn print_value(value: &Value) -> Result<String, Error> {
+pub(super) fn print_value(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Undefined => Ok(String::new()),
         ValueKind::None => Ok("null".to_owned()),
@@ -183,7 +181,7 @@ fn print_value(value: &Value) -> Result<String, Error> {
 }
 
 /// Filter `tojson`. minijinja's own escapes `<`, `&` and `'` for HTML, which would change the value.
-fn to_json(value: &Value) -> Result<String, Error> {
+pub(super) fn to_json(value: &Value) -> Result<String, Error> {
     let mut out = Capped(Vec::new());
     serde_json::to_writer(&mut out, value).map_err(|error| {
         let kind = if error.is_io() { ErrorKind::WriteFailure } else { ErrorKind::BadSerialization };

@@ -53,6 +53,12 @@ pub enum RenderError {
         /// What it printed, shortened.
         text: String,
     },
+    /// A `map` that is no list.
+    #[error("it is {found} and not a list")]
+    NotAList {
+        /// What it is, with its type.
+        found: String,
+    },
     /// A branch template printed something that is not a task id or a list of them.
     #[error("the branch printed {text:?} instead of a task id or a JSON array of task ids")]
     Branch {
@@ -81,6 +87,7 @@ impl RenderError {
             Self::Condition { .. } => "SCH0706",
             Self::Branch { .. } => "SCH0707",
             Self::ShellContext { .. } => "SCH0708",
+            Self::NotAList { .. } => "SCH0720",
         }
     }
 

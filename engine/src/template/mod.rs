@@ -13,8 +13,10 @@ mod environment;
 mod error;
 mod facts;
 mod instant;
+mod mapped_outputs;
 mod names;
 mod needs;
+mod prepare;
 mod render;
 pub mod shell;
 mod task;
@@ -23,8 +25,10 @@ use std::{collections::BTreeSet, ops::Range};
 
 pub use context::{Context, effective_params};
 pub use error::RenderError;
+pub use mapped_outputs::MappedOutputs;
 pub use needs::{Needs, OutputNeed};
-pub use render::{Rendered, render_condition, render_shell, render_text};
+pub use prepare::{needs_of_preparation, prepare};
+pub use render::{Rendered, render_condition, render_json, render_shell, render_text};
 pub use task::{RenderedTask, RenderedWork, TaskRenderError, needs_of_task, render_message, render_task};
 
 /// What a template is used for.
@@ -47,6 +51,8 @@ pub struct CheckScope<'a> {
     pub tasks: &'a BTreeSet<String>,
     /// The task that the template belongs to; absent for a message of the DAG itself.
     pub task: Option<&'a str>,
+    /// Whether the task is mapped, so that `map.value` and `map.index` mean something.
+    pub is_mapped: bool,
     /// Whether a task is a direct or indirect upstream of this one.
     pub is_upstream: &'a dyn Fn(&str) -> bool,
 }

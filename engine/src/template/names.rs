@@ -39,6 +39,7 @@ const TI: &[(&str, Shape)] = &[
     ("try_number", Shape::Plain),
     ("map_index", Shape::Plain),
 ];
+const MAP: &[(&str, Shape)] = &[("value", Shape::Any), ("index", Shape::Plain)];
 const MACROS: &[(&str, Shape)] = &[("ds_add", Shape::Function), ("ds_format", Shape::Function)];
 
 /// Every name, with what it holds and whether it exists in the messages of a DAG too.
@@ -60,6 +61,7 @@ pub(super) const NAMES: &[(&str, Shape, bool)] = &[
     ("ti", Shape::Fields(TI), false),
     ("try_number", Shape::Plain, false),
     ("map_index", Shape::Plain, false),
+    ("map", Shape::Fields(MAP), false),
     ("params", Shape::Params, true),
     ("outputs", Shape::Outputs, false),
     ("macros", Shape::Fields(MACROS), true),

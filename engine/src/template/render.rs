@@ -5,11 +5,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use minijinja::{Error, ErrorKind, Output};
+use minijinja::{
+    Error, ErrorKind, Output,
+    value::{Value, ValueKind},
+};
+use serde_json::Value as Json;
 
 use super::{
     Context, RenderError,
-    environment::{OUTPUT_LIMIT_BYTES, environment, parse_template},
+    environment::{OUTPUT_LIMIT_BYTES, environment, parse_template, print_value, to_json},
     error::shorten,
     facts, is_dynamic,
     needs::Needs,
@@ -39,7 +43,40 @@ pub fn render_text(template: &str, context: &Context) -> Result<String, RenderEr
     if !is_dynamic(template) {
         return Ok(template.to_owned());
     }
-    evaluate(template, context, |out, text| write_to(out, &text))
+    evaluate(template, context, |out, value| write_to(out, &print_value(value)?))
+}
+
+/// Renders a template to a value: what stands in a single `{{ … }}` with nothing but blanks around it keeps its type,
+/// everything else is text.
+///
+/// # Errors
+/// [`RenderError`], codes `SCH0701` to `SCH0703`.
+pub fn render_json(template: &str, context: &Context) -> Result<Json, RenderError> {
+    if !is_dynamic(template) {
+        return Ok(Json::String(template.to_owned()));
+    }
+    let printed = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&printed);
+    let text = evaluate(template, context, move |out, value| {
+        let text = print_value(value)?;
+        let json =
+            if matches!(value.kind(), ValueKind::Undefined) { "null".to_owned() } else { to_json(value)? };
+        sink.lock().unwrap_or_else(PoisonError::into_inner).push((json, text.clone()));
+        write_to(out, &text)
+    })?;
+    let printed = std::mem::take(&mut *printed.lock().unwrap_or_else(PoisonError::into_inner));
+    match printed.as_slice() {
+        [(json, printed)] if is_single(template) && text.trim() == printed.trim() => {
+            Ok(serde_json::from_str(json).unwrap_or(Json::String(text)))
+        }
+        _ => Ok(Json::String(text)),
+    }
+}
+
+/// Whether a template is one `{{ … }}` and blanks.
+fn is_single(template: &str) -> bool {
+    let text = template.trim();
+    text.starts_with("{{") && text.ends_with("}}") && !text.contains("{%") && !text.contains("{#")
 }
 
 /// Renders a template that has to print `true` or `false` (in any case, with blanks around it).
@@ -73,7 +110,8 @@ pub fn render_shell(template: &str, context: &Context) -> Result<Rendered, Rende
     }
     let values = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&values);
-    let marked = evaluate(template, context, move |out, text| {
+    let marked = evaluate(template, context, move |out, value| {
+        let text = print_value(value)?;
         sink.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         write_to(out, shell::MARK)
     })?;
@@ -119,7 +157,7 @@ fn write_to(out: &mut Output<'_>, text: &str) -> Result<(), Error> {
 fn evaluate(
     template: &str,
     context: &Context,
-    print: impl Fn(&mut Output<'_>, String) -> Result<(), Error> + Send + Sync + 'static,
+    print: impl Fn(&mut Output<'_>, &Value) -> Result<(), Error> + Send + Sync + 'static,
 ) -> Result<String, RenderError> {
     let env = environment(print);
     let compile = || -> Result<String, Error> {

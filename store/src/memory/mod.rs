@@ -18,10 +18,10 @@ use chrono::{DateTime, Utc};
 use sea_orm::DbErr;
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskInstanceKey},
+    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey},
     rows::{
-        DagRow, EngineSnapshot, FinishedRun, PassedOver, PoolRow, RunRow, RunSnapshot, TaskRow, TryRow,
-        VersionHash,
+        DagRow, EngineSnapshot, FinishedRun, MapRow, PassedOver, PoolRow, RunRow, RunSnapshot, TaskRow,
+        TryRow, VersionHash,
     },
 };
 
@@ -115,6 +115,7 @@ struct State {
     run_dates: BTreeMap<DagId, BTreeSet<(DateTime<Utc>, RunKey)>>,
     tasks: BTreeMap<TaskInstanceKey, TaskRow>,
     tries: BTreeMap<AttemptKey, StoredTry>,
+    maps: BTreeMap<(RunKey, TaskId), MapRow>,
     outputs: BTreeMap<TaskInstanceKey, BTreeMap<String, serde_json::Value>>,
     reports: BTreeMap<AttemptKey, StoredReport>,
     pools: BTreeMap<PoolName, PoolRow>,
@@ -149,6 +150,7 @@ impl Default for State {
             run_dates: BTreeMap::new(),
             tasks: BTreeMap::new(),
             tries: BTreeMap::new(),
+            maps: BTreeMap::new(),
             outputs: BTreeMap::new(),
             reports: BTreeMap::new(),
             outbox: BTreeMap::new(),
@@ -232,11 +234,17 @@ impl State {
     fn snapshot(&self, run: &RunRow) -> RunSnapshot {
         let tasks: Vec<TaskRow> = self.tasks_of(run.key).cloned().collect();
         let tries = self.tries_of(run.key).map(|t| t.row.attempt.clone());
-        RunSnapshot { run: run.clone(), fences: fences(&tasks, tries), tasks }
+        let maps = self.maps_of(run.key).cloned().collect();
+        RunSnapshot { run: run.clone(), fences: fences(&tasks, tries), maps, tasks }
     }
 
     fn tasks_of(&self, run: RunKey) -> impl Iterator<Item = &TaskRow> {
         self.tasks.range(apply::first_of(run)..).map(|(_, row)| row).take_while(move |t| t.key.run == run)
+    }
+
+    fn maps_of(&self, run: RunKey) -> impl Iterator<Item = &MapRow> {
+        let first = (run, apply::first_of(run).task);
+        self.maps.range(first..).take_while(move |((key, _), _)| *key == run).map(|(_, row)| row)
     }
 
     fn tries_of(&self, run: RunKey) -> impl Iterator<Item = &StoredTry> {

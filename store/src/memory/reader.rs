@@ -11,7 +11,8 @@ use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
-    rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
+    mapping::MapValues,
+    rows::{MapRow, PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType, TaskState},
 };
 
@@ -310,6 +311,28 @@ impl Reader for MemoryStore {
             key.map_index == -1 && !values.is_empty() && (tasks.is_empty() || tasks.contains(&key.task))
         });
         Ok(rows.map(|(key, values)| (key.task.clone(), values.clone())).collect())
+    }
+
+    async fn mapped_outputs(
+        &self,
+        run: RunKey,
+        task: &TaskId,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, serde_json::Value>>, ReadError> {
+        let state = self.lock();
+        let first = TaskInstanceKey { run, task: task.clone(), map_index: 0 };
+        let rows = state.outputs.range(first..).take_while(|(key, _)| key.run == run && key.task == *task);
+        let rows = rows.filter(|(_, values)| !values.is_empty());
+        Ok(rows.map(|(key, values)| (key.map_index, values.clone())).collect())
+    }
+
+    async fn map_lengths(&self, run: RunKey) -> Result<BTreeMap<TaskId, u32>, ReadError> {
+        let state = self.lock();
+        let length = |row: &MapRow| u32::try_from(row.values.len()).unwrap_or(u32::MAX);
+        Ok(state.maps_of(run).map(|row| (row.task.clone(), length(row))).collect())
+    }
+
+    async fn map_values(&self, run: RunKey, task: &TaskId) -> Result<Option<Arc<MapValues>>, ReadError> {
+        Ok(self.lock().maps.get(&(run, task.clone())).map(|row| Arc::clone(&row.values)))
     }
 
     async fn reports(&self, key: &TaskInstanceKey) -> Result<Vec<StoredReport>, ReadError> {

@@ -21,11 +21,18 @@ use super::{
         worker_key_model,
     },
 };
+use std::collections::BTreeMap;
+
 use crate::{
     batch::{AccessChange, AuditEntry, Batch, ImportErrorChange, OutboxChange, OutputsWrite},
     codec::{AUDIT_ROOT, audit_hash, merged_tries},
     error::{CommitError, RowRef},
 };
+use tidemill_engine::{
+    action::MapChange,
+    ids::{RunKey, TaskId},
+};
+
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
     Statement,
@@ -60,6 +67,7 @@ impl SqlStore {
         for wave in waves(&batch.runs, |change| change.row.key) {
             write_runs(db, &wave).await?;
         }
+        write_maps(db, batch).await?;
         write_outputs(db, &batch.outputs).await?;
         for wave in waves(&batch.tasks, |change| &change.row.key) {
             write_tasks(db, &wave).await?;
@@ -154,6 +162,28 @@ async fn write_outputs(db: &DatabaseTransaction, outputs: &[OutputsWrite]) -> Re
             .await?;
     }
     Ok(())
+}
+
+/// The later of two changes of one row counts, so the rest need not be written.
+async fn write_maps(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {
+    let last: BTreeMap<(RunKey, &TaskId), &MapChange> =
+        batch.maps.iter().map(|change| ((change.run, &change.task), change)).collect();
+    let mut gone = Rows::new(2);
+    let mut models = Vec::new();
+    for change in last.into_values() {
+        match &change.values {
+            None => gone.push([int(change.run.0), text(&change.task)]),
+            Some(values) => models.push(entity::task_map::Model {
+                run_key: change.run.0,
+                task_id: change.task.to_string(),
+                length: i64::try_from(values.len()).unwrap_or(i64::MAX),
+                body: json(values.as_ref()),
+                created_at: micros(batch.at),
+            }),
+        }
+    }
+    gone.delete(db, "task_map", &["run_key", "task_id"]).await?;
+    upsert::<entity::task_map::Entity>(db, models).await
 }
 
 async fn write_reports(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {

@@ -128,6 +128,14 @@ table!(task_try, "task_try",
     rendered: Option<String>,
 );
 
+table!(task_map, "task_map",
+    #[sea_orm(primary_key, auto_increment = false)] run_key: i64,
+    #[sea_orm(primary_key, auto_increment = false)] task_id: String,
+    length: i64,
+    body: String,
+    created_at: i64,
+);
+
 table!(task_output, "task_output",
     #[sea_orm(primary_key, auto_increment = false)] run_key: i64,
     #[sea_orm(primary_key, auto_increment = false)] task_id: String,
@@ -274,7 +282,7 @@ mod tests {
         macro_rules! compare_all {
             ($($module:ident)+) => { $(compare(&db, super::$module::Entity).await;)+ };
         }
-        compare_all!(leader dag_version dag passed_over dag_run task_instance task_try task_output task_report
+        compare_all!(leader dag_version dag passed_over dag_run task_instance task_try task_map task_output task_report
             pool outbox import_error audit api_token session login_link worker_key join_token idempotency_key
             setting);
     }

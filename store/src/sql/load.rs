@@ -150,15 +150,28 @@ pub(super) async fn definition(
 struct Parts {
     tasks: BTreeMap<i64, Vec<entity::task_instance::Model>>,
     open: BTreeMap<i64, Vec<entity::task_try::Model>>,
+    maps: BTreeMap<i64, Vec<entity::task_map::Model>>,
     /// Every try: run, task, element, try number, epoch.
     fences: BTreeMap<i64, Vec<(String, i64, i64, i64)>>,
 }
 
 async fn parts(reader: &SqlReader, keys: &[i64]) -> Result<Parts, ReadError> {
-    use entity::{task_instance, task_try};
+    use entity::{task_instance, task_map, task_try};
     use sea_orm::QuerySelect;
     let keys = keys.iter().copied();
-    let mut parts = Parts { tasks: BTreeMap::new(), open: BTreeMap::new(), fences: BTreeMap::new() };
+    let mut parts = Parts {
+        tasks: BTreeMap::new(),
+        open: BTreeMap::new(),
+        maps: BTreeMap::new(),
+        fences: BTreeMap::new(),
+    };
+    let maps = task_map::Entity::find()
+        .filter(task_map::Column::RunKey.is_in(keys.clone()))
+        .order_by_asc(task_map::Column::RunKey)
+        .order_by_asc(task_map::Column::TaskId);
+    for model in maps.all(&reader.db).await? {
+        parts.maps.entry(model.run_key).or_default().push(model);
+    }
     let tasks = task_instance::Entity::find()
         .filter(task_instance::Column::RunKey.is_in(keys.clone()))
         .order_by_asc(task_instance::Column::RunKey)
@@ -199,6 +212,8 @@ impl Parts {
         let run = rows::run_row(model)?;
         let tasks = self.tasks.remove(&key).unwrap_or_default();
         let tasks: Vec<TaskRow> = tasks.into_iter().map(rows::task_row).collect::<Result<_, _>>()?;
+        let maps = self.maps.remove(&key).unwrap_or_default();
+        let maps = maps.into_iter().map(rows::map_row).collect::<Result<_, _>>()?;
         let open = self.open.remove(&key).unwrap_or_default();
         let open: Vec<TryRow> = open.into_iter().map(rows::try_row).collect::<Result<_, _>>()?;
         let row = rows::Row::new("task_try", key);
@@ -214,7 +229,7 @@ impl Parts {
             })
             .collect::<Result<_, ReadError>>()?;
         let fences = fences(&tasks, tries.into_iter());
-        Ok((RunSnapshot { run, tasks, fences }, open))
+        Ok((RunSnapshot { run, tasks, maps, fences }, open))
     }
 }
 

@@ -8,6 +8,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    mapping::MapValues,
     rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType},
 };
@@ -290,6 +291,45 @@ impl Reader for SqlReader {
             }
         }
         Ok(outputs)
+    }
+
+    async fn mapped_outputs(
+        &self,
+        run: RunKey,
+        task: &TaskId,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, serde_json::Value>>, ReadError> {
+        use entity::task_output::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::RunKey.eq(run.0))
+            .filter(Column::TaskId.eq(task.as_str()))
+            .filter(Column::MapIndex.gte(0));
+        let row = rows::Row::new("task_output", format_args!("{run}/{task}"));
+        let mut outputs: BTreeMap<i32, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
+        for model in models.all(&self.db).await? {
+            let value = row.json(&model.value)?;
+            let index = i32::try_from(model.map_index).map_err(|error| row.bad(error))?;
+            outputs.entry(index).or_default().insert(model.output_key, value);
+        }
+        Ok(outputs)
+    }
+
+    async fn map_lengths(&self, run: RunKey) -> Result<BTreeMap<TaskId, u32>, ReadError> {
+        use entity::task_map::{Column, Entity};
+        use sea_orm::QuerySelect;
+        let lengths = Entity::find()
+            .select_only()
+            .columns([Column::TaskId, Column::Length])
+            .filter(Column::RunKey.eq(run.0))
+            .into_tuple::<(String, i64)>();
+        let row = rows::Row::new("task_map", run);
+        let found = lengths.all(&self.db).await?;
+        found.into_iter().map(|(task, length)| Ok((row.name(&task)?, row.number(length)?))).collect()
+    }
+
+    async fn map_values(&self, run: RunKey, task: &TaskId) -> Result<Option<Arc<MapValues>>, ReadError> {
+        let id = (run.0, task.to_string());
+        let model = entity::task_map::Entity::find_by_id(id).one(&self.db).await?;
+        Ok(model.map(rows::map_row).transpose()?.map(|row| row.values))
     }
 
     async fn reports(&self, key: &TaskInstanceKey) -> Result<Vec<StoredReport>, ReadError> {

@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, DagId, RunKey, TaskId, TaskInstanceKey},
-    rows::{DagRow, PassedOver, PoolRow, RunRow, TaskRow, TryRow, VersionHash},
+    rows::{DagRow, MapRow, PassedOver, PoolRow, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType, StopReason, TaskState, TryOutcome},
 };
 
@@ -253,6 +253,11 @@ pub(super) fn report_row(model: entity::task_report::Model) -> Result<StoredRepo
         report: row.json(&model.body)?,
         created_at: row.at(model.created_at)?,
     })
+}
+
+pub(super) fn map_row(model: entity::task_map::Model) -> Result<MapRow, ReadError> {
+    let row = Row::new("task_map", format_args!("{}/{}", model.run_key, model.task_id));
+    Ok(MapRow { task: row.name(&model.task_id)?, values: Arc::new(row.json(&model.body)?) })
 }
 
 pub(super) fn pool_model(row: &PoolRow) -> entity::pool::Model {

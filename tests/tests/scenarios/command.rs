@@ -17,7 +17,10 @@
 //! restart, downtime DURATION    a crash and a start, at once or after a while
 //! clear RUN [TASK…] [downstream] [upstream] [only_failed] [latest]
 //! mark RUN TASK STATE, mark RUN STATE, cancel RUN, resume RUN
+//! output TASK JSON              what the task gives as outputs, an object by key
 //! show RUN                      the states of its tasks
+//!
+//! TASK[3] is an element of a mapped task.
 //! ```
 
 use std::sync::Arc;
@@ -48,6 +51,10 @@ pub(super) fn execute(world: &mut World, line: &str, block: &str) -> Vec<String>
         ("restart", []) => world.restart(),
         ("downtime", [length]) => world.downtime(parse_duration(length).unwrap()),
         ("show", [run]) => show_run(world, run_key(run)),
+        ("output", [task, value]) => {
+            world.outputs.insert((*task).to_owned(), serde_json::from_str(value).unwrap());
+            Vec::new()
+        }
         ("dag", []) => load_dag(world, block),
         ("worker", [name, capacity]) => connect(world, name, capacity.parse().unwrap()),
         ("reboot", [name]) => reboot(world, name),
@@ -102,8 +109,9 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
         }
         ("mark", [run, task, state]) => {
             let (run, state) = (run_key(run), TaskState::parse(state)?);
-            let (tasks, finished) = (vec![task_id(task)], world.finished(run));
-            Event::MarkTask { request, run, tasks, state, is_dry_run: false, finished }
+            let (task, map_index) = element(task);
+            let (tasks, finished) = (vec![task], world.finished(run));
+            Event::MarkTask { request, run, tasks, map_index, state, is_dry_run: false, finished }
         }
         ("cancel", [run]) => {
             let run = run_key(run);
@@ -123,14 +131,25 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
 fn clear(world: &World, request: tidemill_engine::event::RequestId, run: RunKey, words: &[&str]) -> Event {
     let options = ["downstream", "upstream", "only_failed", "latest"];
     let has = |word: &str| words.contains(&word);
+    let named: Vec<(TaskId, Option<i32>)> =
+        words.iter().filter(|word| !options.contains(word)).map(|word| element(word)).collect();
     let selection = ClearSelection {
-        tasks: words.iter().filter(|word| !options.contains(word)).map(|word| task_id(word)).collect(),
+        map_index: named.iter().find_map(|(_, map_index)| *map_index),
+        tasks: named.into_iter().map(|(task, _)| task).collect(),
         upstream: has("upstream"),
         downstream: has("downstream"),
         only_failed: has("only_failed"),
     };
     let finished = world.finished(run);
     Event::Clear { request, run, selection, is_dry_run: false, finished, latest: has("latest") }
+}
+
+/// Reads `task` or `task[3]`.
+fn element(word: &str) -> (TaskId, Option<i32>) {
+    match word.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
+        Some((task, index)) => (task_id(task), index.parse().ok()),
+        None => (task_id(word), None),
+    }
 }
 
 fn load_dag(world: &mut World, text: &str) -> Vec<String> {
@@ -176,13 +195,13 @@ fn exchange(world: &mut World, worker: WorkerId) -> Vec<String> {
 }
 
 fn start(world: &mut World, run: &str, task: &str) -> Vec<String> {
-    let (worker, attempt) = world.live(run_key(run), &task_id(task));
+    let (worker, attempt) = world.live(&instance(run, task));
     let started_at = world.now.wall;
     world.step(Event::AttemptStarted { attempt, worker, started_at })
 }
 
 fn end(world: &mut World, run: &str, task: &str, outcome: &str, rest: &[&str]) -> Vec<String> {
-    let (worker, attempt) = world.live(run_key(run), &task_id(task));
+    let (worker, attempt) = world.live(&instance(run, task));
     let mut result = result(outcome);
     for word in rest {
         match word.split_once('=') {
@@ -214,10 +233,10 @@ fn show_run(world: &World, run: RunKey) -> Vec<String> {
     let states: Vec<String> = dag
         .tasks
         .iter()
-        .map(|task| {
-            let key = TaskInstanceKey { run, task: task.id.clone(), map_index: -1 };
+        .flat_map(|task| world.instances(run, &task.id))
+        .map(|key| {
             let state = world.tasks.get(&key).map_or(TaskState::NoStatus, |row| row.state);
-            format!("{}={state}", task.id)
+            format!("{}={state}", key.name())
         })
         .collect();
     vec![format!("{} {} | {}", show::run_name(run), row.state, states.join(" "))]
@@ -229,7 +248,8 @@ fn run_key(name: &str) -> RunKey {
 }
 
 fn instance(run: &str, task: &str) -> TaskInstanceKey {
-    TaskInstanceKey { run: run_key(run), task: task_id(task), map_index: -1 }
+    let (task, map_index) = element(task);
+    TaskInstanceKey { run: run_key(run), task, map_index: map_index.unwrap_or(-1) }
 }
 
 fn dag_id(text: &str) -> DagId {

@@ -21,7 +21,7 @@ pub(super) fn run_name(run: RunKey) -> String {
 }
 
 fn instance(key: &TaskInstanceKey) -> String {
-    format!("{}.{}", run_name(key.run), key.task)
+    format!("{}.{}", run_name(key.run), key.name())
 }
 
 fn attempt(key: &AttemptKey) -> String {
@@ -63,6 +63,12 @@ pub(super) fn action(world: &World, action: &Action) -> Vec<String> {
         )],
         Action::Run(change) => vec![run(world, change)],
         Action::Task(change) => vec![task(change)],
+        Action::Map(change) => match &change.values {
+            Some(values) => {
+                vec![format!("{}.{} has {} elements", run_name(change.run), change.task, values.len())]
+            }
+            None => vec![format!("{}.{} has no elements any more", run_name(change.run), change.task)],
+        },
         Action::Try(change) => match change.row.outcome {
             None => Vec::new(),
             Some(outcome) => {
@@ -165,8 +171,7 @@ pub(super) fn waits(world: &mut World) -> Vec<String> {
     let mut now = std::collections::BTreeMap::new();
     for row in world.runs.values().filter(|row| !row.state.is_terminal()) {
         let dag = &world.versions[&(row.dag_id.clone(), row.dag_version.clone())];
-        for task in &dag.tasks {
-            let key = TaskInstanceKey { run: row.key, task: task.id.clone(), map_index: -1 };
+        for key in dag.tasks.iter().flat_map(|task| world.instances(row.key, &task.id)) {
             let reasons = world.engine.explain(&key, world.now);
             let reason = reasons.first().unwrap_or_else(|| panic!("{key:?} has no reason"));
             let is_quiet = matches!(

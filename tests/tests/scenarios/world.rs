@@ -14,11 +14,13 @@ use tidemill_engine::{
     event::{Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
+    preparation::{Prepared, Unprepared},
     rows::{
-        DagRow, EngineSnapshot, FinishedRun, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow, TryRow,
-        VersionHash,
+        DagRow, EngineSnapshot, FinishedRun, MapRow, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow,
+        TryRow, VersionHash,
     },
     state::{RunType, TaskState},
+    template::{Context, prepare},
 };
 
 use super::show;
@@ -41,6 +43,9 @@ pub(super) struct World {
     pub(super) runs: BTreeMap<RunKey, RunRow>,
     pub(super) tasks: BTreeMap<TaskInstanceKey, TaskRow>,
     tries: BTreeMap<AttemptKey, TryRow>,
+    maps: BTreeMap<(RunKey, TaskId), MapRow>,
+    /// What tasks give, by task and key.
+    pub(super) outputs: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
     pools: BTreeMap<PoolName, PoolRow>,
     /// What each worker holds.
     pub(super) held: BTreeSet<(WorkerId, AttemptKey)>,
@@ -64,6 +69,8 @@ impl World {
             runs: BTreeMap::new(),
             tasks: BTreeMap::new(),
             tries: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            outputs: BTreeMap::new(),
             pools: BTreeMap::from([(pool.name.clone(), pool)]),
             held: BTreeSet::new(),
             workers: BTreeMap::new(),
@@ -87,12 +94,29 @@ impl World {
     /// Applies an event and returns what it led to.
     pub(super) fn step(&mut self, event: Event) -> Vec<String> {
         let mut told = self.step_once(event);
-        // The loop answers at once what the engine has to know of the run before.
-        while let Some((run, dag, date)) = self.engine.unknown_past().into_iter().next() {
-            let previous = self.previous(&dag, date).map(Box::new);
-            told.extend(self.step_once(Event::Past { run, previous }));
+        // The loop answers at once what the engine has to know.
+        loop {
+            if let Some((run, dag, date)) = self.engine.unknown_past().into_iter().next() {
+                let previous = self.previous(&dag, date).map(Box::new);
+                told.extend(self.step_once(Event::Past { run, previous }));
+            } else if let Some(asked) = self.engine.unprepared().into_iter().next() {
+                let result = self.prepare(&asked);
+                let Unprepared { instance, what } = asked;
+                told.extend(self.step_once(Event::Prepared { instance, what, result }));
+            } else {
+                break told;
+            }
         }
-        told
+    }
+
+    /// Renders what is asked for; the outputs are what the story says of them.
+    fn prepare(&self, asked: &Unprepared) -> Result<Prepared, String> {
+        let run = &self.runs[&asked.instance.run];
+        let dag = &self.versions[&(run.dag_id.clone(), run.dag_version.clone())];
+        let task = dag.tasks.iter().find(|task| task.id == asked.instance.task).unwrap();
+        let mut context = Context::of_try(dag, run, &task.id, 0, 0, asked.instance.map_index);
+        context.outputs.clone_from(&self.outputs);
+        prepare(task, asked.what, &context).map_err(|error| error.to_string())
     }
 
     fn previous(&self, dag: &DagId, before: DateTime<Utc>) -> Option<PreviousRun> {
@@ -223,10 +247,16 @@ impl World {
         Some(Box::new(FinishedRun { snapshot: self.snapshot(row), dag }))
     }
 
-    pub(super) fn live(&self, run: RunKey, task: &TaskId) -> (WorkerId, AttemptKey) {
-        let found =
-            self.held.iter().find(|(_, held)| held.instance.run == run && held.instance.task == *task);
-        found.cloned().unwrap_or_else(|| panic!("no worker holds {task}"))
+    pub(super) fn live(&self, key: &TaskInstanceKey) -> (WorkerId, AttemptKey) {
+        let found = self.held.iter().find(|(_, held)| held.instance == *key);
+        found.cloned().unwrap_or_else(|| panic!("no worker holds {}", key.name()))
+    }
+
+    /// The instances that a task has, in the order of their elements.
+    pub(super) fn instances(&self, run: RunKey, task: &TaskId) -> Vec<TaskInstanceKey> {
+        let length = self.maps.get(&(run, task.clone())).map(|row| row.values.len());
+        let key = |map_index| TaskInstanceKey { run, task: task.clone(), map_index };
+        length.map_or_else(|| vec![key(-1)], |length| (0..i32::try_from(length).unwrap()).map(key).collect())
     }
 
     fn snapshot(&self, row: &RunRow) -> RunSnapshot {
@@ -235,7 +265,8 @@ impl World {
         for attempt in self.tries.keys().filter(|attempt| attempt.instance.run == row.key) {
             fences.insert(attempt.instance.clone(), attempt.clone());
         }
-        RunSnapshot { run: row.clone(), tasks, fences: fences.into_values().collect() }
+        let maps = self.maps.iter().filter(|((run, _), _)| *run == row.key).map(|(_, map)| map.clone());
+        RunSnapshot { run: row.clone(), tasks, maps: maps.collect(), fences: fences.into_values().collect() }
     }
 
     fn stored(&self) -> EngineSnapshot {
@@ -278,6 +309,16 @@ impl World {
                     self.tasks.remove(&row.key);
                 } else {
                     self.tasks.insert(row.key.clone(), row.clone());
+                }
+            }
+            Action::Map(change) => {
+                let key = (change.run, change.task.clone());
+                match &change.values {
+                    Some(values) => {
+                        let row = MapRow { task: change.task.clone(), values: Arc::clone(values) };
+                        drop(self.maps.insert(key, row));
+                    }
+                    None => drop(self.maps.remove(&key)),
                 }
             }
             Action::Try(change) => {

@@ -31,6 +31,8 @@ pub(crate) struct Wish {
     #[serde(default)]
     task: Option<String>,
     #[serde(default)]
+    map_index: Option<i32>,
+    #[serde(default)]
     state: Option<String>,
     #[serde(default)]
     only_failed: Option<bool>,
@@ -48,6 +50,7 @@ impl Wish {
         Self {
             action: text("action").unwrap_or_default(),
             task: text("task"),
+            map_index: form.value("map_index").and_then(|index| index.parse().ok()),
             state: text("state"),
             only_failed: form.is_set("only_failed").then_some(true),
             downstream: form.is_set("downstream").then_some(true),
@@ -63,6 +66,7 @@ impl Wish {
     fn clear(&self, dry_run: bool) -> ClearBody {
         ClearBody {
             tasks: self.tasks(),
+            map_index: self.map_index,
             upstream: false,
             downstream: self.downstream == Some(true),
             only_failed: self.only_failed == Some(true),
@@ -74,11 +78,20 @@ impl Wish {
     }
 
     fn mark(&self, dry_run: bool) -> MarkBody {
-        MarkBody { tasks: self.tasks(), state: self.state.clone().unwrap_or_default(), dry_run }
+        MarkBody {
+            tasks: self.tasks(),
+            map_index: self.map_index,
+            state: self.state.clone().unwrap_or_default(),
+            dry_run,
+        }
     }
 
     fn words(&self) -> Result<(String, &'static str, &'static str)> {
-        let what = self.task.as_deref().filter(|t| !t.is_empty()).unwrap_or("the run");
+        let what = match (self.task.as_deref().filter(|t| !t.is_empty()), self.map_index) {
+            (Some(task), Some(index)) => format!("{task}[{index}]"),
+            (Some(task), None) => task.to_owned(),
+            (None, _) => "the run".to_owned(),
+        };
         Ok(match self.action.as_str() {
             "clear" if self.only_failed == Some(true) => (
                 "Retry from failure".to_owned(),
@@ -125,6 +138,7 @@ impl Wish {
     fn hidden(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![("action", self.action.clone())];
         fields.extend(self.task.clone().map(|t| ("task", t)));
+        fields.extend(self.map_index.map(|index| ("map_index", index.to_string())));
         fields.extend(self.state.clone().map(|s| ("state", s)));
         let options = [
             ("only_failed", self.only_failed),

@@ -34,6 +34,8 @@ pub struct PatchDagBody {
 pub struct ClearBody {
     /// The tasks; empty: all.
     pub tasks: Vec<String>,
+    /// Only this element of each of the tasks.
+    pub map_index: Option<i32>,
     /// Everything above them too.
     pub upstream: bool,
     /// Everything below them too.
@@ -65,6 +67,9 @@ pub struct MarkBody {
     /// The tasks; empty: the run itself.
     #[serde(default)]
     pub tasks: Vec<String>,
+    /// Only this element of each of the tasks.
+    #[serde(default)]
+    pub map_index: Option<i32>,
     /// `success` or `failed`.
     pub state: String,
     /// Only say what would change.

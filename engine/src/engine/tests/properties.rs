@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{
-    World, branch, dag, dag_id, latest_only, noop, result, setup, short_circuit, task, task_id, teardown,
-    worker_id,
+    World, branch, dag, dag_id, latest_only, mapped, mapped_over, noop, result, setup, short_circuit, task,
+    task_id, teardown, worker_id,
 };
 use crate::{
     definition::{Dag, RetriesExhausted, RetryOn, Schedule, Task},
@@ -42,6 +42,13 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                     }
                     _ => task(&name, &upstream),
                 };
+                // Some are mapped: over a list of none, one or two, or over what the world says.
+                let base = match edges & 0x0300 {
+                    _ if base.operator.is_branch() => base,
+                    0 => mapped_over(base, i64::from(edges >> 10 & 3)),
+                    0x0100 => mapped(base),
+                    _ => base,
+                };
                 let pool = if *kind == 9 { "small" } else { "default_pool" };
                 Task {
                     trigger_rule: if *kind == 14 { TriggerRule::AllDone } else { TriggerRule::ALL[*rule] },
@@ -57,6 +64,7 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                     pool: PoolName::new(pool).unwrap(),
                     pool_slots: *slots,
                     max_active_per_dag: (*kind == 8).then_some(1),
+                    max_active_per_run: (*kind == 5).then_some(1),
                     depends_on_past: *kind == 7 && edges & 0x8000 == 0,
                     wait_for_downstream: *kind == 6 && edges & 0x8000 == 0,
                     ..base
@@ -85,30 +93,56 @@ enum Happening {
     Pass(i64),
     JumpBack(i64),
     Trigger(bool),
-    Exchange { worker: u8, boot: u8, capacity: u32 },
+    Exchange {
+        worker: u8,
+        boot: u8,
+        capacity: u32,
+    },
     Heartbeat(u8),
     Start(usize),
-    End { which: usize, outcome: usize, is_final: bool, follow: usize },
+    End {
+        which: usize,
+        outcome: usize,
+        is_final: bool,
+        follow: usize,
+    },
     Late(usize),
     Lost(usize),
-    Clear { which: usize, task: usize, flags: u8 },
-    Mark { which: usize, task: usize, is_success: bool },
-    MarkRun { which: usize, is_success: bool },
+    Clear {
+        which: usize,
+        task: usize,
+        flags: u8,
+    },
+    Mark {
+        which: usize,
+        task: usize,
+        element: i32,
+        is_success: bool,
+    },
+    /// What maps give from now on: a list of so many, or none at all.
+    Lists(Option<i64>),
+    MarkRun {
+        which: usize,
+        is_success: bool,
+    },
     Cancel(usize),
     Resume(usize),
     Pause(bool),
     Pool(u32),
     PoolDeleted,
     Change(u8),
-    ClearLatest { which: usize, task: usize },
+    ClearLatest {
+        which: usize,
+        task: usize,
+    },
     LongJump(i64),
     Restart,
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
-        Cancel, Change, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack, Late, LongJump, Lost, Mark,
-        MarkRun, Pass, Pause, Pool, PoolDeleted, Restart, Resume, Start, Trigger,
+        Cancel, Change, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack, Late, Lists, LongJump, Lost,
+        Mark, MarkRun, Pass, Pause, Pool, PoolDeleted, Restart, Resume, Start, Trigger,
     };
     prop_oneof![
         4 => (0..20_i64).prop_map(Pass),
@@ -121,9 +155,10 @@ fn any_happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(which, outcome, is_final, follow)| End { which, outcome, is_final, follow }),
         2 => any::<usize>().prop_map(Late),
         1 => any::<usize>().prop_map(Lost),
-        2 => (any::<usize>(), any::<usize>(), 0..16_u8).prop_map(|(which, task, flags)| Clear { which, task, flags }),
-        2 => (any::<usize>(), any::<usize>(), any::<bool>())
-            .prop_map(|(which, task, is_success)| Mark { which, task, is_success }),
+        2 => (any::<usize>(), any::<usize>(), 0..32_u8).prop_map(|(which, task, flags)| Clear { which, task, flags }),
+        2 => (any::<usize>(), any::<usize>(), -1..2_i32, any::<bool>())
+            .prop_map(|(which, task, element, is_success)| Mark { which, task, element, is_success }),
+        1 => prop::option::of(0..4_i64).prop_map(Lists),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_success)| MarkRun { which, is_success }),
         1 => any::<usize>().prop_map(Cancel),
         1 => any::<usize>().prop_map(Resume),
@@ -207,11 +242,17 @@ fn operate(world: &mut World, happening: Happening) {
             let name = some_task(world, run, task);
             let tasks = if flags & 8 == 0 { vec![task_id(&name)] } else { Vec::new() };
             let (upstream, downstream, only_failed) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-            world.clear(run, ClearSelection { tasks, upstream, downstream, only_failed });
+            let map_index = (flags & 16 != 0).then_some(i32::from(flags & 1));
+            world.clear(run, ClearSelection { tasks, map_index, upstream, downstream, only_failed });
         }
-        Happening::Mark { which, task, is_success } => {
+        Happening::Lists(length) => {
+            let answer = length.ok_or_else(|| "the template is wrong".to_owned());
+            world.lists = (0..8).map(|task| (task_id(&format!("t{task}")), answer.clone())).collect();
+        }
+        Happening::Mark { which, task, element, is_success } => {
             let Some(run) = some_run(world, which) else { return };
             let name = some_task(world, run, task);
+            let name = if element < 0 { name } else { format!("{name}[{element}]") };
             world.mark(run, &name, if is_success { TaskState::Success } else { TaskState::Failed });
         }
         Happening::MarkRun { which, is_success } => {
@@ -291,8 +332,9 @@ fn release_the_past(world: &mut World) {
     for run in active {
         let row = world.runs[&run].clone();
         let dag = std::sync::Arc::clone(&world.versions[&(row.dag_id.clone(), row.dag_version)]);
-        for task in &dag.tasks {
-            let reasons = world.engine.explain(&World::key(run, task.id.as_str()), world.now);
+        let keys: Vec<_> = dag.tasks.iter().flat_map(|task| world.instances(run, &task.id)).collect();
+        for key in keys {
+            let reasons = world.engine.explain(&key, world.now);
             for reason in reasons {
                 let WaitReason::PreviousRun { run_id, waiting_for } = reason else { continue };
                 let before = world.runs.values().find(|r| r.dag_id == row.dag_id && r.run_id == run_id);

@@ -8,13 +8,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::Engine;
 use crate::{
     action::{Action, Assign, Refusal, Reply, TaskFence},
-    definition::{Branches, Command, Dag, Operator, RetriesExhausted, Role, Schedule, Task, TimetableKind},
+    definition::{
+        Branches, Command, Dag, MapSource, MapSpec, Operator, RetriesExhausted, Role, Schedule, Task,
+        TimetableKind,
+    },
     event::{AttemptResult, ClearSelection, Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    mapping::MapValues,
     now::Now,
+    preparation::{Preparation, Prepared, Unprepared},
     rows::{
-        DagRow, EngineSnapshot, FinishedRun, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow, TryRow,
-        VersionHash,
+        DagRow, EngineSnapshot, FinishedRun, MapRow, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow,
+        TryRow, VersionHash,
     },
     state::{RunState, RunType, TaskState, TriggerRule, TryOutcome, WeightRule},
     wait_reason::WaitReason,
@@ -60,6 +65,9 @@ pub(super) fn task(id: &str, depends_on: &[&str]) -> Task {
         queue: "default".to_owned(),
         env: BTreeMap::new(),
         max_active_per_dag: None,
+        max_active_per_run: None,
+        map: None,
+        max_map_length: 1024,
         group: None,
         depends_on_past: false,
         wait_for_downstream: false,
@@ -92,6 +100,17 @@ pub(super) fn short_circuit(id: &str, depends_on: &[&str], ignore_downstream_tri
 
 pub(super) fn latest_only(id: &str, depends_on: &[&str]) -> Task {
     Task { operator: Operator::LatestOnly, ..task(id, depends_on) }
+}
+
+/// A task that is mapped over a template: the world answers it.
+pub(super) fn mapped(task: Task) -> Task {
+    Task { map: Some(MapSpec::One(MapSource::Template("{{ params.list }}".to_owned()))), ..task }
+}
+
+/// A task that is mapped over so many numbers.
+pub(super) fn mapped_over(task: Task, length: i64) -> Task {
+    let items = (0..length).map(serde_json::Value::from).collect();
+    Task { map: Some(MapSpec::One(MapSource::List(items))), ..task }
 }
 
 /// A task that prepares what is below it.
@@ -141,6 +160,11 @@ pub(super) struct World {
     pub(super) runs: BTreeMap<RunKey, RunRow>,
     pub(super) tasks: BTreeMap<TaskInstanceKey, TaskRow>,
     pub(super) tries: BTreeMap<AttemptKey, TryRow>,
+    pub(super) maps: BTreeMap<(RunKey, TaskId), MapRow>,
+    /// What the templates of maps give, by task; otherwise a list of two.
+    pub(super) lists: BTreeMap<TaskId, Result<i64, String>>,
+    /// What was asked for and answered.
+    pub(super) answered: u64,
     pub(super) pools: BTreeMap<PoolName, PoolRow>,
     /// Everything that was assigned and not ended, as its worker sees it.
     pub(super) assigned: BTreeSet<(WorkerId, AttemptKey)>,
@@ -164,6 +188,9 @@ impl World {
             runs: BTreeMap::new(),
             tasks: BTreeMap::new(),
             tries: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            answered: 0,
             pools,
             assigned: BTreeSet::new(),
             passed_over: 0,
@@ -183,13 +210,31 @@ impl World {
     /// Applies an event and whatever follows, and checks everything.
     pub(super) fn step(&mut self, event: Event) -> Vec<Action> {
         let mut actions = self.step_once(event);
-        // The loop answers at once what the engine has to know of the run before.
-        while let Some((run, dag, date)) = self.engine.unknown_past().into_iter().next() {
-            let previous = self.previous(&dag, date).map(Box::new);
-            actions.extend(self.step_once(Event::Past { run, previous }));
+        // The loop answers at once what the engine has to know.
+        loop {
+            if let Some((run, dag, date)) = self.engine.unknown_past().into_iter().next() {
+                let previous = self.previous(&dag, date).map(Box::new);
+                actions.extend(self.step_once(Event::Past { run, previous }));
+            } else if let Some(asked) = self.engine.unprepared().into_iter().next() {
+                self.answered += 1;
+                let result = self.answer(&asked);
+                let Unprepared { instance, what } = asked;
+                actions.extend(self.step_once(Event::Prepared { instance, what, result }));
+            } else {
+                break;
+            }
         }
         self.check_reasons();
         actions
+    }
+
+    fn answer(&self, asked: &Unprepared) -> Result<Prepared, String> {
+        match asked.what {
+            Preparation::Map => {
+                let length = self.lists.get(&asked.instance.task).cloned().unwrap_or(Ok(2))?;
+                Ok(Prepared::Map(MapValues::List((0..length).map(serde_json::Value::from).collect())))
+            }
+        }
     }
 
     fn previous(&self, dag: &DagId, before: DateTime<Utc>) -> Option<PreviousRun> {
@@ -199,14 +244,21 @@ impl World {
             .filter(is_dated)
             .max_by_key(|run| (run.logical_date, run.run_type == RunType::Scheduled))?;
         let dag = &self.versions[&(dag.clone(), newest.dag_version.clone())];
-        let unset = dag.tasks.iter().map(|task| (task.id.clone(), TaskState::NoStatus));
-        let rows = self.tasks.values().filter(|row| row.key.run == newest.key);
-        let stored = rows.map(|row| (row.key.task.clone(), row.state));
+        let is_well = |state| matches!(state, TaskState::Success | TaskState::Skipped | TaskState::Removed);
+        let mut states = BTreeMap::new();
+        for row in self.tasks.values().filter(|row| row.key.run == newest.key) {
+            if !is_well(row.state) || !states.contains_key(&row.key.task) {
+                states.insert(row.key.task.clone(), row.state);
+            }
+        }
+        for task in &dag.tasks {
+            states.entry(task.id.clone()).or_insert(TaskState::NoStatus);
+        }
         Some(PreviousRun {
             run: newest.key,
             run_id: newest.run_id.clone(),
             logical_date: newest.logical_date,
-            states: unset.chain(stored).collect(),
+            states,
         })
     }
 
@@ -307,7 +359,35 @@ impl World {
     }
 
     pub(super) fn key(run: RunKey, task: &str) -> TaskInstanceKey {
-        TaskInstanceKey { run, task: task_id(task), map_index: -1 }
+        // `m[3]` is an element.
+        match task.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
+            Some((task, index)) => {
+                TaskInstanceKey { run, task: task_id(task), map_index: index.parse().unwrap() }
+            }
+            None => TaskInstanceKey { run, task: task_id(task), map_index: -1 },
+        }
+    }
+
+    /// The instances that a task has, in the order of their elements.
+    pub(super) fn instances(&self, run: RunKey, task: &TaskId) -> Vec<TaskInstanceKey> {
+        let length = self.maps.get(&(run, task.clone())).map(|row| row.values.len());
+        let key = |map_index| TaskInstanceKey { run, task: task.clone(), map_index };
+        match length {
+            None => vec![key(-1)],
+            Some(length) => (0..i32::try_from(length).unwrap()).map(key).collect(),
+        }
+    }
+
+    fn shown(&self, run: RunKey, task: &TaskId) -> String {
+        let keys = self.instances(run, task);
+        let state = |key: &TaskInstanceKey| self.tasks.get(key).map_or(TaskState::NoStatus, |row| row.state);
+        match keys.as_slice() {
+            [key] if key.map_index == -1 => format!("{task}={}", state(key)),
+            keys => {
+                let states: Vec<&str> = keys.iter().map(|key| state(key).as_str()).collect();
+                format!("{task}=[{}]", states.join(" "))
+            }
+        }
     }
 
     pub(super) fn state(&self, run: RunKey, task: &str) -> TaskState {
@@ -318,8 +398,7 @@ impl World {
     pub(super) fn line(&self, run: RunKey) -> String {
         let row = &self.runs[&run];
         let dag = &self.versions[&(row.dag_id.clone(), row.dag_version.clone())];
-        let tasks: Vec<String> =
-            dag.tasks.iter().map(|t| format!("{}={}", t.id, self.state(run, t.id.as_str()))).collect();
+        let tasks: Vec<String> = dag.tasks.iter().map(|t| self.shown(run, &t.id)).collect();
         format!("{} | {}", row.state, tasks.join(" "))
     }
 
@@ -373,8 +452,17 @@ impl World {
 
     pub(super) fn mark(&mut self, run: RunKey, task: &str, state: TaskState) -> Vec<Action> {
         let (request, finished) = (self.request(), self.finished(run));
-        let tasks = vec![task_id(task)];
-        self.step(Event::MarkTask { request, run, tasks, state, is_dry_run: false, finished })
+        let key = Self::key(run, task);
+        let map_index = (key.map_index >= 0).then_some(key.map_index);
+        let tasks = vec![key.task];
+        self.step(Event::MarkTask { request, run, tasks, map_index, state, is_dry_run: false, finished })
+    }
+
+    /// Clears a task, or with `m[3]` an element of one.
+    pub(super) fn clear_task(&mut self, run: RunKey, task: &str) -> Vec<Action> {
+        let key = Self::key(run, task);
+        let map_index = (key.map_index >= 0).then_some(key.map_index);
+        self.clear(run, ClearSelection { tasks: vec![key.task], map_index, ..ClearSelection::default() })
     }
 
     /// Forgets the engine and builds it from the rows, as a crash does.
@@ -393,7 +481,8 @@ impl World {
         for attempt in self.tries.keys().filter(|attempt| attempt.instance.run == row.key) {
             fences.insert(attempt.instance.clone(), attempt.clone());
         }
-        RunSnapshot { run: row.clone(), tasks, fences: fences.into_values().collect() }
+        let maps = self.maps.iter().filter(|((run, _), _)| *run == row.key).map(|(_, map)| map.clone());
+        RunSnapshot { run: row.clone(), tasks, maps: maps.collect(), fences: fences.into_values().collect() }
     }
 
     /// What a store would load.
@@ -447,6 +536,17 @@ impl World {
                     self.runs.insert(change.row.key, change.row.clone());
                 }
                 Action::Task(change) => self.apply_task(change),
+                Action::Map(change) => {
+                    let key = (change.run, change.task.clone());
+                    match &change.values {
+                        Some(values) => {
+                            assert!(!values.is_empty(), "an empty map is not stored");
+                            let row = MapRow { task: change.task.clone(), values: Arc::clone(values) };
+                            assert!(self.maps.insert(key, row).is_none(), "expanded twice");
+                        }
+                        None => assert!(self.maps.remove(&key).is_some(), "it was not expanded"),
+                    }
+                }
                 Action::Try(change) => {
                     let former = self.tries.insert(change.row.attempt.clone(), change.row.clone());
                     assert_eq!(former.is_none(), change.is_new, "try guard");
@@ -496,6 +596,10 @@ impl World {
         let quiet = self.engine.clone().step(Event::Tick { taken: Vec::new() }, self.now);
         if self.engine.due_dates(self.now).is_empty() {
             assert_eq!(quiet, [], "not quiescent after {event:?}");
+        }
+        for row in self.tasks.values().filter(|row| row.state != TaskState::Removed) {
+            let place = &row.key;
+            assert!(self.instances(place.run, &place.task).contains(place), "{place:?} is not in its map");
         }
         let mut live: BTreeMap<&TaskInstanceKey, u32> = BTreeMap::new();
         for row in self.tries.values().filter(|row| row.outcome.is_none()) {
@@ -553,6 +657,16 @@ impl World {
             let of_dag =
                 || live.iter().map(|row| task_of(&row.attempt.instance)).filter(|(id, _)| *id == dag_id);
             assert!(of_dag().count() <= newest.max_active_tasks as usize, "max_active_tasks");
+            if let Some(limit) = task.max_active_per_run {
+                let same = |row: &&&TryRow| {
+                    row.attempt.instance.run == attempt.instance.run && row.attempt.instance.task == task.id
+                };
+                assert!(
+                    live.iter().filter(same).count() <= limit as usize,
+                    "max_active_per_run of {}",
+                    task.id
+                );
+            }
             let limit = newest.tasks.iter().find(|t| t.id == task.id).and_then(|t| t.max_active_per_dag);
             if let Some(limit) = limit.filter(|_| task.max_active_per_dag.is_some()) {
                 let of_task =
@@ -566,8 +680,7 @@ impl World {
     fn check_reasons(&self) {
         for run in self.runs.values().filter(|run| !run.state.is_terminal()) {
             let dag = &self.versions[&(run.dag_id.clone(), run.dag_version.clone())];
-            for task in &dag.tasks {
-                let key = TaskInstanceKey { run: run.key, task: task.id.clone(), map_index: -1 };
+            for key in dag.tasks.iter().flat_map(|task| self.instances(run.key, &task.id)) {
                 let reasons = self.engine.explain(&key, self.now);
                 assert!(!reasons.is_empty(), "{key:?} has no reason");
                 let bad = reasons.iter().any(|r| matches!(r, WaitReason::Inconsistent { .. }));

@@ -8,6 +8,7 @@ mod files;
 mod flow;
 mod gates;
 mod limits;
+mod mapping;
 mod parked;
 mod past;
 mod people;
