@@ -63,6 +63,8 @@ pub enum DagFilter {
     Active,
     /// Paused.
     Paused,
+    /// Paused by the scheduler, not by a person.
+    AutoPaused,
     /// Its file is gone.
     Missing,
     /// It has a run that has not ended.
@@ -163,6 +165,10 @@ pub struct RunQuery {
     pub run_type: Option<RunType>,
     /// Only what ended at this instant or later.
     pub finished_since: Option<DateTime<Utc>>,
+    /// Only logical dates at this instant or later.
+    pub logical_since: Option<DateTime<Utc>>,
+    /// Only logical dates before this instant.
+    pub logical_before: Option<DateTime<Utc>>,
 }
 
 /// Which task instances a list shows, the newest run first, then by task.
@@ -340,6 +346,8 @@ pub struct AuditQuery {
     pub page: PageRequest,
     /// About subjects that begin so, such as `dag/etl`.
     pub subject_prefix: Option<String>,
+    /// About this subject and what is inside of it: `dag/etl` and `dag/etl/…`, but not `dag/etl_2`.
+    pub subject: Option<String>,
     /// By this person or machine.
     pub actor: Option<String>,
 }

@@ -18,11 +18,12 @@ pub use crate::pages::*;
 use crate::{
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
     error::{OpenError, ReadError},
+    history::HistoryReader,
 };
 
 /// The reading side. Any number per process; an answer may be a commit behind the writer.
 #[async_trait]
-pub trait Reader: Send + Sync {
+pub trait Reader: HistoryReader {
     /// Returns DAGs by id.
     ///
     /// # Errors

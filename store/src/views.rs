@@ -10,7 +10,10 @@ use tidemill_engine::{
     state::{RunState, TaskState},
 };
 
-use crate::reader::{HomeCounts, HourCounts, Page, PoolUse};
+use crate::{
+    history::TaskPoint,
+    reader::{HomeCounts, HourCounts, Page, PoolUse, RunBar},
+};
 
 /// The window of the home page's counts.
 pub(crate) const DAY: TimeDelta = TimeDelta::hours(24);
@@ -42,6 +45,17 @@ pub(crate) fn previous_run(run: &RunRow, tasks: &[TaskRow], dag: Option<&Dag>) -
     }
     let RunRow { key, run_id, logical_date, .. } = run.clone();
     PreviousRun { run: key, run_id, logical_date, states }
+}
+
+/// Whether a subject of the audit log is another one or inside of it.
+pub(crate) fn is_within(subject: &str, of: &str) -> bool {
+    subject.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Puts runs and the instances of one task in them together, in the order of the runs.
+pub(crate) fn task_points(runs: impl Iterator<Item = RunBar>, tasks: Vec<TaskRow>) -> Vec<TaskPoint> {
+    let mut tasks: BTreeMap<_, TaskRow> = tasks.into_iter().map(|task| (task.key.run, task)).collect();
+    runs.filter_map(|run| tasks.remove(&run.key).map(|task| TaskPoint { run, task })).collect()
 }
 
 /// Returns the 24 clock hours that end with the one of `now`, the oldest first.

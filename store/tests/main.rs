@@ -9,6 +9,8 @@ mod leadership;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod past;
+#[cfg(test)]
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
 #[cfg(test)]
@@ -62,5 +64,7 @@ over_all! {
     crate::refusals::checks_tie_states_to_columns as checks_tie_states_to_columns,
     crate::lists::pages_cover_everything_once as pages_cover_everything_once,
     crate::lists::filters_and_counts as filters_and_counts,
+    crate::past::what_has_been_is_counted_and_listed as what_has_been_is_counted_and_listed,
+    crate::past::subjects_and_pauses_are_told_apart as subjects_and_pauses_are_told_apart,
     crate::leadership::terms_only_grow as terms_only_grow,
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod reader;
+mod reader_history;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

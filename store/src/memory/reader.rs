@@ -31,7 +31,7 @@ use crate::{
 
 impl State {
     /// Runs of a DAG by logical date, the newest first.
-    fn runs_of(&self, dag_id: &DagId) -> impl Iterator<Item = &RunRow> {
+    pub(super) fn runs_of(&self, dag_id: &DagId) -> impl Iterator<Item = &RunRow> {
         let keys = self.run_dates.get(dag_id).into_iter().flat_map(|dates| dates.iter().rev());
         keys.filter_map(|(_, key)| self.runs.get(key))
     }
@@ -42,6 +42,7 @@ impl State {
         match filter {
             DagFilter::Active => !dag.is_paused && !dag.is_missing,
             DagFilter::Paused => dag.is_paused,
+            DagFilter::AutoPaused => dag.is_paused && dag.pause_reason.is_some(),
             DagFilter::Missing => dag.is_missing,
             DagFilter::Running => self.runs_of(dag_id).any(|r| !r.state.is_terminal()),
             DagFilter::Success => last_end() == Some(RunState::Success),
@@ -155,6 +156,8 @@ impl Reader for MemoryStore {
                 && (query.states.is_empty() || query.states.contains(&run.state))
                 && query.run_type.is_none_or(|run_type| run.run_type == run_type)
                 && query.finished_since.is_none_or(|since| run.finished_at.is_some_and(|at| at >= since))
+                && query.logical_since.is_none_or(|since| run.logical_date >= since)
+                && query.logical_before.is_none_or(|before| run.logical_date < before)
         });
         Ok(page(rows.cloned(), &query.page, key))
     }
@@ -459,6 +462,7 @@ impl Reader for MemoryStore {
         let rows = state.audit.values().rev().filter(|row| {
             before.is_none_or(|before| row.seq < before)
                 && query.subject_prefix.as_ref().is_none_or(|p| row.entry.subject.starts_with(p))
+                && query.subject.as_ref().is_none_or(|subject| views::is_within(&row.entry.subject, subject))
                 && query.actor.as_ref().is_none_or(|actor| row.entry.actor == *actor)
         });
         Ok(page(rows.cloned(), &query.page, |row| row.seq))

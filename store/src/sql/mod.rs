@@ -14,6 +14,7 @@ mod load;
 mod multi;
 mod reader;
 mod reader_access;
+mod reader_history;
 mod reader_lists;
 mod rows;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect, Statement, Value,
 };
 use tidemill_engine::{
@@ -112,6 +112,12 @@ pub(super) async fn audit(reader: &SqlReader, query: &AuditQuery) -> Result<Page
         // A range instead of LIKE: no character is special and both databases compare bytes.
         select = select.filter(Column::Subject.gte(prefix.as_str()));
         select = select.filter(Column::Subject.lt(format!("{prefix}\u{10ffff}")));
+    }
+    if let Some(subject) = &query.subject {
+        let inside = Condition::all()
+            .add(Column::Subject.gte(format!("{subject}/")))
+            .add(Column::Subject.lt(format!("{subject}/\u{10ffff}")));
+        select = select.filter(Condition::any().add(Column::Subject.eq(subject.as_str())).add(inside));
     }
     if let Some(actor) = &query.actor {
         select = select.filter(Column::Actor.eq(actor.as_str()));

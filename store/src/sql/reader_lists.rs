@@ -100,6 +100,7 @@ fn dag_conditions(
         match state {
             DagFilter::Active => "NOT d.is_paused AND NOT d.is_missing".to_owned(),
             DagFilter::Paused => "d.is_paused".to_owned(),
+            DagFilter::AutoPaused => "d.is_paused AND d.pause_reason IS NOT NULL".to_owned(),
             DagFilter::Missing => "d.is_missing".to_owned(),
             DagFilter::Running => "EXISTS (SELECT 1 FROM dag_run r WHERE r.dag_id = d.dag_id
             AND r.state IN ('queued', 'running', 'paused'))"
@@ -212,6 +213,12 @@ pub(super) async fn runs(reader: &SqlReader, query: &RunQuery) -> Result<Page<Ru
     }
     if let Some(since) = query.finished_since {
         select = select.filter(Column::FinishedAt.gte(rows::micros(since)));
+    }
+    if let Some(since) = query.logical_since {
+        select = select.filter(Column::LogicalDate.gte(rows::micros(since)));
+    }
+    if let Some(before) = query.logical_before {
+        select = select.filter(Column::LogicalDate.lt(rows::micros(before)));
     }
     if let Some((date, key)) = read_cursor::<(i64, RunKey)>(&query.page)? {
         select = select.filter(older_than(date, key));
