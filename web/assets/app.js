@@ -15,8 +15,19 @@
     const low = rest ? Math.floor((s % n) / rest[0]) : 0;
     return low && at < 3 ? `${Math.floor(s / n)}${u} ${String(low).padStart(2, "0")}${rest[1]}` : `${Math.floor(s / n)}${u}`;
   };
+  // The zone of the browser is known only here: the server tells times in UTC then.
+  const isLocal = document.documentElement.dataset.zone === "local";
+  const local = (t) => new Date(t.dateTime).toLocaleString("sv-SE", { timeZoneName: "short" });
   const tell = () => {
     const now = Date.now();
+    if (isLocal) {
+      for (const t of $$("time[data-abs], time[data-rel]")) {
+        if (t.dataset.told === t.dateTime) continue;
+        t.dataset.told = t.dateTime;
+        t.title = `${local(t)}, ${t.dateTime}`;
+        if ("abs" in t.dataset) t.textContent = local(t);
+      }
+    }
     for (const t of $$("time[data-rel]")) {
       const d = (now - Date.parse(t.dateTime)) / 1000;
       const word = d >= 0 ? `${span(d)} ago` : `in ${span(d)}`;
@@ -122,14 +133,53 @@
   }
   if (!log?.dataset.log) follow();
 
-  // Cells of a big grid carry no link of their own.
+  // The panel beside the grid: a cell is a link to the page with the panel; here only the panel is asked for. In a big
+  // grid the cells carry no link of their own. The panel follows what happens by itself, like the page.
+  const isPlain = (e) => e.button === 0 && !(e.ctrlKey || e.metaKey || e.shiftKey || e.altKey);
+  const openCell = () => { const q = new URLSearchParams(location.search); return [q.get("run_id"), q.get("task_id")]; };
+  const ring = () => {
+    const grid = $(".grid[data-cell]");
+    if (!grid) return;
+    for (const c of $$(".c.on", grid)) c.classList.remove("on");
+    const [run, task] = openCell();
+    if (!run || !task || !$("#side")) return;
+    const column = $(`[data-run="${CSS.escape(run)}"]`, grid)?.dataset.col;
+    const row = $(`tr[data-task="${CSS.escape(task)}"]`, grid);
+    if (column && row) $(".c", row.cells[column])?.classList.add("on");
+  };
+  const showSide = async (run, task) => {
+    const grid = $(".grid[data-cell]");
+    const query = `run_id=${encodeURIComponent(run)}&task_id=${encodeURIComponent(task)}`;
+    const page = `${location.pathname}${grid.dataset.here}${query}`;
+    const reply = await fetch(`${grid.dataset.cell}?${query}`, { headers: { accept: "text/html" } }).catch(() => null);
+    if (!reply || !reply.ok) { location.href = page; return; }
+    const side = document.adoptNode(new DOMParser().parseFromString(await reply.text(), "text/html").body.firstElementChild);
+    $("#side")?.remove();
+    $(".beside").append(side);
+    htmx.process(side);
+    history.replaceState(history.state, "", page);
+    tell();
+    ring();
+    side.focus({ preventScroll: true });
+  };
   document.addEventListener("click", (e) => {
-    const cell = e.target.closest("td.k > i.c");
-    if (!cell) return;
-    const row = cell.closest("tr").dataset.task;
-    const run = $(`[data-col="${cell.parentElement.cellIndex}"]`)?.dataset.run;
-    if (row && run) location.href = `${run}/tasks/${row}`;
+    if (!isPlain(e)) return;
+    if (e.target.closest("#side [data-close]")) {
+      e.preventDefault();
+      $("#side").remove();
+      const here = $(".grid[data-cell]")?.dataset.here ?? "?";
+      history.replaceState(history.state, "", location.pathname + here.slice(0, -1));
+      ring();
+      return;
+    }
+    const cell = e.target.closest(".grid[data-cell] td.k > .c");
+    const task = cell?.closest("tr").dataset.task;
+    const run = cell && $(`[data-col="${cell.parentElement.cellIndex}"]`)?.dataset.run;
+    if (!task || !run) return;
+    e.preventDefault();
+    showSide(run, task);
   });
+  document.addEventListener("htmx:after:swap", ring);
 
   // Graph: zoom by buttons, drag to pan. A refresh brings the drawing in its own size, so the size is set again after it.
   let zoom = 1;
@@ -178,6 +228,7 @@
     if (lead === "g" && { h: 1, d: 1, p: 1, w: 1, a: 1 }[e.key]) {
       location.href = { h: "/", d: "/dags", p: "/pools", w: "/workers", a: "/audit" }[e.key];
     } else if (e.key === "/") { const s = $("[data-search]"); if (s) { e.preventDefault(); s.focus(); } else location.href = "/dags"; }
+    else if (e.key === "Escape" && $("#side") && !$("dialog[open]")) $("#side [data-close]").click();
     else if (e.key === "j") move(1);
     else if (e.key === "k") move(-1);
     else if (e.key === "Enter" && at >= 0 && document.activeElement === document.body) { const a = $("a", rows[at]); if (a) a.click(); }

@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, request::Parts},
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, de::DeserializeOwned};
 use tidemill_engine::{
     definition::Dag,
@@ -189,6 +189,20 @@ pub(crate) fn ended_within(text: Option<&str>) -> Result<Option<TimeDelta>> {
     let span = number('h').map(TimeDelta::hours).or_else(|| number('d').map(TimeDelta::days));
     let refuse = || Problem::new("WEB0206", format!("ended_within must be such as 24h or 7d, not {text:?}"));
     span.map(Some).ok_or_else(refuse)
+}
+
+/// Reads an instant of a query: RFC 3339, or a date, which begins in UTC.
+pub(crate) fn instant(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
+    let of_date = || Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc());
+    let read = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc()).or_else(of_date);
+    let refuse = || {
+        Problem::new(
+            "WEB0206",
+            format!("{name} must be an instant or a date such as 2026-11-05, not {text:?}"),
+        )
+    };
+    read.map(Some).ok_or_else(refuse)
 }
 
 /// Reads `state=a,b` of runs.

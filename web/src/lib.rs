@@ -14,6 +14,7 @@ mod render;
 mod server;
 mod state;
 pub mod views;
+mod zone;
 
 pub use access::{Access, Method, Route};
 pub use api::openapi::document as openapi;

@@ -14,6 +14,7 @@ use crate::{
     error::Problem,
     pages,
     state::WebState,
+    zone,
 };
 
 /// The most that a request may carry, in bytes.
@@ -48,6 +49,7 @@ pub fn router(state: WebState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), security::refuse_foreign))
         // Around whatever refuses, inside of what adds the headers.
         .layer(middleware::from_fn_with_state(state.clone(), pages_of_problems))
+        .layer(middleware::from_fn_with_state(state.clone(), zone::layer))
         .layer(middleware::from_fn_with_state(state.clone(), security::headers))
         .with_state(state)
 }

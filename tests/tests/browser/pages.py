@@ -43,7 +43,7 @@ wait = WebDriverWait(driver, 30, ignored_exceptions=[WebDriverException])
 WIDTHS = (375, 768, 1440)
 counts = {
     "pages": 0, "console_messages": 0, "csp_violations": 0, "problems": 0, "pictures": 0, "widths": 0,
-    "live_updates": 0,
+    "live_updates": 0, "panels": 0, "zones": 0,
 }
 
 
@@ -143,6 +143,26 @@ def tour(theme):
     look(f"dags-{theme}")
     link("branching")
     look(f"grid-{theme}")
+    # A cell opens a panel beside the grid, and its address is that of the page with the panel.
+    mark()
+    click("tr[data-task='left'] td.k:last-child .c")
+    wait.until(lambda d: "hello from left" in d.find_element(By.CSS_SELECTOR, "#side .log").text)
+    assert driver.find_element(By.CSS_SELECTOR, "tr[data-task='left'] .c.on")
+    assert "task_id=left" in driver.current_url and driver.execute_script("return window.isSame")
+    counts["panels"] += 1
+    look(f"panel-{theme}")
+    driver.refresh()
+    wait.until(lambda d: "hello from left" in d.find_element(By.CSS_SELECTOR, "#side .log").text)
+    click("#side [data-close]")
+    wait.until(lambda d: not d.find_elements(By.CSS_SELECTOR, "#side"))
+    assert "task_id" not in driver.current_url
+    for tab, words in (
+        ("calendar", "days in UTC"), ("gantt", "Critical path"), ("durations", "median"), ("code", "branching.toml"),
+        ("audit", "run.trigger"),
+    ):
+        click(f".tabs a[href$='/{tab}']")
+        until_text(words)
+        look(f"{tab}-{theme}")
     link("Graph")
     wait.until(lambda d: d.find_element(By.CSS_SELECTOR, ".graph svg"))
     taken = driver.find_elements(By.CSS_SELECTOR, ".graph .taken")
@@ -189,6 +209,18 @@ for _ in range(3):
         wait.until(lambda d: d.execute_script("return !window.isSame && document.readyState === 'complete'"))
 assert background() != before, "the theme switch changes nothing"
 tour("second")
+
+# The switch of the zone: UTC, that of the DAG, that of the browser, which is far from both.
+driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kolkata"})
+driver.get(base + "/dags/zoned/runs")
+for shown in ("UTC", "CET", "GMT+5:30"):
+    wait.until(lambda d: shown in d.find_element(By.CSS_SELECTOR, "tbody time[data-abs]").text, shown)
+    counts["zones"] += 1
+    mark()
+    click("form[action='/zone'] button")
+    wait.until(lambda d: d.execute_script("return !window.isSame && document.readyState === 'complete'"))
+assert "UTC" in text_of("tbody time[data-abs]"), "three presses lead around"
+console()
 
 # Trigger with params: a wrong value is refused beside its field, a right one starts a run that ends.
 driver.get(base + "/dags/branching/trigger")

@@ -61,6 +61,9 @@ fn gated(gates: &Path) -> String {
 
 const FAILING: &str = "[dag]\nid = \"failing\"\n\n[[task]]\nid = \"boom\"\ncommand = \"exit 3\"\n";
 
+const ZONED: &str =
+    "[dag]\nid = \"zoned\"\ntimezone = \"Europe/Berlin\"\n\n[[task]]\nid = \"only\"\noperator = \"noop\"\n";
+
 const BROKEN: &str = "[dag]\nid = \"broken\"\n\n[[task]]\nid = \"a\"\ncomand = \"true\"\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,6 +73,7 @@ async fn pages_work_in_chromium_in_both_themes() {
     fs::create_dir_all(&dags).unwrap();
     fs::write(dags.join("branching.toml"), BRANCHING).unwrap();
     fs::write(dags.join("broken.toml"), BROKEN).unwrap();
+    fs::write(dags.join("zoned.toml"), ZONED).unwrap();
     let gates = folder.path().join("gates");
     fs::create_dir_all(&gates).unwrap();
     fs::write(dags.join("gated.toml"), gated(&gates)).unwrap();
@@ -78,6 +82,8 @@ async fn pages_work_in_chromium_in_both_themes() {
     let run = server.client.trigger("branching", None).await;
     let ended = server.client.wait("branching", &run).await;
     assert_eq!(ended["state"], "success", "{ended}");
+    let zoned = server.client.trigger("zoned", Some("2026-11-05T00:00:00Z")).await;
+    server.client.wait("zoned", &zoned).await;
     let link = server
         .said()
         .split_whitespace()
@@ -101,7 +107,8 @@ async fn pages_work_in_chromium_in_both_themes() {
     assert_eq!(counts["csp_violations"], json!(0));
     assert_eq!(counts["console_messages"], json!(0));
     assert_eq!(counts["problems"], json!(0));
-    assert!(counts["pages"].as_u64().unwrap() >= 22, "{counts}");
-    assert!(counts["widths"].as_u64().unwrap() >= 66, "{counts}");
+    assert!(counts["pages"].as_u64().unwrap() >= 34, "{counts}");
+    assert!(counts["widths"].as_u64().unwrap() >= 102, "{counts}");
+    assert_eq!((&counts["panels"], &counts["zones"]), (&json!(2), &json!(3)), "{counts}");
     assert!(counts["live_updates"].as_u64().unwrap() >= 7, "{counts}");
 }

@@ -128,7 +128,12 @@ impl AuditParams {
     pub(crate) fn query(&self, default_limit: u32) -> AuditQuery {
         let text = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
         let page = Paging { cursor: self.cursor.clone(), limit: self.limit }.request(default_limit);
-        AuditQuery { page, subject_prefix: text(&self.subject), actor: text(&self.actor) }
+        AuditQuery {
+            page,
+            subject_prefix: text(&self.subject),
+            actor: text(&self.actor),
+            ..AuditQuery::default()
+        }
     }
 }
 

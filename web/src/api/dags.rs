@@ -57,6 +57,7 @@ fn dag_filter(word: &str) -> Result<DagFilter> {
     Ok(match word {
         "active" => DagFilter::Active,
         "paused" => DagFilter::Paused,
+        "auto_paused" => DagFilter::AutoPaused,
         "missing" => DagFilter::Missing,
         "running" => DagFilter::Running,
         "success" => DagFilter::Success,
@@ -64,7 +65,7 @@ fn dag_filter(word: &str) -> Result<DagFilter> {
         _ => {
             return Err(Problem::new(
                 "WEB0206",
-                "state must be active, paused, missing, running, success or failed",
+                "state must be active, paused, auto_paused, missing, running, success or failed",
             ));
         }
     })
@@ -86,7 +87,7 @@ pub(crate) fn next_of(state: &WebState, summary: &DagSummary) -> Option<DateTime
 
 /// Lists DAGs by id.
 #[utoipa::path(get, path = "/api/v1/dags", tag = "dags", params(("q" = Option<String>, Query, description = "Part of the id or the description"),
-    ("tag" = Option<String>, Query), ("state" = Option<String>, Query, description = "active, paused, missing, running, success or failed"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+    ("tag" = Option<String>, Query), ("state" = Option<String>, Query, description = "active, paused, auto_paused (by the scheduler), missing, running, success or failed"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = List<DagView>)))]
 pub(crate) async fn list(
     State(state): State<WebState>,

@@ -15,7 +15,9 @@ use crate::{
     actions,
     auth::Identity,
     error::{Problem, Result},
-    extract::{self, Body, DagPath, Ids, OptionalBody, Paging, Params, RunPath, ended_within, run_states},
+    extract::{
+        self, Body, DagPath, Ids, OptionalBody, Paging, Params, RunPath, ended_within, instant, run_states,
+    },
     state::WebState,
     views::{CancelBody, ChangesView, ClearBody, List, MarkBody, RunView, TriggerBody},
 };
@@ -29,6 +31,10 @@ pub(crate) struct RunListParams {
     pub(crate) run_type: Option<String>,
     #[serde(default)]
     pub(crate) ended_within: Option<String>,
+    #[serde(default)]
+    pub(crate) from: Option<String>,
+    #[serde(default)]
+    pub(crate) until: Option<String>,
     #[serde(default)]
     pub(crate) cursor: Option<String>,
     #[serde(default)]
@@ -46,12 +52,20 @@ impl RunListParams {
         };
         let page = Paging { cursor: self.cursor.clone(), limit: self.limit }.request(default_limit);
         let finished_since = ended_within(self.ended_within.as_deref())?.map(|span| Utc::now() - span);
-        Ok(RunQuery { page, dag_id, states: run_states(self.state.as_deref())?, run_type, finished_since })
+        Ok(RunQuery {
+            page,
+            dag_id,
+            states: run_states(self.state.as_deref())?,
+            run_type,
+            finished_since,
+            logical_since: instant("from", self.from.as_deref())?,
+            logical_before: instant("until", self.until.as_deref())?,
+        })
     }
 }
 
 /// Lists runs of every DAG by logical date, the newest first.
-#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("from" = Option<String>, Query, description = "Only logical dates at this instant or later: RFC 3339, or a date in UTC"), ("until" = Option<String>, Query, description = "Only logical dates before this instant"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = List<RunView>)))]
 pub(crate) async fn all(
     State(state): State<WebState>,
@@ -62,7 +76,7 @@ pub(crate) async fn all(
 }
 
 /// Lists runs of a DAG by logical date, the newest first.
-#[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs", tag = "runs", params(("dag_id" = String, Path), ("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+#[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs", tag = "runs", params(("dag_id" = String, Path), ("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("from" = Option<String>, Query, description = "Only logical dates at this instant or later: RFC 3339, or a date in UTC"), ("until" = Option<String>, Query, description = "Only logical dates before this instant"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = List<RunView>)))]
 pub(crate) async fn list(
     State(state): State<WebState>,

@@ -1,8 +1,7 @@
-//! What the tabs of a DAG share, its source, and its switch.
+//! What the tabs of a DAG share, and its switch.
 
 use std::collections::BTreeMap;
 
-use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 use chrono::Utc;
 use tidemill_engine::{
@@ -13,13 +12,13 @@ use tidemill_engine::{
 };
 use tidemill_store::reader::DagDetail;
 
-use super::{Chrome, page, see};
+use super::see;
 use crate::{
     actions,
-    api::dags::{VersionParam, next_run},
+    api::dags::next_run,
     auth::{Identity, safe_next},
     error::{Problem, Result},
-    extract::{DagPath, Form, Ids, Params, version},
+    extract::{DagPath, Form, Ids},
     render::{Markup, time},
     state::WebState,
     views::schedule_text,
@@ -63,16 +62,6 @@ impl DagHead {
             },
             tab,
         })
-    }
-
-    #[expect(clippy::unused_self, reason = "templates call methods of what they show")]
-    pub(crate) const fn tabs(&self) -> [(&'static str, &'static str, &'static str); 4] {
-        [
-            ("grid", "", "Grid"),
-            ("graph", "/graph", "Graph"),
-            ("runs", "/runs", "Runs"),
-            ("code", "/code", "Code"),
-        ]
     }
 }
 
@@ -127,80 +116,4 @@ pub(crate) async fn pause(
     actions::pause(&state, &who, ids.dag_id.clone(), is_paused).await?;
     let back = format!("/dags/{}", ids.dag_id);
     Ok(see(safe_next(form.value("next").or(Some(&back)))))
-}
-
-struct VersionChoice {
-    hash: String,
-    label: String,
-}
-
-#[derive(Template)]
-#[template(path = "dag_code.html")]
-struct CodePage {
-    c: Chrome,
-    h: DagHead,
-    path: String,
-    hash: String,
-    seen: Markup,
-    versions: Vec<VersionChoice>,
-    source: Markup,
-}
-
-/// The TOML source of a version.
-pub(crate) async fn code(
-    State(state): State<WebState>,
-    c: Chrome,
-    Ids(ids): Ids<DagPath>,
-    Params(query): Params<VersionParam>,
-) -> Result<Response> {
-    let detail = find(&state, &ids.dag_id).await?;
-    let hash = match &query.version {
-        Some(text) => version(Some(text)).ok_or_else(|| Problem::not_found("such DAG version"))?,
-        None => detail.dag.version.clone(),
-    };
-    let row = state.reader().version(&ids.dag_id, &hash).await?;
-    let row = row.ok_or_else(|| Problem::not_found("such DAG version"))?;
-    let versions = state.reader().versions(&ids.dag_id).await?;
-    let versions = versions
-        .into_iter()
-        .take(50)
-        .map(|v| VersionChoice {
-            label: format!(
-                "{} ({})",
-                time::exact(v.created_at),
-                &v.hash.as_str()[..8.min(v.hash.as_str().len())]
-            ),
-            hash: v.hash.to_string(),
-        })
-        .collect();
-    page(&CodePage {
-        c,
-        h: DagHead::load(&state, &detail, "code").await?,
-        path: row.path,
-        hash: hash.to_string(),
-        seen: time::relative(row.created_at, Utc::now()),
-        versions,
-        source: highlight(&row.source),
-    })
-}
-
-/// Numbers lines and colours tables, keys and comments of TOML; anything odd stays plain.
-fn highlight(source: &str) -> Markup {
-    let mut out = Markup::with_capacity(source.len() * 2);
-    for (index, line) in source.lines().enumerate() {
-        out.raw("<span class=\"l\"><span class=\"n\">").text(&(index + 1).to_string()).raw("</span>");
-        let trimmed = line.trim_start();
-        if trimmed.starts_with('#') {
-            out.raw("<span class=\"cm\">").text(line).raw("</span>");
-        } else if trimmed.starts_with('[') {
-            out.raw("<span class=\"tb\">").text(line).raw("</span>");
-        } else if let Some((key, value)) = line.split_once('=').filter(|(key, _)| !key.contains(['"', '\'']))
-        {
-            out.raw("<span class=\"ky\">").text(key).raw("</span>=").text(value);
-        } else {
-            out.text(line);
-        }
-        out.raw("</span>");
-    }
-    out
 }

@@ -17,6 +17,7 @@ use crate::{
     extract::Params,
     render::{Markup, chart, time},
     state::WebState,
+    zone,
 };
 
 struct SnippetLine {
@@ -62,7 +63,7 @@ struct DagsPage {
     q: String,
     state: String,
     tag: String,
-    states: [&'static str; 6],
+    states: [&'static str; 7],
     tags: Vec<String>,
     rows: Vec<Row>,
     is_filtered: bool,
@@ -94,7 +95,7 @@ pub(crate) async fn show(
         q,
         state: word,
         tag,
-        states: ["active", "paused", "missing", "running", "success", "failed"],
+        states: ["active", "paused", "auto_paused", "missing", "running", "success", "failed"],
         tags: state.reader().tags().await?,
         rows: found.items.into_iter().map(|summary| row(&state, summary, now)).collect(),
         next_page,
@@ -143,7 +144,8 @@ pub(crate) fn bars(dag_id: &DagId, runs: &[RunBar]) -> Vec<chart::Bar> {
 }
 
 fn row(state: &WebState, summary: DagSummary, now: DateTime<Utc>) -> Row {
-    let next = next_of(state, &summary).map(|at| time::relative(at, now));
+    let zone = zone::shown_of(state, &summary.dag.dag_id);
+    let next = next_of(state, &summary).map(|at| time::relative_in(at, now, zone));
     let schedule = super::dag::schedule_words(state, &summary.dag.dag_id, &summary.schedule);
     Row {
         strip: chart::strip(&bars(&summary.dag.dag_id, &summary.last_runs), 14),

@@ -8,9 +8,14 @@ use tidemill_protocol::{
     worker::Report,
 };
 
+use super::{dags::query_string, run::task_href};
 use crate::{
     error::Result,
-    render::{Markup, chart},
+    render::{
+        Markup, chart,
+        distribution::{self, Past},
+        time,
+    },
     state::WebState,
 };
 
@@ -20,6 +25,8 @@ const HISTORY: u32 = 20;
 /// One feature.
 pub(crate) struct Feature {
     pub(crate) name: String,
+    /// The same page with this feature in large.
+    pub(crate) href: String,
     pub(crate) kind: String,
     pub(crate) verdict: String,
     pub(crate) is_drifted: bool,
@@ -39,8 +46,18 @@ pub(crate) struct Feature {
     effect: f64,
 }
 
+/// The feature that is shown in large.
+pub(crate) struct Focus {
+    pub(crate) name: String,
+    pub(crate) words: String,
+    pub(crate) histogram: Markup,
+    pub(crate) history: Markup,
+    pub(crate) runs: usize,
+}
+
 /// The report.
 pub(crate) struct DriftPage {
+    pub(crate) focus: Option<Focus>,
     pub(crate) headline: String,
     pub(crate) because: String,
     pub(crate) is_drifted: bool,
@@ -59,13 +76,15 @@ pub(crate) async fn shown(
     run: &RunRow,
     key: &TaskInstanceKey,
     report: &DriftReport,
+    asked: Option<&str>,
 ) -> Result<DriftPage> {
     let history = history(state, run, key).await?;
+    let page = task_href(run, key.task.as_str(), key.map_index);
     let decision = report.decision.as_ref();
     let spec = decision.map(|d| &d.spec);
     let sizes = measured(report);
     let mut features: Vec<Feature> =
-        report.features.iter().map(|f| feature(f, spec, &sizes, &history)).collect();
+        report.features.iter().map(|f| feature(f, &page, spec, &sizes, &history)).collect();
     features.sort_by(|a, b| b.effect.total_cmp(&a.effect).then_with(|| a.name.cmp(&b.name)));
     let branch = decision.map(|d| d.branch.join(", ")).unwrap_or_default();
     let headline = match (decision.map(|d| d.verdict.as_str()), report.drifted) {
@@ -75,7 +94,11 @@ pub(crate) async fn shown(
     };
     let drifted = report.features.iter().filter(|f| f.drifted).count();
     let tested = report.features.iter().filter(|f| f.status == "ok").count();
+    // The one that was asked for, else the one that moved the most.
+    let chosen = features.iter().find(|f| Some(f.name.as_str()) == asked).or(features.first());
+    let focus = chosen.and_then(|chosen| report.features.iter().find(|f| f.name == chosen.name));
     Ok(DriftPage {
+        focus: focus.map(|f| focused(f, spec, &history)),
         headline,
         because: decision.map(|d| d.because.clone()).unwrap_or_default(),
         is_drifted: report.drifted,
@@ -101,8 +124,31 @@ pub(crate) async fn shown(
     })
 }
 
-/// The PSI of each run and whether its rule found it large, by feature.
-type History = BTreeMap<String, Vec<(f64, bool)>>;
+/// The PSI of each run by feature, the oldest first.
+type History = BTreeMap<String, Vec<Past>>;
+
+/// The threshold of the rule for the PSI of a feature.
+fn psi_limit(feature: &FeatureReport, spec: Option<&DriftSpec>) -> Option<f64> {
+    let is_numeric = feature.kind == "numeric";
+    spec.and_then(|s| if is_numeric { s.numeric.psi } else { s.categorical.psi })
+}
+
+fn focused(report: &FeatureReport, spec: Option<&DriftSpec>, history: &History) -> Focus {
+    let past = history.get(&report.name).map_or(&[][..], Vec::as_slice);
+    let verdict = if report.drifted { "drifted" } else { "stable" };
+    let mut words = vec![report.kind.clone()];
+    words.push(if report.status == "ok" { verdict.to_owned() } else { report.status.clone() });
+    words.extend(report.reasons.iter().cloned());
+    Focus {
+        name: report.name.clone(),
+        words: words.join(" · "),
+        histogram: report.histogram.as_ref().map_or_else(Markup::default, |h| {
+            distribution::overlaid(&h.labels, &h.reference, &h.current, report.drifted)
+        }),
+        history: distribution::history(past, psi_limit(report, spec)),
+        runs: past.len(),
+    }
+}
 
 /// Whether the rule found the size large. A report of an older version does not say, and a page does not guess.
 fn is_large(feature: &FeatureReport, metric: &str) -> bool {
@@ -136,13 +182,17 @@ async fn history(state: &WebState, run: &RunRow, key: &TaskInstanceKey) -> Resul
     let points = state.reader().report_history(&run.dag_id, &key.task, run.logical_date, HISTORY).await?;
     let mut history = History::new();
     for point in points.into_iter().rev() {
-        if let Report::Drift(report) = point.report.report {
-            for feature in report.features {
-                if let Some(psi) = &feature.metrics.psi {
-                    let is_large = is_large(&feature, "psi");
-                    history.entry(feature.name).or_default().push((psi.value, is_large));
-                }
-            }
+        let Report::Drift(report) = point.report.report else { continue };
+        for feature in report.features {
+            let Some(psi) = &feature.metrics.psi else { continue };
+            let past = Past {
+                href: format!("/dags/{}/runs/{}/tasks/{}", run.dag_id, point.run_id, key.task),
+                title: point.run_id.to_string(),
+                date: time::day(point.logical_date),
+                psi: psi.value,
+                is_large: is_large(&feature, "psi"),
+            };
+            history.entry(feature.name).or_default().push(past);
         }
     }
     Ok(history)
@@ -150,12 +200,11 @@ async fn history(state: &WebState, run: &RunRow, key: &TaskInstanceKey) -> Resul
 
 fn feature(
     report: &FeatureReport,
+    page: &str,
     spec: Option<&DriftSpec>,
     sizes: &[(&str, &str, Size)],
     history: &History,
 ) -> Feature {
-    let is_numeric = report.kind == "numeric";
-    let psi_limit = spec.and_then(|s| if is_numeric { s.numeric.psi } else { s.categorical.psi });
     let metrics = &report.metrics;
     let psi = metrics.psi.as_ref().map(|m| m.value);
     let p_value = match (&metrics.ks, &metrics.chi2) {
@@ -168,6 +217,7 @@ fn feature(
         chart::histogram(&h.labels, &h.reference, &h.current, report.drifted)
     });
     Feature {
+        href: format!("{page}?{}#feature", query_string(&[("feature", &report.name)])),
         name: report.name.clone(),
         kind: report.kind.clone(),
         verdict: if report.status == "ok" { "stable".to_owned() } else { report.status.clone() },
@@ -183,7 +233,10 @@ fn feature(
         p_value: p_value.map_or_else(|| "–".to_owned(), p_text),
         is_significant: report.significant.as_ref().is_some_and(|tests| !tests.is_empty()),
         histogram,
-        history: history.get(&report.name).map_or_else(Markup::default, |line| chart::spark(line, psi_limit)),
+        history: history.get(&report.name).map_or_else(Markup::default, |past| {
+            let line: Vec<(f64, bool)> = past.iter().map(|p| (p.psi, p.is_large)).collect();
+            chart::spark(&line, psi_limit(report, spec))
+        }),
         rows: format!("{} → {}", report.rows_reference, report.rows_current),
         missing: format!("{} → {}", report.missing_reference, report.missing_current),
         reasons: report.reasons.join(" "),

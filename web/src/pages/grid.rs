@@ -2,26 +2,25 @@
 //!
 //! The table is built as one piece of markup: 5 000 tasks × 25 runs are 125 000 cells. Above a limit a cell is
 //! a bare element and the script finds its address from row and column; without a script the row and the column
-//! still link, and whoever does not see the colours is told them in a sentence per row.
+//! still link, and whoever does not see the colours is told them in a sentence per row. A cell opens the panel beside
+//! the grid ([`super::side`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use chrono::Utc;
 use serde::Deserialize;
-use tidemill_engine::{
-    definition::Dag,
-    ids::DagId,
-    state::{RunState, TaskState},
-};
-use tidemill_store::reader::{Grid, GridRun};
+use tidemill_engine::{definition::Dag, ids::DagId, state::TaskState};
+use tidemill_store::reader::{Grid, GridRun, PAGE_LIMIT};
 
 use super::{
     Chrome,
     dag::{DagHead, find},
+    dags::query_string,
+    grid_head,
     groups::{self, Folded, Row},
     page,
+    side::{Cell, Side},
 };
 use crate::{
     error::Result,
@@ -30,8 +29,10 @@ use crate::{
     state::WebState,
 };
 
-/// How many runs are shown at a time.
+/// How many runs are shown until somebody asks for more.
 const RUNS: u32 = 25;
+/// How many cells a grid grows to at most: a browser is slow with more, whatever the server does.
+const MOST_CELLS: usize = 150_000;
 /// Above this many cells a cell has no link of its own.
 const LINKED_CELLS: usize = 6_000;
 
@@ -46,14 +47,37 @@ struct GridPage {
     older: Option<String>,
     passed_over: Option<String>,
     doc: Option<Markup>,
+    side: Option<Side>,
 }
 
-/// `?cursor=&limit=&folded=`.
+/// `?cursor=&limit=&folded=`, and the cell that is open.
 #[derive(Deserialize)]
 pub(crate) struct GridParams {
     cursor: Option<String>,
     limit: Option<u32>,
     folded: Option<String>,
+    run_id: Option<String>,
+    task_id: Option<String>,
+    map_index: Option<i32>,
+}
+
+impl GridParams {
+    /// The address of the same grid with another limit or cursor and without the open cell.
+    fn query(&self, limit: Option<u32>, cursor: Option<&str>) -> String {
+        let limit = limit.map(|n| n.to_string()).unwrap_or_default();
+        query_string(&[
+            ("limit", &limit),
+            ("cursor", cursor.unwrap_or_default()),
+            ("folded", self.folded.as_deref().unwrap_or_default()),
+        ])
+    }
+}
+
+/// How many runs are shown, and how many by the link for more; nothing where it would be too many.
+fn runs_shown(asked: Option<u32>, tasks: usize) -> (u32, Option<u32>) {
+    let most = u32::try_from(MOST_CELLS / tasks.max(1)).unwrap_or(u32::MAX).clamp(RUNS, PAGE_LIMIT);
+    let shown = asked.unwrap_or(RUNS).clamp(1, most);
+    (shown, (shown < most).then(|| shown.saturating_mul(2).min(most)))
 }
 
 /// The grid of a DAG.
@@ -64,12 +88,28 @@ pub(crate) async fn show(
     Params(params): Params<GridParams>,
 ) -> Result<Response> {
     let detail = find(&state, &ids.dag_id).await?;
-    let paging = Paging { cursor: params.cursor, limit: params.limit };
+    let (limit, more) = runs_shown(params.limit, detail.definition.tasks.len());
+    let paging = Paging { cursor: params.cursor.clone(), limit: Some(limit) };
     let folded = Folded::new(&detail.definition, params.folded.as_deref());
-    let kept = params.folded.as_deref().unwrap_or_default();
     let grid = state.reader().grid(&ids.dag_id, &paging.request(RUNS)).await?;
     let grid = grid.unwrap_or(Grid { tasks: Vec::new(), runs: Vec::new(), next_cursor: None });
     let passed = state.reader().passed_over(&ids.dag_id, 1).await?;
+    let cell =
+        Cell { run_id: params.run_id.clone(), task_id: params.task_id.clone(), map_index: params.map_index };
+    let path = |query: String| format!("/dags/{}?{query}", ids.dag_id);
+    let here = params.query(params.limit, params.cursor.as_deref());
+    let side = match cell.named()? {
+        Some(named) => Some(Side::load(&state, &ids.dag_id, &named, path(here.clone())).await?),
+        None => None,
+    };
+    let view = View {
+        folded: &folded,
+        here: if here.is_empty() { "?".to_owned() } else { format!("?{here}&") },
+        more: more
+            .filter(|_| grid.next_cursor.is_some())
+            .map(|limit| (limit, path(params.query(Some(limit), params.cursor.as_deref())))),
+        open: params.run_id.as_deref().zip(params.task_id.as_deref()),
+    };
     page(&GridPage {
         c,
         h: DagHead::load(&state, &detail, "grid").await?,
@@ -84,14 +124,9 @@ pub(crate) async fn show(
             "upstream_failed",
         ],
         is_empty: grid.runs.is_empty(),
-        older: grid.next_cursor.as_ref().map(|cursor| {
-            format!(
-                "/dags/{}?{}",
-                ids.dag_id,
-                super::dags::query_string(&[("cursor", cursor), ("folded", kept)])
-            )
-        }),
-        grid: draw(&ids.dag_id, &detail.definition, &grid, &folded),
+        // What is older than the most that fits is a page of its own.
+        older: grid.next_cursor.as_ref().map(|cursor| path(params.query(params.limit, Some(cursor)))),
+        grid: draw(&ids.dag_id, &detail.definition, &grid, &view),
         passed_over: passed.first().map(|p| {
             format!(
                 "The catch-up rule passed over {} dates, the last time {} to {}.",
@@ -101,6 +136,7 @@ pub(crate) async fn show(
             )
         }),
         doc: detail.definition.doc.as_deref().map(render::prose),
+        side,
     })
 }
 
@@ -145,6 +181,17 @@ fn cells(run: &GridRun, tasks: usize) -> Vec<Option<TaskState>> {
 /// The columns of the grid: its runs, the oldest first, each with its states by the position of the task.
 type Runs<'g> = Vec<(&'g GridRun, Vec<Option<TaskState>>)>;
 
+/// How the grid is looked at.
+struct View<'v> {
+    folded: &'v Folded,
+    /// The query of this page without an open cell, ready for another name.
+    here: String,
+    /// How many runs the link for more shows, and where it leads.
+    more: Option<(u32, String)>,
+    /// The run and the task whose cell is open.
+    open: Option<(&'v str, &'v str)>,
+}
+
 /// What every row is drawn with.
 struct Sheet<'g> {
     dag_id: &'g DagId,
@@ -152,6 +199,7 @@ struct Sheet<'g> {
     runs: Runs<'g>,
     columns: BTreeMap<&'g str, usize>,
     is_linked: bool,
+    view: &'g View<'g>,
 }
 
 impl Sheet<'_> {
@@ -159,11 +207,16 @@ impl Sheet<'_> {
         let column = self.columns.get(task).copied();
         self.runs.iter().map(move |(_, states)| column.and_then(|i| states.get(i).copied().flatten()))
     }
+
+    /// The run whose cell of a task is open.
+    fn open_run(&self, task: &str) -> Option<&str> {
+        self.view.open.filter(|(_, open)| *open == task).map(|(run, _)| run)
+    }
 }
 
-fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid, folded: &Folded) -> Markup {
+fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid, view: &View<'_>) -> Markup {
     let order = order(dag);
-    let rows = groups::tree(dag, &order, folded);
+    let rows = groups::tree(dag, &order, view.folded);
     let known: BTreeSet<&str> = dag.tasks.iter().map(|task| task.id.as_str()).collect();
     // What only older runs know comes last.
     let gone: Vec<&str> = grid.tasks.iter().map(|t| t.as_str()).filter(|t| !known.contains(t)).collect();
@@ -175,20 +228,27 @@ fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid, folded: &Folded) -> Markup {
         columns: grid.tasks.iter().enumerate().map(|(i, t)| (t.as_str(), i)).collect(),
         is_linked: count * runs.len() <= LINKED_CELLS,
         runs,
+        view,
     };
     let mut out =
-        Markup::with_capacity(count * sheet.runs.len() * if sheet.is_linked { 170 } else { 48 } + 4_096);
-    out.raw("<table class=\"grid\"><thead><tr><td>");
+        Markup::with_capacity(count * sheet.runs.len() * if sheet.is_linked { 190 } else { 48 } + 4_096);
+    out.raw("<table class=\"grid\"").attr("data-cell", &format!("/dags/{dag_id}/cell"));
+    out.attr("data-here", &view.here).raw("><thead><tr><td>");
+    if let Some((limit, href)) = &view.more {
+        out.raw("<a id=\"more\"").attr("href", href).attr("hx-get", href);
+        out.raw(" hx-target=\"#live\" hx-select=\"#live\" hx-swap=\"outerMorph\" hx-push-url=\"true\">");
+        out.text(&format!("◂ up to {limit} runs")).raw("</a><br>");
+    }
     let plural = if sheet.runs.len() == 1 { "" } else { "s" };
     out.text(&format!("{} run{plural}, the newest on the right", sheet.runs.len())).raw("</td>");
-    head(&mut out, &sheet.base, &sheet.runs);
+    grid_head::draw(&mut out, &sheet.base, sheet.runs.iter().map(|(run, _)| *run));
     out.raw("</tr></thead><tbody>");
     for row in rows {
         match row {
             Row::Group { name, depth, tasks } => {
                 let ids: Vec<&str> = tasks.iter().map(|task| dag.tasks[*task].id.as_str()).collect();
                 let doc = dag.groups.iter().find(|group| group.id == name).and_then(|g| g.doc.as_deref());
-                group_row(&mut out, &sheet, (name, depth, doc), &ids, folded);
+                group_row(&mut out, &sheet, (name, depth, doc), &ids, view.folded);
             }
             Row::Task { task, depth } => task_row(&mut out, &sheet, dag.tasks[task].id.as_str(), depth),
         }
@@ -210,7 +270,7 @@ fn group_row(
 ) {
     let is_folded = folded.has(name);
     let toggled = folded.toggled(name);
-    let href = format!("/dags/{}?{}", sheet.dag_id, super::dags::query_string(&[("folded", &toggled)]));
+    let href = format!("/dags/{}?{}", sheet.dag_id, query_string(&[("folded", &toggled)]));
     out.raw("<tr class=\"group\"><th scope=\"row\" class=\"in").raw(inset(depth)).raw("\"><a");
     out.attr("href", &href).attr("aria-expanded", if is_folded { "false" } else { "true" });
     if let Some(doc) = doc {
@@ -253,15 +313,19 @@ fn task_row(out: &mut Markup, sheet: &Sheet<'_>, task: &str, depth: usize) {
         out.raw("<span class=\"sr\">: ").text(&told(sheet.states(task))).raw("</span>");
     }
     out.raw("</th>");
+    let open_run = sheet.open_run(task);
     for ((run, _), state) in sheet.runs.iter().zip(sheet.states(task)) {
         let class = state.map_or("none", TaskState::as_str);
+        let run_id = run.run.run_id.as_str();
+        let on = if open_run == Some(run_id) { " on" } else { "" };
         if sheet.is_linked {
-            out.raw("<td class=\"k\"><a class=\"c s-").raw(class).raw("\" href=\"").text(&sheet.base);
-            out.text(run.run.run_id.as_str()).raw("/tasks/").text(task).raw("\" title=\"").text(task);
+            out.raw("<td class=\"k\"><a class=\"c s-").raw(class).raw(on).raw("\" href=\"");
+            out.text(&sheet.view.here).raw("run_id=").text(run_id).raw("&amp;task_id=").text(task);
+            out.raw("#side\" title=\"").text(task);
             out.raw(": ").raw(state.map_or("no_status", TaskState::as_str));
             out.raw("\"><span class=\"sr\">").raw(class).raw("</span></a></td>");
         } else {
-            out.raw("<td class=\"k\"><i class=\"c s-").raw(class).raw("\"></i></td>");
+            out.raw("<td class=\"k\"><i class=\"c s-").raw(class).raw(on).raw("\"></i></td>");
         }
     }
     out.raw("</tr>");
@@ -280,35 +344,16 @@ fn told(states: impl Iterator<Item = Option<TaskState>>) -> String {
     format!("{} in the newest run; of all shown {}", newest.unwrap_or("no_status"), counts.join(", "))
 }
 
-fn head(out: &mut Markup, base: &str, runs: &[(&GridRun, Vec<Option<TaskState>>)]) {
-    let now = Utc::now();
-    let took = |run: &GridRun| {
-        run.run.started_at.map(|start| (run.run.finished_at.unwrap_or(now) - start).num_milliseconds().max(1))
-    };
-    let longest = runs.iter().filter_map(|(run, _)| took(run)).max().unwrap_or(1);
-    for (index, (run, _)) in runs.iter().enumerate() {
-        let bar = &run.run;
-        let href = format!("{base}{}", bar.run_id);
-        let share = took(run)
-            .map_or(0.0, |ms| f64::from(u32::try_from(ms * 1000 / longest).unwrap_or(1000)) / 1000.0);
-        let height = 4.0 + share.sqrt() * 44.0;
-        let words = took(run).map(time::duration).unwrap_or_default();
-        out.raw("<th scope=\"col\"")
-            .attr("data-run", &href)
-            .attr("data-col", &(index + 1).to_string())
-            .raw("><a");
-        out.attr("href", &href).attr("title", &format!("{}: {} {words}", bar.run_id, bar.state)).raw(">");
-        out.raw(
-            "<svg width=\"20\" height=\"50\" viewBox=\"0 0 20 50\" aria-hidden=\"true\"><rect class=\"bar s-",
-        )
-        .raw(bar.state.as_str());
-        out.raw("\" x=\"4\" width=\"12\" rx=\"2\"").num("y", 50.0 - height).num("height", height).raw("/>");
-        if bar.state == RunState::Failed {
-            out.raw("<path class=\"glyph\" d=\"M7 41l6 6m0 -6l-6 6\"/>");
-        }
-        out.raw("</svg><span>")
-            .text(&bar.logical_date.format("%d").to_string())
-            .raw("</span><span class=\"sr\">");
-        out.text(bar.run_id.as_str()).raw(" ").raw(bar.state.as_str()).raw("</span></a></th>");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_grows_until_it_is_too_large_for_a_browser() {
+        assert_eq!(runs_shown(None, 10), (25, Some(50)));
+        assert_eq!(runs_shown(Some(400), 10), (400, Some(500)));
+        assert_eq!(runs_shown(Some(9_999), 10), (500, None));
+        assert_eq!(runs_shown(None, 5_000), (25, Some(30)));
+        assert_eq!(runs_shown(Some(500), 10_000), (25, None));
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     error::Result,
     render::{Markup, chart, time},
     state::WebState,
+    zone,
 };
 
 /// How many of the next runs are shown.
@@ -90,7 +91,7 @@ pub(crate) async fn show(State(state): State<WebState>, c: Chrome) -> Result<Res
     let needs = needs(&state, &counts).await?;
     let health = health(&state).await;
     let is_ill = health.iter().any(|part| part.word == "failing");
-    let first_hour = counts.hours.first().map(|h| h.hour.format("%H:%M UTC").to_string()).unwrap_or_default();
+    let first_hour = counts.hours.first().map(|h| time::hour(h.hour)).unwrap_or_default();
     page(&HomePage {
         c,
         headline: Headline::of(is_ill, !needs.is_empty(), &counts),
@@ -129,7 +130,7 @@ fn hours(counts: &HomeCounts) -> Vec<chart::Hour> {
         .hours
         .iter()
         .map(|h| chart::Hour {
-            label: h.hour.format("%Y-%m-%d %H:%M UTC").to_string(),
+            label: time::exact(h.hour),
             success: short(h.success),
             failed: short(h.failed),
             other: short(h.cancelled),
@@ -150,6 +151,16 @@ async fn needs(state: &WebState, counts: &HomeCounts) -> Result<Vec<Need>> {
         let (n, s) = (counts.runs_paused, if counts.runs_paused == 1 { " waits" } else { "s wait" });
         let text = format!("{n} paused run{s} for a decision");
         needs.push(Need { word: "paused", href: "/runs?state=paused".to_owned(), text });
+    }
+    let stopped = DagQuery {
+        page: PageRequest { cursor: None, limit: 6 },
+        state: Some(DagFilter::AutoPaused),
+        ..DagQuery::default()
+    };
+    for summary in state.reader().dags(&stopped).await?.items {
+        let (id, why) = (summary.dag.dag_id, summary.dag.pause_reason.unwrap_or_default());
+        let text = format!("{id} was paused by the scheduler: {why}");
+        needs.push(Need { word: "paused", href: format!("/dags/{id}"), text });
     }
     if counts.dags_missing > 0 {
         let (n, s) = (counts.dags_missing, if counts.dags_missing == 1 { " is" } else { "s are" });
@@ -195,8 +206,8 @@ async fn next(state: &WebState, now: DateTime<Utc>) -> Result<Vec<Next>> {
         .into_iter()
         .map(|(at, summary)| Next {
             schedule: super::dag::schedule_words(state, &summary.dag.dag_id, &summary.schedule),
+            at: time::relative_in(at, now, zone::shown_of(state, &summary.dag.dag_id)),
             dag_id: summary.dag.dag_id.to_string(),
-            at: time::relative(at, now),
         })
         .collect())
 }

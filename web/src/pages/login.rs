@@ -9,8 +9,8 @@ use askama::Template;
 use axum::{
     Extension,
     extract::{ConnectInfo, FromRequestParts, State},
-    http::{HeaderMap, HeaderValue, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::{HeaderValue, header, request::Parts},
+    response::Response,
 };
 use chrono::{TimeDelta, Utc};
 use serde::Deserialize;
@@ -24,6 +24,7 @@ use crate::{
     error::{Problem, Result},
     extract::{Form, Params},
     state::WebState,
+    zone::{self, Choice},
 };
 
 #[derive(Template)]
@@ -134,15 +135,21 @@ pub(crate) async fn sign_out(
 }
 
 /// Remembers the theme in this browser; nothing on the server changes.
-pub(crate) async fn theme(_headers: HeaderMap, form: Form) -> Response {
-    let word = theme_word(form.value("theme").unwrap_or_default());
-    let mut response = see(safe_next(form.value("next"))).into_response();
-    let text = match word {
-        "light" => format!("{THEME_COOKIE}=light; Path=/; SameSite=Lax; Max-Age=31536000"),
-        "dark" => format!("{THEME_COOKIE}=dark; Path=/; SameSite=Lax; Max-Age=31536000"),
-        _ => format!("{THEME_COOKIE}=; Path=/; SameSite=Lax; Max-Age=0"),
-    };
-    if let Ok(text) = HeaderValue::from_str(&text) {
+pub(crate) async fn theme(form: Form) -> Response {
+    remember(&form, THEME_COOKIE, theme_word(form.value("theme").unwrap_or_default()))
+}
+
+/// Remembers in this browser in which zone times are told; nothing on the server changes.
+pub(crate) async fn zone(form: Form) -> Response {
+    let choice = Choice::parse(form.value("zone").unwrap_or_default());
+    remember(&form, zone::COOKIE, if choice == Choice::Utc { "" } else { choice.as_str() })
+}
+
+/// Sets a cookie to one of our own words, or ends it where there is nothing to remember.
+fn remember(form: &Form, name: &'static str, word: &'static str) -> Response {
+    let mut response = see(safe_next(form.value("next")));
+    let age = if word.is_empty() { 0 } else { 31_536_000 };
+    if let Ok(text) = HeaderValue::from_str(&format!("{name}={word}; Path=/; SameSite=Lax; Max-Age={age}")) {
         response.headers_mut().append(header::SET_COOKIE, text);
     }
     response

@@ -1,13 +1,18 @@
 //! The pages: server-rendered, complete without a script, one file per page.
 
 pub(crate) mod audit;
+pub(crate) mod calendar;
+pub(crate) mod code;
 pub(crate) mod confirm;
 pub(crate) mod dag;
 pub(crate) mod dags;
 pub(crate) mod drift;
+pub(crate) mod durations;
 pub(crate) mod failure;
+pub(crate) mod gantt;
 pub(crate) mod graph;
 pub(crate) mod grid;
+mod grid_head;
 pub(crate) mod groups;
 pub(crate) mod home;
 pub(crate) mod login;
@@ -15,6 +20,7 @@ pub(crate) mod pools;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod settings;
+pub(crate) mod side;
 pub(crate) mod task;
 pub(crate) mod task_log;
 pub(crate) mod trigger;
@@ -34,6 +40,7 @@ use crate::{
     assets::{URLS, Urls},
     auth::{Identity, cookie},
     error::{Problem, Result},
+    zone::{self, Choice},
 };
 
 /// Mounts the pages.
@@ -43,12 +50,18 @@ pub(crate) fn mount(table: Table) -> Table {
         .post("/login", Access::Public, login::sign_in)
         .post("/logout", VIEWER, login::sign_out)
         .post("/theme", VIEWER, login::theme)
+        .post("/zone", VIEWER, login::zone)
         .get("/", VIEWER, home::show)
         .get("/dags", VIEWER, dags::show)
         .get("/dags/{dag_id}", VIEWER, grid::show)
+        .get("/dags/{dag_id}/cell", VIEWER, side::show)
         .get("/dags/{dag_id}/graph", VIEWER, graph::show)
         .get("/dags/{dag_id}/runs", VIEWER, runs::of_dag)
-        .get("/dags/{dag_id}/code", VIEWER, dag::code)
+        .get("/dags/{dag_id}/calendar", VIEWER, calendar::show)
+        .get("/dags/{dag_id}/gantt", VIEWER, gantt::show)
+        .get("/dags/{dag_id}/durations", VIEWER, durations::show)
+        .get("/dags/{dag_id}/code", VIEWER, code::show)
+        .get("/dags/{dag_id}/audit", ADMIN, audit::of_dag)
         .post("/dags/{dag_id}/pause", OPERATOR, dag::pause)
         .get("/dags/{dag_id}/trigger", OPERATOR, trigger::show)
         .post("/dags/{dag_id}/trigger", OPERATOR, trigger::submit)
@@ -76,6 +89,7 @@ pub(crate) struct Chrome {
     pub(crate) urls: &'static Urls,
     /// `light`, `dark`, or empty: as the system says.
     pub(crate) theme: &'static str,
+    pub(crate) zone: Choice,
     pub(crate) is_signed_in: bool,
     pub(crate) actor: String,
     pub(crate) role: &'static str,
@@ -93,6 +107,7 @@ impl Chrome {
         Self {
             urls: &URLS,
             theme: theme_word(cookie(headers, THEME_COOKIE).unwrap_or_default()),
+            zone: zone::choice(),
             is_signed_in: identity.is_some(),
             actor: identity.map(|i| i.actor.clone()).unwrap_or_default(),
             role: role.map_or("", Role::as_str),
@@ -116,6 +131,23 @@ impl Chrome {
             items.extend([("audit", "/audit", "Audit"), ("settings", "/settings", "Settings")]);
         }
         items
+    }
+
+    /// Returns the tabs of a DAG: key, path, label. The audit log is for administrators.
+    pub(crate) fn dag_tabs(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        let mut tabs = vec![
+            ("grid", "", "Grid"),
+            ("graph", "/graph", "Graph"),
+            ("runs", "/runs", "Runs"),
+            ("calendar", "/calendar", "Calendar"),
+            ("gantt", "/gantt", "Gantt"),
+            ("durations", "/durations", "Durations"),
+            ("code", "/code", "Code"),
+        ];
+        if self.is_admin {
+            tabs.push(("audit", "/audit", "Audit"));
+        }
+        tabs
     }
 
     pub(crate) fn theme_name(&self) -> &'static str {

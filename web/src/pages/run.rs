@@ -1,27 +1,35 @@
 //! What went wrong in this run?
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::{extract::State, response::Response};
 use chrono::Utc;
+use serde::Deserialize;
 use tidemill_engine::{
     definition::Dag,
     ids::AttemptKey,
     rows::{RunRow, TaskRow},
     state::{RunState, TaskState},
 };
+use tidemill_protocol::worker::Report;
 use tidemill_store::reader::{PageRequest, RunQuery};
 
-use super::{Chrome, confirm::Offer, dags::query_string, graph, json_lines, page};
+use super::{Chrome, confirm::Offer, dags::query_string, graph, json_lines, page, task};
 use crate::{
     error::Result,
-    extract::{self, Ids, RunPath},
-    render::{Markup, ansi, time},
+    extract::{self, Ids, Params, RunPath},
+    render::{Markup, ansi, scale, time},
     state::WebState,
     views::{TaskView, task_views},
 };
 
 /// How many lines of the first failure are shown.
 const FAILURE_LINES: usize = 40;
+/// How many task instances are listed at a time.
+const LISTED: usize = 300;
+/// How many pieces of evidence are shown.
+const EVIDENCE: u32 = 50;
 
 struct Failure {
     state: &'static str,
@@ -29,6 +37,31 @@ struct Failure {
     reason: String,
     href: String,
     log: Markup,
+}
+
+/// What a task found out in this run.
+struct Evidence {
+    href: String,
+    label: String,
+    word: &'static str,
+    text: String,
+}
+
+/// A state with how many task instances are in it, as a filter.
+struct Chip {
+    state: String,
+    count: usize,
+    href: String,
+    is_chosen: bool,
+}
+
+/// `?state=&skip=`: which task instances are listed.
+#[derive(Default, Deserialize)]
+pub(crate) struct RunParams {
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    skip: Option<usize>,
 }
 
 struct TaskLine {
@@ -57,7 +90,11 @@ struct RunPage {
     failure: Option<Failure>,
     graph: Markup,
     summary: String,
+    evidence: Vec<Evidence>,
+    chips: Vec<Chip>,
     tasks: Vec<TaskLine>,
+    /// Where the list goes on.
+    more: Option<String>,
     conf: Vec<String>,
 }
 
@@ -66,12 +103,14 @@ pub(crate) async fn show(
     State(state): State<WebState>,
     c: Chrome,
     Ids(ids): Ids<RunPath>,
+    Params(params): Params<RunParams>,
 ) -> Result<Response> {
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
     let dag = extract::definition(&state, &run).await?;
     let rows = state.reader().tasks(run.key).await?;
     let usual = usual(&state, &run).await?;
     let failed = first_failure(&rows);
+    let (chips, list, more) = listed(&dag, &rows, &params);
     let failure = match failed {
         Some(row) => Some(failure(&state, &run, row).await?),
         None => None,
@@ -84,7 +123,7 @@ pub(crate) async fn show(
         with_failures: run.with_failures,
         sentence: sentence(&run, failed, usual),
         actions: offers(&run, &rows),
-        facts: facts(&run),
+        facts: facts(&run, usual),
         failure,
         graph: graph::of_run(&state, &dag, &run, &rows).await?,
         summary: summary(&dag, &rows),
@@ -93,8 +132,62 @@ pub(crate) async fn show(
         } else {
             json_lines(&serde_json::Value::Object(run.conf.as_ref().clone()))
         },
-        tasks: task_views(&dag, rows).into_iter().map(|view| task_line(&run, view)).collect(),
+        evidence: evidence(&state, &run).await?,
+        chips,
+        tasks: list.into_iter().map(|view| task_line(&run, view)).collect(),
+        more,
     })
+}
+
+/// The task instances that are listed, with what else can be chosen and where the list goes on.
+fn listed(dag: &Dag, rows: &[TaskRow], params: &RunParams) -> (Vec<Chip>, Vec<TaskView>, Option<String>) {
+    let all = task_views(dag, rows.to_vec());
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for view in &all {
+        *counts.entry(view.state.clone()).or_default() += 1;
+    }
+    let chosen = params.state.as_deref().filter(|word| !word.is_empty());
+    let chips = counts
+        .into_iter()
+        .map(|(state, count)| {
+            let is_chosen = chosen == Some(state.as_str());
+            // Pressed once more a filter is gone.
+            let query = if is_chosen { String::new() } else { query_string(&[("state", &state)]) };
+            Chip { href: format!("?{query}#tasks"), state, count, is_chosen }
+        })
+        .collect();
+    let skip = params.skip.unwrap_or(0);
+    let mut list = all.into_iter().filter(|view| chosen.is_none_or(|word| view.state == word)).skip(skip);
+    let shown: Vec<TaskView> = list.by_ref().take(LISTED).collect();
+    let more = list.next().map(|_| {
+        let skip = (skip + LISTED).to_string();
+        format!("?{}#tasks", query_string(&[("state", chosen.unwrap_or_default()), ("skip", &skip)]))
+    });
+    (chips, shown, more)
+}
+
+/// What the tasks of a run found out: drift reports and verdicts of branches.
+async fn evidence(state: &WebState, run: &RunRow) -> Result<Vec<Evidence>> {
+    let found = state.reader().run_reports(run.key, EVIDENCE).await?;
+    let told = found.into_iter().map(|stored| {
+        let key = stored.attempt.instance;
+        let (word, text) = match stored.report {
+            Report::Drift(report) => {
+                let drifted = report.features.iter().filter(|feature| feature.drifted).count();
+                let branch = report.decision.map(|decision| decision.branch.join(", ")).unwrap_or_default();
+                let text =
+                    format!("{drifted} of {} features drifted; branch {branch}", report.features.len());
+                (if report.drifted { "drifted" } else { "stable" }, text)
+            }
+            Report::Branch { chosen, because } => {
+                let chosen = if chosen.is_empty() { "nothing".to_owned() } else { chosen.join(", ") };
+                ("branch", format!("chose {chosen}: {because}"))
+            }
+        };
+        let href = task_href(run, key.task.as_str(), key.map_index);
+        Evidence { href, label: task::label(&key), word, text }
+    });
+    Ok(told.collect())
 }
 
 fn first_failure(rows: &[TaskRow]) -> Option<&TaskRow> {
@@ -191,7 +284,7 @@ fn offers(run: &RunRow, rows: &[TaskRow]) -> Vec<Offer> {
     offers
 }
 
-fn facts(run: &RunRow) -> Vec<(&'static str, Markup)> {
+fn facts(run: &RunRow, usual: Option<i64>) -> Vec<(&'static str, Markup)> {
     let now = Utc::now();
     let text = |t: &str| {
         let mut out = Markup::default();
@@ -213,10 +306,22 @@ fn facts(run: &RunRow) -> Vec<(&'static str, Markup)> {
         ("Queued", time::relative(run.queued_at, now)),
         ("Started", run.started_at.map_or_else(|| text("–"), |at| time::relative(at, now))),
         ("Duration", time::took(run.started_at, run.finished_at)),
+        ("Usually", text(&usual.map_or_else(|| "–".to_owned(), |ms| against(run, ms)))),
         ("Type", text(run.run_type.as_str())),
         ("Triggered by", text(run.triggered_by.as_deref().unwrap_or("the schedule"))),
         ("Version", version),
     ]
+}
+
+/// The usual duration, and how the run compares to it once it has ended.
+fn against(run: &RunRow, usual: i64) -> String {
+    let took = run.started_at.zip(run.finished_at).map(|(from, to)| (to - from).num_milliseconds());
+    match took.filter(|_| usual > 0) {
+        Some(took) => {
+            format!("{} (this one: {:.1} ×)", time::duration(usual), scale::real(took) / scale::real(usual))
+        }
+        None => time::duration(usual),
+    }
 }
 
 async fn failure(state: &WebState, run: &RunRow, row: &TaskRow) -> Result<Failure> {

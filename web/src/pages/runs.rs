@@ -8,6 +8,7 @@ use tidemill_engine::{
     rows::RunRow,
     state::{RunState, RunType},
 };
+use tidemill_store::reader::RunQuery;
 
 use super::{
     Chrome,
@@ -21,6 +22,7 @@ use crate::{
     extract::{DagPath, Ids, Params},
     render::{Markup, time},
     state::WebState,
+    zone,
 };
 
 struct Row {
@@ -48,6 +50,10 @@ struct RunsPage {
     run_type: String,
     spans: Vec<(String, String)>,
     ended_within: String,
+    from: String,
+    until: String,
+    /// The logical dates that the list is limited to, in words.
+    dates: Option<Markup>,
     next_page: Option<String>,
 }
 
@@ -79,28 +85,54 @@ async fn list(
     params: &RunListParams,
 ) -> Result<Response> {
     let path = dag_id.as_ref().map_or_else(|| "/runs".to_owned(), |id| format!("/dags/{id}/runs"));
-    let found = state.reader().runs(&params.query(dag_id, 100)?).await?;
+    let query = params.query(dag_id, 100)?;
+    let found = state.reader().runs(&query).await?;
     let (word, run_type) =
         (params.state.clone().unwrap_or_default(), params.run_type.clone().unwrap_or_default());
     let ended_within = params.ended_within.clone().unwrap_or_default();
+    let (from, until) = (params.from.clone().unwrap_or_default(), params.until.clone().unwrap_or_default());
     let next_page = found.next_cursor.as_ref().map(|cursor| {
-        let query =
-            [("state", &word), ("run_type", &run_type), ("ended_within", &ended_within), ("cursor", cursor)];
+        let query = [
+            ("state", &word),
+            ("run_type", &run_type),
+            ("ended_within", &ended_within),
+            ("from", &from),
+            ("until", &until),
+            ("cursor", cursor),
+        ];
         format!("{path}?{}", query_string(&query.map(|(name, value)| (name, value.as_str()))))
     });
     page(&RunsPage {
         c,
         show_dag: head.is_none(),
         head,
-        rows: found.items.into_iter().map(row).collect(),
+        rows: found.items.into_iter().map(|run| row(state, run)).collect(),
         states: RunState::ALL.iter().map(|s| s.as_str()).collect(),
         types: RunType::ALL.iter().map(|t| t.as_str()).collect(),
         state: word,
         run_type,
         spans: spans(&ended_within),
         ended_within,
+        dates: dates(&query),
+        from,
+        until,
         next_page,
     })
+}
+
+/// Which logical dates a list is limited to.
+fn dates(query: &RunQuery) -> Option<Markup> {
+    let mut out = Markup::default();
+    match (query.logical_since, query.logical_before) {
+        (None, None) => return None,
+        (Some(since), None) => out.raw("logical dates from ").markup(&time::absolute(since)),
+        (None, Some(before)) => out.raw("logical dates before ").markup(&time::absolute(before)),
+        (Some(since), Some(before)) => {
+            let out = out.raw("logical dates from ").markup(&time::absolute(since));
+            out.raw(" to before ").markup(&time::absolute(before))
+        }
+    };
+    Some(out)
 }
 
 /// What can be chosen, and what was chosen by the address.
@@ -113,13 +145,14 @@ fn spans(chosen: &str) -> Vec<(String, String)> {
     spans
 }
 
-fn row(run: RunRow) -> Row {
-    let started = run.started_at.map_or_else(Markup::default, |at| time::relative(at, Utc::now()));
+fn row(state: &WebState, run: RunRow) -> Row {
+    let zone = zone::shown_of(state, &run.dag_id);
+    let started = run.started_at.map_or_else(Markup::default, |at| time::relative_in(at, Utc::now(), zone));
     Row {
         state: run.state.as_str(),
         with_failures: run.with_failures,
         run_type: run.run_type.as_str(),
-        logical_date: time::absolute(run.logical_date),
+        logical_date: time::absolute_in(run.logical_date, zone),
         started,
         took: time::took(run.started_at, run.finished_at),
         reason: run.reason.unwrap_or_default(),

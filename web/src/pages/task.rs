@@ -70,6 +70,9 @@ pub(crate) struct TaskParams {
     try_number: Option<u32>,
     #[serde(default)]
     epoch: Option<u32>,
+    /// The feature of a drift report that is shown in large.
+    #[serde(default)]
+    feature: Option<String>,
 }
 
 /// The page of a task instance.
@@ -100,16 +103,12 @@ pub(crate) async fn show(
         .map(|t| t.attempt.clone());
     let word = row.as_ref().map_or(TaskState::NoStatus, |r| r.state);
     let reasons = reasons(&state, &key, word).await;
-    let (drift, branch) = evidence(&state, &run, &key).await?;
+    let (drift, branch) = evidence(&state, &run, &key, params.feature.as_deref()).await?;
     page(&TaskPage {
         c,
         dag_id: run.dag_id.to_string(),
         run_id: run.run_id.to_string(),
-        task_id: if key.map_index >= 0 {
-            format!("{} [{}]", key.task, key.map_index)
-        } else {
-            key.task.to_string()
-        },
+        task_id: label(&key),
         state: word.as_str(),
         sentence: sentence(row.as_ref(), word),
         doc: task.and_then(|task| task.doc.clone()),
@@ -138,8 +137,17 @@ pub(crate) async fn show(
     })
 }
 
+/// What people call it: of a mapped task with its element.
+pub(crate) fn label(key: &TaskInstanceKey) -> String {
+    if key.map_index >= 0 { format!("{} [{}]", key.task, key.map_index) } else { key.task.to_string() }
+}
+
 /// Why it is not running. A server that does not lead cannot know; the page is still worth showing.
-async fn reasons(state: &WebState, key: &TaskInstanceKey, word: TaskState) -> Vec<(String, &'static str)> {
+pub(crate) async fn reasons(
+    state: &WebState,
+    key: &TaskInstanceKey,
+    word: TaskState,
+) -> Vec<(String, &'static str)> {
     if word.is_terminal() || word == TaskState::Running {
         return Vec::new();
     }
@@ -153,10 +161,11 @@ async fn evidence(
     state: &WebState,
     run: &RunRow,
     key: &TaskInstanceKey,
+    feature: Option<&str>,
 ) -> Result<(Option<drift::DriftPage>, Option<(String, String)>)> {
     let newest = state.reader().reports(key).await?.into_iter().next().map(|stored| stored.report);
     Ok(match newest {
-        Some(Report::Drift(report)) => (Some(drift::shown(state, run, key, &report).await?), None),
+        Some(Report::Drift(report)) => (Some(drift::shown(state, run, key, &report, feature).await?), None),
         Some(Report::Branch { chosen, because }) => {
             let chosen = if chosen.is_empty() { "nothing".to_owned() } else { chosen.join(", ") };
             (None, Some((chosen, because)))
@@ -165,7 +174,8 @@ async fn evidence(
     })
 }
 
-fn sentence(row: Option<&TaskRow>, word: TaskState) -> String {
+/// How it is doing, in a sentence.
+pub(crate) fn sentence(row: Option<&TaskRow>, word: TaskState) -> String {
     let Some(row) = row else { return "Nothing is decided about it yet.".to_owned() };
     let took = row.started_at.zip(row.finished_at).map(|(a, b)| time::duration((b - a).num_milliseconds()));
     let mut text = match word {
@@ -192,7 +202,8 @@ fn sentence(row: Option<&TaskRow>, word: TaskState) -> String {
     text
 }
 
-fn offers(run: &RunRow, key: &TaskInstanceKey) -> Vec<Offer> {
+/// What a person may do about it.
+pub(crate) fn offers(run: &RunRow, key: &TaskInstanceKey) -> Vec<Offer> {
     let task = key.task.as_str();
     let path = |pairs: &[(&str, &str)]| {
         format!("/dags/{}/runs/{}/confirm?{}", run.dag_id, run.run_id, query_string(pairs))

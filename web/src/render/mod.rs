@@ -1,12 +1,18 @@
-//! Pure drawing: markup, pictures, log colours and words for times. No I/O, no clock.
+//! Pure drawing: markup, pictures, log colours and words for times. No I/O, no clock; the one thing that is taken from
+//! around it is the zone of the page ([`crate::zone`]).
 //!
 //! **Invariant:** text from outside reaches HTML only through [`Markup::text`], [`Markup::attr`] or askama's own
 //! escaping; every literal of markup is `&'static str`.
 
 pub(crate) mod ansi;
+pub(crate) mod calendar;
 pub(crate) mod chart;
+pub(crate) mod distribution;
+pub(crate) mod gantt;
 pub(crate) mod graph;
 pub(crate) mod markup;
+pub(crate) mod plot;
+pub(crate) mod scale;
 pub(crate) mod time;
 
 pub(crate) use markup::Markup;

@@ -1,17 +1,41 @@
 //! Words for times and sizes.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
 
 use super::Markup;
+use crate::zone;
 
 /// `2026-11-05T00:00:00Z`, without fractions: for people and for ids.
 pub(crate) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// `2026-11-05 00:00:00 UTC`.
+/// `2026-11-05 01:00:00 CET`: in the zone of the page.
 pub(crate) fn exact(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+    exact_in(at, zone::shown())
+}
+
+/// `2026-11-05 01:00:00 CET`: in a given zone.
+pub(crate) fn exact_in(at: DateTime<Utc>, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// `2026-11-05`: in the zone of the page.
+pub(crate) fn day(at: DateTime<Utc>) -> String {
+    at.with_timezone(&zone::shown()).format("%Y-%m-%d").to_string()
+}
+
+/// `01:00 CET`: in the zone of the page.
+pub(crate) fn hour(at: DateTime<Utc>) -> String {
+    at.with_timezone(&zone::shown()).format("%H:%M %Z").to_string()
+}
+
+/// What stands behind an instant: the exact one with its zone, and where that is not UTC the same in UTC. An
+/// abbreviation such as `IST` has several meanings; the name of a zone has one.
+fn title(at: DateTime<Utc>, zone: Tz) -> String {
+    let exact = exact_in(at, zone);
+    if zone == Tz::UTC { exact } else { format!("{exact} ({}), {}", zone.name(), instant(at)) }
 }
 
 /// `1h 04m`, `2d 03h`, `12.3s`, `87ms`.
@@ -40,12 +64,17 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// An instant as `<time>`: relative to `now`, exact on hover; a script keeps the words fresh.
 pub(crate) fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
+    relative_in(at, now, zone::shown())
+}
+
+/// The same with the exact instant in a given zone.
+pub(crate) fn relative_in(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> Markup {
     let ms = (now - at).num_milliseconds();
     // Whole seconds: this is what the script prints too.
     let words = duration(ms.abs() / 1000 * 1000);
     let words = if ms.abs() < 1000 { "0s".to_owned() } else { words.replace(".0s", "s") };
     let mut out = Markup::default();
-    out.raw("<time data-rel").attr("datetime", &instant(at)).attr("title", &exact(at)).raw(">");
+    out.raw("<time data-rel").attr("datetime", &instant(at)).attr("title", &title(at, zone)).raw(">");
     if ms >= 0 {
         out.text(&words).raw(" ago");
     } else {
@@ -57,8 +86,14 @@ pub(crate) fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
 
 /// An instant as `<time>` in full.
 pub(crate) fn absolute(at: DateTime<Utc>) -> Markup {
+    absolute_in(at, zone::shown())
+}
+
+/// The same in a given zone.
+pub(crate) fn absolute_in(at: DateTime<Utc>, zone: Tz) -> Markup {
     let mut out = Markup::default();
-    out.raw("<time").attr("datetime", &instant(at)).raw(">").text(&exact(at)).raw("</time>");
+    out.raw("<time data-abs").attr("datetime", &instant(at)).attr("title", &title(at, zone)).raw(">");
+    out.text(&exact_in(at, zone)).raw("</time>");
     out
 }
 
@@ -98,6 +133,14 @@ mod tests {
             out.as_str(),
             "<time data-rel datetime=\"2026-11-05T00:00:00Z\" title=\"2026-11-05 00:00:00 UTC\">1m 05s ago</time>"
         );
+        let berlin = relative_in(at, at, Tz::Europe__Berlin);
+        assert!(
+            berlin
+                .as_str()
+                .contains("title=\"2026-11-05 01:00:00 CET (Europe/Berlin), 2026-11-05T00:00:00Z\""),
+            "{berlin}"
+        );
+        assert!(absolute_in(at, Tz::Europe__Berlin).as_str().contains(">2026-11-05 01:00:00 CET<"));
         assert!(relative(at, at - chrono::TimeDelta::seconds(5)).as_str().contains(">in 5s<"));
     }
 }

@@ -5,3 +5,4 @@ mod logs;
 mod pages;
 mod rest;
 mod support;
+mod tabs;

@@ -256,7 +256,7 @@ async fn a_dag_that_loads_with_warnings_says_so_on_its_page() {
     let app = App::new(&[("hello.toml", HELLO), ("odd.toml", odd)]).await;
     app.loaded("odd").await;
     app.loaded("hello").await;
-    for tab in ["", "/graph", "/runs", "/code"] {
+    for tab in ["", "/graph", "/runs", "/code", "/calendar", "/gantt", "/durations", "/audit"] {
         let page = app.page(&format!("/dags/odd{tab}")).await.text();
         for text in
             ["DAG0720 in line 5", "a will wait: there is no pool gpu", "b will wait: it wants 500 slots"]

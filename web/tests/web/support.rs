@@ -45,7 +45,7 @@ pub(crate) struct App {
     pub(crate) reader: Arc<MemoryStore>,
     pub(crate) state: WebState,
     scheduler: Option<Scheduler>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     worker: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -150,9 +150,14 @@ impl App {
             reader,
             state,
             scheduler: Some(scheduler),
-            _folder: folder,
+            folder,
             worker: None,
         }
+    }
+
+    /// Writes a file of the DAG folder anew.
+    pub(crate) fn save(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join("dags").join(name), text).unwrap();
     }
 
     pub(crate) fn routes(&self) -> Vec<tidemill_web::Route> {
@@ -258,11 +263,16 @@ impl App {
 
     /// A page as a browser with a session gets it.
     pub(crate) async fn page(&self, path: &str) -> Answer {
+        self.page_with(path, "").await
+    }
+
+    /// The same with another cookie beside that of the session.
+    pub(crate) async fn page_with(&self, path: &str, cookie: &str) -> Answer {
         let request = Request::builder()
             .uri(path)
             .header("host", "localhost")
             .header("accept", "text/html")
-            .header("cookie", format!("tidemill_session={SESSION}"));
+            .header("cookie", format!("tidemill_session={SESSION}; {cookie}"));
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
