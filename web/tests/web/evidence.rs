@@ -184,3 +184,93 @@ async fn a_drift_page_prints_the_verdicts_of_the_report_and_guesses_none() {
         assert!(page.contains(">Wasserstein, normed</th>") && !page.contains(">KL</th>"), "{page}");
     }
 }
+
+/// Two features; the second one moved more.
+fn two_features() -> Report {
+    let feature = |name: &str, psi: f64, reference: Value| {
+        json!({
+            "name": name, "kind": "numeric", "status": "ok", "rows_reference": 10, "rows_current": 10,
+            "missing_reference": 0, "missing_current": 0, "infinite_reference": 0, "infinite_current": 0,
+            "n_reference": 10, "n_current": 10, "drifted": psi > 0.2, "reasons": [], "large": [],
+            "metrics": { "psi": { "value": psi } },
+            "histogram": { "labels": ["low", "high"], "reference": reference, "current": [0.5, 0.5] }
+        })
+    };
+    let features = [feature("age & size", 0.1, json!([0.6, 0.4])), feature("dose", 0.9, json!([0.99, 0.01]))];
+    Report::Drift(
+        serde_json::from_value(json!({ "features": features, "share": 0.5, "drifted": true })).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn a_feature_is_shown_in_large_and_the_run_lists_what_was_found_out() {
+    let mut app = App::new(&[("drifting.toml", DRIFTING)]).await;
+    app.work(|assignment| {
+        let mut done = report(assignment, TryOutcome::Success, b"");
+        done.report = Some(two_features());
+        done.follow = Some(vec!["retrain".parse().unwrap()]);
+        done
+    });
+    app.loaded("drifting").await;
+    let mut runs = Vec::new();
+    for day in ["2026-10-01T00:00:00Z", "2026-10-02T00:00:00Z"] {
+        let run_id = app.trigger("drifting", json!({ "logical_date": day })).await;
+        app.finished("drifting", &run_id).await;
+        runs.push(run_id);
+    }
+    let path = format!("/dags/drifting/runs/{}/tasks/monitor", runs[1]);
+    let page = app.page(&path).await.text();
+    let focus = |page: &str| {
+        page.split("id=\"feature\"").nth(1).unwrap().split("</section>").next().unwrap().to_owned()
+    };
+    // Nobody asked: the one that moved the most, with its history, each point of which leads to its run.
+    let shown = focus(&page);
+    assert!(shown.contains("<h2>dose</h2>") && shown.contains("high: 1.0 % → 50.0 %"), "{shown}");
+    assert!(
+        shown.contains("PSI of the last 2 runs")
+            && shown.contains(&format!("/runs/{}/tasks/monitor", runs[0]))
+    );
+    assert!(page.contains("?feature=age%20%26%20size#feature"), "{page}");
+    let asked = focus(&app.page(&format!("{path}?feature=age%20%26%20size")).await.text());
+    assert!(asked.contains("<h2>age &#38; size</h2>") && asked.contains("low: 60.0 % → 50.0 %"), "{asked}");
+    assert!(focus(&app.page(&format!("{path}?feature=gone")).await.text()).contains("<h2>dose</h2>"));
+
+    let run = app.page(&format!("/dags/drifting/runs/{}", runs[1])).await.text();
+    let evidence = run.split("id=\"evidence\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(
+        evidence.contains("1 of 2 features drifted") && evidence.contains("/tasks/monitor"),
+        "{evidence}"
+    );
+    // States are filters; the one that is on leads back.
+    assert!(run.contains("href=\"?state=skipped#tasks\"") && run.contains("1 skipped"), "{run}");
+    let skipped = app.page(&format!("/dags/drifting/runs/{}?state=skipped", runs[1])).await.text();
+    let list = skipped.split("id=\"tasks\"").nth(1).unwrap();
+    assert!(
+        list.contains("href=\"?#tasks\"") && list.contains(">no_op</a>") && !list.contains(">retrain</a>"),
+        "{list}"
+    );
+}
+
+#[tokio::test]
+async fn a_run_of_very_many_tasks_is_listed_in_pieces() {
+    let mut dag = String::from("[dag]\nid = \"large\"\n");
+    for n in 0..650 {
+        write!(dag, "\n[[task]]\nid = \"t{n:03}\"\noperator = \"noop\"\n").unwrap();
+    }
+    let app = App::new(&[("large.toml", &dag)]).await;
+    app.loaded("large").await;
+    let run_id = app.trigger("large", json!({})).await;
+    app.finished("large", &run_id).await;
+    for (query, first, last, more) in [
+        ("", "t000", "t299", Some("?skip=300#tasks")),
+        ("?skip=300", "t300", "t599", Some("?skip=600#tasks")),
+        ("?state=success&skip=600", "t600", "t649", None),
+    ] {
+        let page = app.page(&format!("/dags/large/runs/{run_id}{query}")).await.text();
+        let list = page.split("id=\"tasks\"").nth(1).unwrap();
+        assert!(list.contains(&format!(">{first}</a>")) && list.contains(&format!(">{last}</a>")), "{query}");
+        assert_eq!(list.matches("<tr data-row>").count(), if more.is_some() { 300 } else { 50 }, "{query}");
+        assert_eq!(list.contains("More task instances"), more.is_some(), "{query}");
+        assert!(more.is_none_or(|more| list.contains(&format!("href=\"{more}\""))), "{query}");
+    }
+}
