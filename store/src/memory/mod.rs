@@ -5,6 +5,7 @@
 //! It can lead by leases, as PostgreSQL does, and each of several connections to it can be cut or held up.
 
 mod apply;
+mod find;
 mod reader;
 mod reader_history;
 

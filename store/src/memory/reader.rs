@@ -16,46 +16,18 @@ use tidemill_engine::{
     state::{RunState, RunType, TaskState},
 };
 
-use super::{MemoryStore, State, apply::first_of};
+use super::{MemoryStore, apply::first_of};
 use crate::{
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
     codec::{AUDIT_ROOT, audit_hash, cursor, page_size, read_cursor},
     error::{OpenError, ReadError},
     reader::{
-        AuditCheck, AuditQuery, AuditRow, DagDetail, DagFilter, DagQuery, DagSummary, Grid, GridCell,
-        GridRun, HomeCounts, LeaderInfo, OutboxRow, Page, PageRequest, PoolUse, Reader, ReportPoint, RunBar,
-        RunQuery, StoreHealth, StoredReport, TaskListItem, TaskQuery, VersionInfo,
+        AuditCheck, AuditQuery, AuditRow, DagDetail, DagQuery, DagSummary, Grid, GridCell, GridRun,
+        HomeCounts, LeaderInfo, OutboxRow, Page, PageRequest, PoolUse, Reader, ReportPoint, RunBar, RunQuery,
+        StoreHealth, StoredReport, TaskListItem, TaskQuery, VersionInfo,
     },
     views,
 };
-
-impl State {
-    /// Runs of a DAG by logical date, the newest first.
-    pub(super) fn runs_of(&self, dag_id: &DagId) -> impl Iterator<Item = &RunRow> {
-        let keys = self.run_dates.get(dag_id).into_iter().flat_map(|dates| dates.iter().rev());
-        keys.filter_map(|(_, key)| self.runs.get(key))
-    }
-
-    fn matches(&self, dag_id: &DagId, filter: DagFilter) -> bool {
-        let Some(dag) = self.dags.get(dag_id) else { return false };
-        let last_end = || self.runs_of(dag_id).find(|r| r.state.is_terminal()).map(|r| r.state);
-        match filter {
-            DagFilter::Active => !dag.is_paused && !dag.is_missing,
-            DagFilter::Paused => dag.is_paused,
-            DagFilter::AutoPaused => dag.is_paused && dag.pause_reason.is_some(),
-            DagFilter::Missing => dag.is_missing,
-            DagFilter::Running => self.runs_of(dag_id).any(|r| !r.state.is_terminal()),
-            DagFilter::Success => last_end() == Some(RunState::Success),
-            DagFilter::Failed => last_end() == Some(RunState::Failed),
-        }
-    }
-
-    fn newest_reports<'a>(&'a self, key: &'a TaskInstanceKey) -> impl Iterator<Item = &'a StoredReport> {
-        let first = AttemptKey { instance: key.clone(), try_number: 0, epoch: 0 };
-        let last = AttemptKey { instance: key.clone(), try_number: u32::MAX, epoch: u32::MAX };
-        self.reports.range(first..=last).rev().map(|(_, report)| report)
-    }
-}
 
 /// Cuts a list into a page: one row more than the page tells that there is a next one.
 fn page<T, K: serde::Serialize>(

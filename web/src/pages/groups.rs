@@ -141,7 +141,8 @@ pub(crate) fn worst(states: impl Iterator<Item = TaskState>) -> Option<TaskState
     states.max_by_key(|state| attention(*state))
 }
 
-const fn attention(state: TaskState) -> u8 {
+/// How much a state needs somebody's attention.
+pub(crate) const fn attention(state: TaskState) -> u8 {
     match state {
         TaskState::Failed => 6,
         TaskState::UpstreamFailed => 5,

@@ -8,6 +8,7 @@ use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use tidemill_engine::{
     ids::{AttemptKey, DagId, RunId, TaskId, TaskInstanceKey},
+    rows::{RunRow, TaskRow},
     state::TaskState,
 };
 
@@ -15,7 +16,7 @@ use super::{
     Chrome,
     confirm::Offer,
     dags::query_string,
-    page,
+    groups, page,
     run::{last_lines, task_href},
     task,
 };
@@ -32,6 +33,8 @@ const LOG_LINES: usize = 15;
 const LOG_BYTES: usize = 16 * 1024;
 /// How many of the last tries are listed.
 const TRIES: usize = 5;
+/// How many elements of a mapped task are listed.
+const ELEMENTS: usize = 50;
 
 /// Which cell is open.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -73,8 +76,18 @@ pub(crate) struct Try {
     pub(crate) took: Markup,
 }
 
+/// One element of a mapped task.
+pub(crate) struct Element {
+    pub(crate) index: i32,
+    pub(crate) state: &'static str,
+    pub(crate) href: String,
+}
+
 /// The panel.
 pub(crate) struct Side {
+    /// Of a mapped task: what needs attention first, and how many there are.
+    pub(crate) elements: Vec<Element>,
+    pub(crate) element_count: usize,
     /// Where the panel alone is.
     pub(crate) fragment: String,
     /// The grid without it.
@@ -109,7 +122,11 @@ impl Side {
                 return Err(Problem::not_found("such task in this run"));
             }
         }
-        let word = row.as_ref().map_or(TaskState::NoStatus, |row| row.state);
+        let elements =
+            if row.is_none() && cell.map_index < 0 { elements(state, &run, cell).await? } else { Vec::new() };
+        let word = row.as_ref().map(|row| row.state);
+        let word =
+            word.or(groups::worst(elements.iter().map(|row| row.state))).unwrap_or(TaskState::NoStatus);
         let tries = state.reader().tries(&key).await?;
         let href = task_href(&run, cell.task.as_str(), cell.map_index);
         let join = if href.contains('?') { '&' } else { '?' };
@@ -134,13 +151,27 @@ impl Side {
             run_id: run.run_id.to_string(),
             task_id: task::label(&key),
             state: word.as_str(),
-            sentence: task::sentence(row.as_ref(), word),
+            sentence: if elements.is_empty() {
+                task::sentence(row.as_ref(), word)
+            } else {
+                format!("Mapped: {} elements.", elements.len())
+            },
             reason: row
                 .as_ref()
                 .and_then(|row| row.reason.clone())
                 .filter(|r| r.contains('\n'))
                 .unwrap_or_default(),
-            reasons: task::reasons(state, &key, word).await,
+            reasons: if elements.is_empty() { task::reasons(state, &key, word).await } else { Vec::new() },
+            element_count: elements.len(),
+            elements: elements
+                .into_iter()
+                .take(ELEMENTS)
+                .map(|row| Element {
+                    index: row.key.map_index,
+                    state: row.state.as_str(),
+                    href: task_href(&run, cell.task.as_str(), row.key.map_index),
+                })
+                .collect(),
             times,
             older_tries: tries.len().saturating_sub(TRIES),
             tries: tries
@@ -162,6 +193,17 @@ impl Side {
             href,
         })
     }
+}
+
+/// The elements of a mapped task: what needs attention first, then by number.
+async fn elements(state: &WebState, run: &RunRow, cell: &Named) -> Result<Vec<TaskRow>> {
+    if !state.reader().map_lengths(run.key).await?.contains_key(&cell.task) {
+        return Ok(Vec::new());
+    }
+    let mut rows = state.reader().tasks(run.key).await?;
+    rows.retain(|row| row.key.task == cell.task && row.key.map_index >= 0);
+    rows.sort_by_key(|row| (std::cmp::Reverse(groups::attention(row.state)), row.key.map_index));
+    Ok(rows)
 }
 
 /// The last lines of a try's log.
