@@ -24,7 +24,10 @@ pub use tidemill_engine::{
     state::{StopReason, TryOutcome},
 };
 
-use crate::drift::{DriftReport, DriftSpec};
+use crate::{
+    drift::{DriftReport, DriftSpec},
+    operators::PythonSpec,
+};
 
 /// The version in the path and in every message.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -189,6 +192,11 @@ pub enum Work {
     Exec {
         /// Program and arguments.
         argv: Vec<String>,
+    },
+    /// Runs Python code; `tidemill operator` prepares its environment and becomes the interpreter.
+    Python {
+        /// What is called, rendered.
+        spec: Box<PythonSpec>,
     },
     /// Evaluates a branch; executed as `tidemill operator`.
     Branch {

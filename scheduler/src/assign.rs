@@ -281,6 +281,7 @@ fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> Work {
         RenderedWork::Drift { spec, on_drift, on_stable, on_insufficient_data } => {
             Work::Drift { spec, on_drift, on_stable, on_insufficient_data }
         }
+        RenderedWork::Python { spec } => Work::Python { spec },
         RenderedWork::Notify { webhook, body } => Work::Notify { webhook, body },
     }
 }

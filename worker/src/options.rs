@@ -7,7 +7,7 @@ use tidemill_protocol::worker::{Token, WorkerId};
 use crate::error::Error;
 
 /// The variables of its own environment that a worker hands to tasks without being told so.
-pub const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
+pub const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// How a worker proves to the server who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Options {
     pub own_exe: PathBuf,
     /// Whether tries get a cgroup of their own.
     pub cgroups: CgroupUse,
+    /// How long the virtual environment of `python` tasks is kept after its last use. Default 30 days.
+    pub venv_max_age: Duration,
 }
 
 impl Options {
@@ -91,6 +93,7 @@ impl Options {
             drain: Duration::ZERO,
             own_exe: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidemill")),
             cgroups: CgroupUse::Auto,
+            venv_max_age: Duration::from_secs(30 * 86_400),
         }
     }
 

@@ -64,6 +64,18 @@ pub(crate) enum Problem {
     /// The notify operator.
     #[error("WRK0304: the webhook {url} cannot be called: only http is supported yet")]
     WebhookScheme { url: String },
+    /// The python operator: its virtual environment.
+    #[error("WRK0310: the virtual environment {name} cannot be built:\n{error}")]
+    PythonVenv { name: String, error: String },
+    /// The python operator: its interpreter.
+    #[error("WRK0311: the interpreter {program} cannot be used: {error}")]
+    PythonInterpreter { program: String, error: String },
+    /// The python operator: what is called is not there.
+    #[error("WRK0314: {error}")]
+    PythonTarget { error: String },
+    /// The python operator: its requirements file.
+    #[error("WRK0315: the requirements file {file} cannot be read: {error}")]
+    PythonRequirements { file: String, error: String },
     /// An operator ended without a result.
     #[error("WRK0305: the operator ended without a readable result: {error}")]
     Operator { error: String },

@@ -11,6 +11,8 @@ mod operators;
 #[cfg(test)]
 mod outcomes;
 #[cfg(test)]
+mod python;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod support;

@@ -167,7 +167,8 @@ fn a_task_sees_the_documented_environment_and_nothing_of_the_daemon() {
         "TIDEMILL_WORK_DIR",
     ];
     assert!(ours.iter().all(|name| names.contains(name)), "{names:?}");
-    let allowed = ["PATH", "HOME", "LANG", "TZ", "PWD", "OLDPWD", "SHLVL", "_"];
+    let allowed =
+        ["PATH", "HOME", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PWD", "OLDPWD", "SHLVL", "_"];
     let strangers: Vec<_> = names.iter().filter(|n| !ours.contains(n) && !allowed.contains(n)).collect();
     assert!(strangers.is_empty(), "{strangers:?}");
     assert!(log.contains("/dags/team\n0077\n0\n{\"up\":{\"key\":[1,\"two\"]}}NoNewPrivs:\t1\n"), "{log}");

@@ -108,6 +108,9 @@ codes! {
     EMPTY_MAP = "DAG0421", "a map without elements";
     MAP_TOO_LONG = "DAG0422", "a map with more elements than max_map_length";
     NOT_MAPPABLE = "DAG0423", "this operator cannot be mapped";
+    PYTHON_TARGET = "DAG0430", "a python task needs a script or a callable";
+    PYTHON_CALLABLE = "DAG0431", "a callable is a file and a function";
+    PYTHON_ARGUMENT = "DAG0432", "not the name of a Python argument";
     JOIN_BELOW_BRANCH = "DAG0501", "a join below a branch would be skipped";
     RULE_ON_ROOT = "DAG0502", "a trigger rule on a task without upstreams";
     RULE_NEVER_HOLDS = "DAG0503", "a trigger rule that can never hold";

@@ -252,6 +252,8 @@ fn special(spec: &KeySpec) -> Value {
             json!({ "type": "number" })
         }
         (TableId::Command, "command") => json!({ "anyOf": [text(r"\S"), templates] }),
+        (TableId::Python, "args") => json!({ "type": "array" }),
+        (TableId::Python, "kwargs") => json!({ "type": "object" }),
         (TableId::Branch, "branches") => json!({ "anyOf": [
             text(r"\S"),
             { "type": "array", "items": reference(TableId::Arm), "minItems": 1 },

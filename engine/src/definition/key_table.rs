@@ -4,8 +4,8 @@ use super::keys::{
     Default::{Bool, Float, Int, None, Required, Said, Seconds, Text},
     KeySpec, Kind,
     TableId::{
-        Arm, Branch, Categorical, Command, Dag, Drift, Group, Notification, Notify, Numeric, Param, Root,
-        Rule, Schedule, ShortCircuit, Task,
+        Arm, Branch, Categorical, Command, Dag, Drift, Group, Notification, Notify, Numeric, Param, Python,
+        Root, Rule, Schedule, ShortCircuit, Task,
     },
     categorical_metrics, corrections, feature_rules, key, ks_methods, numeric_metrics, psi_variants,
     retries_exhausted, trigger_rules, weight_rules,
@@ -169,6 +169,14 @@ pub const KEYS: &[KeySpec] = &[
     key(Rule, "correction", Kind::Word(corrections), Text("benjamini_hochberg"), "\"benjamini_hochberg\"", "The correction of p-values for testing many features at once."),
     key(Rule, "dataset_share", Kind::Float(0.0, 1.0, true), Float(0.2), "0.2", "The data set drifted when at least one feature did and at least this share of the tested ones."),
     key(Rule, "columns", Kind::Lines, None, "[\"age\"]", "The data set also drifted when one of these features did."),
+    // python
+    key(Python, "script", Kind::Template, None, "\"train.py\"", "A Python file that is run as `__main__`. Relative to the folder of the DAG file. Give this or `callable`."),
+    key(Python, "callable", Kind::Line, None, "\"lib/train.py:main\"", "A function in a Python file, which is called with `args` and `kwargs`. What it returns becomes the output `return_value`, and the members of a dict become outputs of their own names, too."),
+    key(Python, "args", Kind::Special("a list; of strings (templates) for a script"), None, "[\"--date\", \"{{ ds }}\"]", "The arguments of the script, or the positional arguments of the callable. A string that is one placeholder and nothing else gives a callable the value itself: a list stays a list."),
+    key(Python, "kwargs", Kind::Special("a table; strings in it are templates"), None, "{ date = \"{{ ds }}\", rounds = 3 }", "The keyword arguments of the callable, with the same rule."),
+    key(Python, "requirements", Kind::Lines, None, "[\"polars==1.30.0\"]", "The packages of a virtual environment of its own, as in a requirements file. It is built once on each worker and used again by every task that asks for the same."),
+    key(Python, "requirements_file", Kind::Line, None, "\"requirements.txt\"", "The same from a file, relative to the folder of the DAG file. When the file changes, so does the environment."),
+    key(Python, "python", Kind::Line, Text("python3"), "\"python3.11\"", "The interpreter: a name that is found in `PATH`, or a path."),
     // notify, notifications
     key(Notify, "webhook", Kind::Template, Required, "\"http://hooks.internal/ml\"", "The address that is called with a JSON body by POST. When it renders to nothing, the task is skipped."),
     key(Notify, "message", Kind::Template, Said("a sentence that names the dag run"), "\"{{ run_id }} is done\"", "The text."),

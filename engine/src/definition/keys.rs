@@ -42,6 +42,8 @@ pub enum TableId {
     Categorical,
     /// `rule` of a drift task.
     Rule,
+    /// `[[task]]` with `operator = "python"`.
+    Python,
     /// `[[task]]` with `operator = "notify"`.
     Notify,
     /// `on_success` and `on_failure`.
@@ -65,6 +67,7 @@ impl TableId {
         Self::Numeric,
         Self::Categorical,
         Self::Rule,
+        Self::Python,
         Self::Notify,
         Self::Notification,
     ];
@@ -87,6 +90,7 @@ impl TableId {
             Self::Numeric => "`numeric` of a drift task",
             Self::Categorical => "`categorical` of a drift task",
             Self::Rule => "`rule` of a drift task",
+            Self::Python => "`[[task]]` with `operator = \"python\"`",
             Self::Notify => "`[[task]]` with `operator = \"notify\"`",
             Self::Notification => "`on_success` and `on_failure`",
         }
@@ -100,6 +104,7 @@ impl TableId {
             Self::Branch => Some("branch"),
             Self::ShortCircuit => Some("short_circuit"),
             Self::Drift => Some("drift"),
+            Self::Python => Some("python"),
             Self::Notify => Some("notify"),
             _ => None,
         }
@@ -276,7 +281,6 @@ impl KeySpec {
 
 /// Operators that are planned and refused by name.
 pub const NOT_BUILT_OPERATORS: &[&str] = &[
-    "python",
     "http",
     "sql",
     "trigger_dag",
@@ -294,7 +298,7 @@ pub const NOT_BUILT_OPERATORS: &[&str] = &[
 
 /// Operators that exist.
 pub const OPERATORS: &[&str] =
-    &["command", "noop", "branch", "short_circuit", "latest_only", "drift", "notify"];
+    &["command", "python", "noop", "branch", "short_circuit", "latest_only", "drift", "notify"];
 
 /// Those of them that never leave the engine: without a process, a slot or keys of their own.
 pub(crate) const IN_ENGINE: &[&str] = &["noop", "latest_only"];
@@ -308,7 +312,6 @@ pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("name", "id"),
     ("bash_command", "command"),
     ("cmd", "command"),
-    ("script", "command"),
     ("run", "command"),
     ("concurrency", "max_active_tasks"),
     ("execution_timeout", "timeout"),

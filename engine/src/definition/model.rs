@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::DriftSpec;
+use super::{DriftSpec, PythonSpec};
 use crate::{
     ids::{DagId, PoolName, TaskId},
     state::{TriggerRule, WeightRule},
@@ -391,6 +391,11 @@ pub enum Operator {
         /// What to execute.
         command: Command,
     },
+    /// Runs Python code.
+    Python {
+        /// What is called, and in which environment.
+        spec: Box<PythonSpec>,
+    },
     /// Succeeds in the engine, takes no slot.
     Noop,
     /// Chooses among its direct downstreams.
@@ -475,6 +480,7 @@ impl Operator {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Command { .. } => "command",
+            Self::Python { .. } => "python",
             Self::Noop => "noop",
             Self::Branch { .. } => "branch",
             Self::ShortCircuit { .. } => "short_circuit",
@@ -493,7 +499,10 @@ impl Operator {
     /// Whether a success carries a branch verdict.
     #[must_use]
     pub const fn is_branch(&self) -> bool {
-        !matches!(self, Self::Command { .. } | Self::Noop | Self::Notify { .. })
+        matches!(
+            self,
+            Self::Branch { .. } | Self::ShortCircuit { .. } | Self::LatestOnly | Self::Drift { .. }
+        )
     }
 
     /// Whether it follows all of its direct downstreams or none, instead of choosing among them.

@@ -13,7 +13,7 @@ use super::{
     model::{BranchArm, Branches, Command, MapSpec, Operator, RetriesExhausted, Role, Task},
     notify,
     problem::{Draft, Report},
-    retry_on, role,
+    python_task, retry_on, role,
     suggest::nearest,
     tree::{Node, Table, Value},
     values::show_seconds,
@@ -334,6 +334,10 @@ fn operator<'s>(
                 fields.require("command", name, report);
             }
             (command(fields, report).map(|command| Operator::Command { command }), GraphKind::Process)
+        }
+        Some("python") => {
+            let spec = python_task::read(fields, name, report);
+            (spec.map(|spec| Operator::Python { spec: Box::new(spec) }), GraphKind::Process)
         }
         Some("branch") => branch(fields, name, groups, report),
         Some("short_circuit") => {

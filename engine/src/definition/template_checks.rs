@@ -120,13 +120,24 @@ fn of_task(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
                 }
             }
             ("when", _) => visit(Kind::Condition, &entry.node),
-            ("branches" | "reference" | "current" | "webhook" | "message", _) => {
+            ("branches" | "reference" | "current" | "webhook" | "message" | "script", _) => {
                 visit(Kind::Text, &entry.node)
             }
+            ("args" | "kwargs", _) => nested(&entry.node, visit),
             _ => {}
         }
     }
     messages(table, visit);
+}
+
+/// Visits every string in a value.
+fn nested(node: &Node<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
+    match &node.value {
+        Value::String(_) => visit(Kind::Text, node),
+        Value::Array { items, .. } => items.iter().for_each(|item| nested(item, visit)),
+        Value::Table(table) => table.entries.iter().for_each(|entry| nested(&entry.node, visit)),
+        _ => {}
+    }
 }
 
 /// Visits the messages of `on_success` and `on_failure`.

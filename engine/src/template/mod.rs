@@ -20,6 +20,7 @@ mod prepare;
 mod render;
 pub mod shell;
 mod task;
+mod value;
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -30,6 +31,7 @@ pub use needs::{Needs, OutputNeed};
 pub use prepare::{needs_of_preparation, prepare};
 pub use render::{Rendered, render_condition, render_json, render_shell, render_text};
 pub use task::{RenderedTask, RenderedWork, TaskRenderError, needs_of_task, render_message, render_task};
+pub use value::{render_value, templates_of};
 
 /// What a template is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,12 @@ use super::{
     instant::Instant,
     needs,
     render::{check_string, check_variable, render_condition, render_shell, render_text},
+    value::{render_value, templates_of},
 };
 use crate::{
-    definition::{BranchArm, Branches, Command, Dag, DriftSpec, Notification, Operator, Task},
+    definition::{
+        BranchArm, Branches, Command, Dag, DriftSpec, Notification, Operator, PythonSpec, PythonTarget, Task,
+    },
     ids::TaskId,
 };
 
@@ -28,6 +31,11 @@ pub enum RenderedWork {
     Exec {
         /// Program and arguments.
         argv: Vec<String>,
+    },
+    /// Runs Python code.
+    Python {
+        /// What is called, rendered.
+        spec: Box<PythonSpec>,
     },
     /// A choice, already made.
     Branch {
@@ -101,6 +109,15 @@ fn templates(task: &Task) -> Vec<&str> {
     match &task.operator {
         Operator::Command { command: Command::Shell(script) } => found.push(script),
         Operator::Command { command: Command::Exec(argv) } => found.extend(argv.iter().map(String::as_str)),
+        Operator::Python { spec } => match &spec.target {
+            PythonTarget::Script { path, args } => {
+                found.push(path);
+                found.extend(args.iter().map(String::as_str));
+            }
+            PythonTarget::Callable { args, kwargs, .. } => {
+                args.iter().chain(kwargs.values()).for_each(|value| templates_of(value, &mut found));
+            }
+        },
         Operator::Noop | Operator::LatestOnly => {}
         Operator::ShortCircuit { when, .. } => found.push(when),
         Operator::Branch { branches: Branches::Template(template) } => found.push(template),
@@ -141,6 +158,12 @@ pub fn render_task(dag: &Dag, task: &Task, context: &Context) -> Result<Rendered
         Operator::Command { command: Command::Exec(templates) } => {
             Some(RenderedWork::Exec { argv: render_argv(templates, context).map_err(at("command"))? })
         }
+        Operator::Python { spec } => Some(RenderedWork::Python {
+            spec: Box::new(PythonSpec {
+                target: render_python(&spec.target, context, at)?,
+                ..(**spec).clone()
+            }),
+        }),
         Operator::Branch { branches } => {
             let (chosen, because) = render_branches(branches, context).map_err(at("branches"))?;
             Some(RenderedWork::Branch { chosen, because })
@@ -197,6 +220,36 @@ pub fn render_message(
         body["try_number"] = json!(context.try_number);
     }
     Ok(body)
+}
+
+/// Renders what a `python` task calls; `at` names the key where it fails.
+fn render_python<F: FnOnce(RenderError) -> TaskRenderError>(
+    target: &PythonTarget,
+    context: &Context,
+    at: impl Fn(&str) -> F,
+) -> Result<PythonTarget, TaskRenderError> {
+    Ok(match target {
+        PythonTarget::Script { path, args } => PythonTarget::Script {
+            path: render_text(path, context).map_err(at("script"))?,
+            args: render_argv(args, context).map_err(at("args"))?,
+        },
+        PythonTarget::Callable { file, function, args, kwargs } => PythonTarget::Callable {
+            file: file.clone(),
+            function: function.clone(),
+            args: args
+                .iter()
+                .map(|value| render_value(value, context))
+                .collect::<Result<_, _>>()
+                .map_err(at("args"))?,
+            kwargs: kwargs
+                .iter()
+                .map(|(name, value)| {
+                    let rendered = render_value(value, context).map_err(at(&format!("kwargs.{name}")))?;
+                    Ok((name.clone(), rendered))
+                })
+                .collect::<Result<_, _>>()?,
+        },
+    })
 }
 
 fn render_argv(templates: &[String], context: &Context) -> Result<Vec<String>, RenderError> {

@@ -110,6 +110,14 @@ fn with_example(table: TableId, line: &str) -> String {
         TableId::Numeric => task(&format!("{drift}numeric = {{ {line} }}")),
         TableId::Categorical => task(&format!("{drift}categorical = {{ {line} }}")),
         TableId::Rule => task(&format!("{drift}rule = {{ {line} }}")),
+        TableId::Python => {
+            let target = if line.starts_with("script") || line.starts_with("callable") {
+                ""
+            } else {
+                "callable = \"a.py:f\"\n"
+            };
+            task(&format!("operator = \"python\"\n{target}{line}"))
+        }
         TableId::Notify => task(&format!("operator = \"notify\"\n{line}")),
         TableId::Notification => task(&format!("command = \"true\"\non_failure = {{ {line} }}")),
     }

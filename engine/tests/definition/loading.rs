@@ -99,6 +99,19 @@ fn the_commented_example_of_the_shipped_dag_loads() {
 }
 
 #[test]
+fn values_of_any_shape_are_kept_as_they_are() {
+    let loaded = load(include_bytes!("../good_files/operators.toml"), "operators.toml");
+    assert_eq!(loaded.problems, []);
+    let dag = loaded.dag.unwrap();
+    let Operator::Python { spec } = &dag.tasks[0].operator else { panic!("{:?}", dag.tasks[0]) };
+    let expected = serde_json::json!({ "callable": {
+        "file": "lib/score.py", "function": "Model.score", "args": [1, "{{ ds }}"],
+        "kwargs": { "deep": [{ "rows": "{{ params.depth }}" }] },
+    } });
+    assert_eq!(serde_json::to_value(&spec.target).unwrap(), expected);
+}
+
+#[test]
 fn comments_and_formatting_make_no_new_version() {
     let plain = load(EXAMPLE.as_bytes(), "a.toml").dag.unwrap();
     let other = format!(

@@ -404,7 +404,7 @@ mod task {
     use std::time::Duration;
 
     use tidemill_engine::{
-        definition::{Dag, Operator, Schedule, Task, TimetableKind},
+        definition::{Dag, Operator, PythonSpec, PythonTarget, Schedule, Task, TimetableKind},
         ids::PoolName,
         state::{TriggerRule, WeightRule},
         template::{RenderedTask, RenderedWork, TaskRenderError, needs_of_task, render_task},
@@ -503,6 +503,40 @@ mod task {
         ];
         let env: Vec<(&str, &str)> = task.env.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(env, expected);
+    }
+
+    #[test]
+    fn arguments_of_python_keep_their_types() {
+        let kwargs = serde_json::json!({
+            "list": "{{ params.l }}", "text": "{{ params.l }}!", "null": "{{ params.n }}", "half": "{{ params.p }}",
+            "date": "{{ logical_date }}", "plain": "{{ params.s }}", "deep": [{"t": "{{ params.t }}", "n": 3}],
+        });
+        let target = |kwargs: &serde_json::Value| PythonTarget::Callable {
+            file: "a.py".to_owned(),
+            function: "f".to_owned(),
+            args: vec!["{{ params.p + 1 }}".into()],
+            kwargs: kwargs.as_object().unwrap().clone(),
+        };
+        let operator = |target| Operator::Python {
+            spec: Box::new(PythonSpec {
+                target,
+                requirements: vec![],
+                requirements_file: None,
+                python: None,
+            }),
+        };
+        let task = rendered(operator(target(&kwargs))).unwrap();
+        let Some(RenderedWork::Python { spec }) = task.work else { panic!("{task:?}") };
+        let PythonTarget::Callable { args, kwargs, .. } = spec.target else { panic!() };
+        assert_eq!(args, [serde_json::json!(1.5)]);
+        let expected = serde_json::json!({
+            "list": [1, {"a": true}], "text": "[1,{\"a\":true}]!", "null": null, "half": 0.5,
+            "date": "2026-11-05T06:30:00+00:00", "plain": "it's <b>", "deep": [{"t": true, "n": 3}],
+        });
+        assert_eq!(serde_json::Value::Object(kwargs), expected);
+        let undefined = serde_json::json!({"a": "{{ params.nobody }}"});
+        let error = rendered(operator(target(&undefined))).unwrap_err();
+        assert_eq!((error.code(), &*error.field), ("SCH0701", "kwargs.a"));
     }
 
     #[test]

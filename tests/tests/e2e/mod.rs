@@ -14,6 +14,7 @@ mod metrics;
 mod parked;
 mod past;
 pub(crate) mod python;
+mod python_tasks;
 mod ready;
 mod schema;
 mod server;

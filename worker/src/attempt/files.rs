@@ -7,7 +7,7 @@
 //!   output   $TIDEMILL_OUTPUT, made by the task
 //!   inputs   $TIDEMILL_INPUTS, when there are any
 //!   scratch/ $TIDEMILL_WORK_DIR
-//!   spec, result   of an operator
+//!   spec, result   of an operator; runner.py, call.json of a `python` task
 //!   killed-by-guardian   the guardian was here
 //! ```
 
@@ -136,8 +136,13 @@ impl Files {
         Ok(match &assignment.work {
             Work::Shell { script } => vec!["/bin/sh".into(), "-c".into(), script.into()],
             Work::Exec { argv } => argv.iter().map(OsString::from).collect(),
-            Work::Branch { .. } | Work::Drift { .. } | Work::Notify { .. } => {
-                self.write("spec", &operator::Spec { work: assignment.work.clone(), result: self.result() })?;
+            Work::Python { .. } | Work::Branch { .. } | Work::Drift { .. } | Work::Notify { .. } => {
+                let around = operator::Surroundings {
+                    result: self.result(),
+                    work_dir: options.work_dir.clone(),
+                    venv_max_age_seconds: options.venv_max_age.as_secs(),
+                };
+                self.write("spec", &operator::Spec { work: assignment.work.clone(), around })?;
                 vec![options.own_exe.clone().into(), "operator".into(), self.folder.join("spec").into()]
             }
         })

@@ -92,6 +92,10 @@ pub(crate) fn report(
         report.is_final = assignment.fail_on_exit_code.contains(&code);
         match &assignment.work {
             Work::Shell { .. } | Work::Exec { .. } => add_outputs(&mut report, files),
+            Work::Python { .. } => {
+                add_exception(&mut report, files);
+                add_outputs(&mut report, files);
+            }
             Work::Branch { .. } | Work::Drift { .. } | Work::Notify { .. } => add_result(&mut report, files),
         }
         match (report.outcome, &report.reason) {
@@ -163,6 +167,14 @@ fn add_outputs(report: &mut AttemptReport, files: &Files) {
             report.reason = Some(Problem::Output(error).to_string());
         }
         Err(error) => tracing::debug!(%error, "outputs of a try that did not succeed are left out"),
+    }
+}
+
+/// Adds why Python code failed: the result file of a `python` task holds that or is not there. The exit code has
+/// decided what the end means.
+fn add_exception(report: &mut AttemptReport, files: &Files) {
+    if report.outcome == TryOutcome::Failed && files.result().exists() {
+        report.reason = operator::read_result(&files.result()).ok().and_then(|result| result.problem);
     }
 }
 

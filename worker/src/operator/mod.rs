@@ -6,6 +6,7 @@
 mod branch;
 mod drift;
 mod notify;
+mod python;
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +30,19 @@ const RESULT_LIMIT_BYTES: u64 = 12 * 1024 * 1024;
 pub(crate) struct Spec {
     /// What to do.
     pub(crate) work: Work,
-    /// Where the result goes.
+    /// What the worker gives it.
+    pub(crate) around: Surroundings,
+}
+
+/// What the worker gives an operator beside its work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Surroundings {
+    /// Where the result goes, in the folder of the try.
     pub(crate) result: PathBuf,
+    /// The worker's own folder.
+    pub(crate) work_dir: PathBuf,
+    /// How long a virtual environment that nobody uses is kept.
+    pub(crate) venv_max_age_seconds: u64,
 }
 
 /// What an operator found.
@@ -71,9 +83,9 @@ impl Out {
 #[must_use]
 pub fn main(spec: &Path) -> ExitCode {
     let mut out = Out(std::io::stdout());
-    let spec: Spec = match fs::read(spec)
+    let Spec { work, around } = match fs::read(spec)
         .map_err(|e| e.to_string())
-        .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
+        .and_then(|text| serde_json::from_slice::<Spec>(&text).map_err(|error| error.to_string()))
     {
         Ok(spec) => spec,
         Err(error) => {
@@ -81,8 +93,9 @@ pub fn main(spec: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = match &spec.work {
+    let result = match &work {
         Work::Branch { chosen, because, allowed } => branch::execute(chosen, because, allowed, &mut out),
+        Work::Python { spec } => python::execute(spec, &around, &mut out),
         Work::Drift { spec, on_drift, on_stable, on_insufficient_data } => {
             drift::execute(spec, on_drift, on_stable, on_insufficient_data.as_deref(), &mut out)
         }
@@ -98,7 +111,7 @@ pub fn main(spec: &Path) -> ExitCode {
     let code = u8::from(result.problem.is_some());
     let written = serde_json::to_vec(&result)
         .map_err(std::io::Error::from)
-        .and_then(|text| fs::write(&spec.result, text));
+        .and_then(|text| fs::write(&around.result, text));
     if let Err(error) = written {
         out.line(&format!("the result cannot be written: {error}"));
         return ExitCode::FAILURE;

@@ -114,16 +114,25 @@ impl Server {
     }
 
     /// Waits until `look` finds what it looks for.
-    pub(crate) fn wait<T>(&self, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, look: impl FnMut(&State) -> Option<T>) -> T {
+        self.wait_for(PATIENCE, what, look)
+    }
+
+    fn wait_for<T>(&self, patience: Duration, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> T {
         let started = Instant::now();
         let mut state = self.inner.lock();
         loop {
             if let Some(found) = look(&state) {
                 return found;
             }
-            assert!(started.elapsed() < PATIENCE, "{what} did not happen: {state:#?}");
+            assert!(started.elapsed() < patience, "{what} did not happen: {state:#?}");
             (state, _) = self.inner.changed.wait_timeout(state, Duration::from_secs(1)).unwrap();
         }
+    }
+
+    /// Waits for the report of a task that may have to install something first.
+    pub(crate) fn late_report(&self, task: &str) -> AttemptReport {
+        self.wait_for(PATIENCE * 6, &format!("the report of {task}"), |state| state.report(task).cloned())
     }
 
     /// Waits for the report of a task.

@@ -1,0 +1,3 @@
+//! What the operators that run on a worker are told, rendered.
+
+pub use tidemill_engine::definition::python::{PythonSpec, PythonTarget};
