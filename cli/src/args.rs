@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        browser, completions, config as config_command, dags, db, drift, explain, login, operator, pools,
-        runs, schema, server, standalone, tasks, tokens, worker,
+        browser, completions, config as config_command, connections, dags, db, drift, explain, login,
+        operator, pools, runs, schema, server, standalone, tasks, tokens, variables, worker,
     },
     config::Overrides,
     report::Color,
@@ -87,6 +87,10 @@ pub(crate) enum Command {
     Tasks(tasks::TasksCommand),
     #[command(subcommand)]
     Pools(pools::PoolsCommand),
+    #[command(subcommand)]
+    Variables(variables::VariablesCommand),
+    #[command(subcommand)]
+    Connections(connections::ConnectionsCommand),
     #[command(subcommand)]
     Tokens(tokens::TokensCommand),
     Login(login::LoginArgs),

@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, io, ops::Range, path::PathBuf, sync::Arc};
 
+use tidemill_scheduler::DefinitionError;
+
 /// The result of a command.
 pub(crate) type Result<T = (), E = CliError> = std::result::Result<T, E>;
 
@@ -34,6 +36,9 @@ pub(crate) enum CliError {
     /// The same error, and what it is about stood on the command line.
     #[error(transparent)]
     Usage(Box<CliError>),
+    /// CFG0320.
+    #[error(transparent)]
+    Definition(DefinitionError),
     /// CFG0101.
     #[error("{address} is in use by {owner}")]
     PortBusy { address: String, owner: String },
@@ -82,6 +87,12 @@ pub(crate) enum CliError {
     /// CFG0305.
     #[error("the demo needs the DAG `{dag}`, which is not in the DAG folder")]
     NoDemo { dag: &'static str },
+    /// CFG0321.
+    #[error("{path} cannot be used: {why}", path = path.display())]
+    NotAnObject { path: PathBuf, why: String },
+    /// CFG0322.
+    #[error("the variable {name} is secret, so its value is not shown")]
+    SecretValue { name: String },
     /// CFG0306.
     #[error("{path}, line {line}, cannot be read: {why}", path = path.display())]
     NotImportable { path: PathBuf, line: usize, why: String },
@@ -107,6 +118,7 @@ impl CliError {
             Self::Config { problems, .. } => problems.first().map_or("CFG0002", |problem| problem.code),
             Self::BadSetting { .. } => "CFG0005",
             Self::Usage(error) => error.code(),
+            Self::Definition(_) => "CFG0320",
             Self::PortBusy { .. } => "CFG0101",
             Self::Listen { .. } => "CFG0102",
             Self::DataDirLocked { .. } => "CFG0103",
@@ -126,6 +138,8 @@ impl CliError {
             Self::NotImportable { .. } => "CFG0306",
             Self::FileExists { .. } => "CFG0307",
             Self::NothingToImport { .. } => "CFG0308",
+            Self::NotAnObject { .. } => "CFG0321",
+            Self::SecretValue { .. } => "CFG0322",
             Self::Coded { code, .. } => code,
             Self::Exit(_) => "",
         }
@@ -135,6 +149,9 @@ impl CliError {
     pub(crate) fn help(&self) -> Option<String> {
         let text = match self {
             Self::ConfigUnreadable { .. } => "Check the path given by --config or TIDEMILL_CONFIG.",
+            Self::Definition(_) => {
+                "Write `kind://login:password@host:port/schema` with every part percent-encoded, or a JSON object."
+            }
             Self::PortBusy { .. } => {
                 "Stop it, or choose another port with --listen; port 0 takes a free one."
             }
@@ -153,6 +170,12 @@ impl CliError {
                 "Give one with --token or TIDEMILL_TOKEN. On the server's host --data-dir finds `admin.token`."
             }
             Self::NoDemo { .. } => "Start it in the repository, or give its folder with --dags-dir.",
+            Self::NotAnObject { .. } => {
+                "Variables: {\"name\": \"value\"}. Connections: {\"id\": \"kind://login:password@host:port/schema\"}."
+            }
+            Self::SecretValue { .. } => {
+                "A task gets it with `{{ var.name }}`; `tidemill variables set` gives it another value."
+            }
             Self::FileExists { .. } => "Choose another folder, or overwrite it with --force.",
             Self::NothingToImport { .. } => "Is it a crontab, or a file that makes an Airflow DAG?",
             Self::UnknownCode { near, .. } if near.is_empty() => "`tidemill explain` lists all codes.",

@@ -137,6 +137,16 @@ name_type!(
     &[]
 );
 name_type!(
+    /// The name of a variable; the same pattern as [`DagId`].
+    VariableName,
+    &[]
+);
+name_type!(
+    /// The id of a connection; the same pattern as [`DagId`].
+    ConnectionId,
+    &[]
+);
+name_type!(
     /// The name of a worker, unique among the connected ones; the same pattern as [`DagId`].
     WorkerId,
     &[]

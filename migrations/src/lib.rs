@@ -3,6 +3,7 @@
 mod m20261123_000001_initial;
 mod m20261124_000001_parking;
 mod m20261201_000001_mapping;
+mod m20261201_000004_variables_connections;
 
 pub use m20261123_000001_initial::TASK_TRANSITIONS;
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261124_000001_parking::Migration),
             Box::new(m20261201_000001_mapping::Migration),
+            Box::new(m20261201_000004_variables_connections::Migration),
         ]
     }
 }

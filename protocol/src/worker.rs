@@ -20,7 +20,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 pub use tidemill_engine::{
     action::Verdict,
+    connection::Connection,
     ids::{AttemptKey, DagId, RunId, TaskId, TaskInstanceKey, WorkerId},
+    secret::Secret,
     state::{StopReason, TryOutcome},
 };
 
@@ -169,6 +171,12 @@ pub struct Assignment {
     pub env: BTreeMap<String, String>,
     /// The outputs of the upstreams: task id → key → value; written to `$TIDEMILL_INPUTS`.
     pub inputs: BTreeMap<String, serde_json::Value>,
+    /// The connections that the operator's own keys name, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub connections: BTreeMap<String, Connection>,
+    /// What must not show in the log and in the reason of its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
     /// Per try, in milliseconds.
     pub timeout_ms: Option<u64>,
     /// Exit codes that end the try as skipped.

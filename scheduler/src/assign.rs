@@ -7,10 +7,14 @@ use tidemill_engine::{
     definition::Task,
     event::{AttemptResult, Event},
     ids::{AttemptKey, RunKey, TaskId},
+    mask::Masker,
     now::Now,
     rows::RunRow,
     state::TryOutcome,
-    template::{Context, RenderedTask, RenderedWork, needs, render_task, render_text},
+    template::{
+        Context, RenderError, RenderedTask, RenderedWork, connections_of_task, needs, needs_of_task,
+        render_task, render_text,
+    },
 };
 use tidemill_protocol::worker::{Assignment, AttemptReport, LEASE_SECONDS, Work};
 use tidemill_store::{ReadError, batch::OutboxChange};
@@ -20,8 +24,9 @@ use crate::{
     handle::chain,
     known::{Known, Version},
     outputs::Outputs,
-    prepare::Inputs,
+    rendered::Rendered,
     tokens::token_hash,
+    vault::{LoadError, VaultError},
 };
 
 /// What was rendered for live attempts, and the outputs that the next ones are likely to need.
@@ -68,7 +73,12 @@ impl Assignments {
 #[derive(Debug)]
 enum NotAssigned {
     /// It cannot be rendered: the attempt fails with this reason.
-    Failed(String),
+    Failed {
+        /// Coded.
+        reason: String,
+        /// Whether another try would fail in the same way.
+        is_final: bool,
+    },
     /// The store did not answer.
     Read(ReadError),
 }
@@ -102,12 +112,12 @@ impl Core {
                         self.recovered();
                         break assignment;
                     }
-                    Err(NotAssigned::Failed(reason)) => {
-                        self.fail_attempt(assign, reason, now);
+                    Err(NotAssigned::Failed { reason, is_final }) => {
+                        self.fail_attempt(assign, reason, is_final, now);
                         return Ok(());
                     }
                     Err(NotAssigned::Read(error @ ReadError::Unreadable { .. })) => {
-                        self.fail_attempt(assign, format!("{}: {error}", error.code()), now);
+                        self.fail_attempt(assign, format!("{}: {error}", error.code()), true, now);
                         return Ok(());
                     }
                     Err(NotAssigned::Read(error)) => self.endure(chain(&error)).await?,
@@ -119,10 +129,16 @@ impl Core {
                 work: assignment.work.clone(),
                 env: assignment.env.clone(),
                 inputs: assignment.inputs.clone(),
+                connections: assignment.connections.clone(),
+                secrets: assignment.secrets.clone(),
             };
-            // Its keys are text, so it always is JSON.
-            let rendered = serde_json::to_value(rendered).unwrap_or_default();
-            self.round.complete_try(attempt, token_hash(&assignment.token), rendered);
+            match rendered.stored(attempt, &self.shared.vault) {
+                Ok(stored) => self.round.complete_try(attempt, token_hash(&assignment.token), stored),
+                Err(error) => {
+                    self.fail_attempt(assign, format!("{}: {error}", error.code()), false, now);
+                    return Ok(());
+                }
+            }
         }
         let renewed = self.known.leases.get(attempt).map_or(now.mono, |lease| lease.renewed);
         let left = (renewed + Duration::from_secs(LEASE_SECONDS)).saturating_sub(now.mono);
@@ -162,25 +178,32 @@ impl Core {
         let run = self.known.run_named(dag_id, run_id).cloned();
         let (Some(template), Some(run)) = (&message.notification.message, run) else { return Ok(default) };
         let Some(dag) = self.known.definition(&run).map(Arc::clone) else { return Ok(default) };
-        let wanted = needs(template).outputs.keys().filter_map(|id| TaskId::new(id).ok()).collect();
+        let needs = needs(template);
+        let wanted = needs.outputs.keys().filter_map(|id| TaskId::new(id).ok()).collect();
         let mut context = Context::of_run(&dag, &run);
+        match self.shared.vault.load(&*self.shared.reader, &needs.variables, &needs.connections).await {
+            Ok(found) => (context.variables, context.connections) = (found.variables, found.connections),
+            Err(LoadError::Read(error)) => return Err(error),
+            Err(LoadError::Vault(error)) => return Ok(format!("{default} ({}: {error})", error.code())),
+        }
         context.task_id.clone_from(&message.task);
         let version = self.known.version(&run);
         for (id, found) in self.outputs_of(run.key, version.as_deref(), &wanted).await? {
             found.enter(&id, &mut context);
         }
-        Ok(render_text(template, &context)
-            .unwrap_or_else(|error| format!("{default} (its message could not be rendered: {error})")))
+        let text = render_text(template, &context)
+            .unwrap_or_else(|error| format!("{default} (its message could not be rendered: {error})"));
+        // It is stored, and read by whoever reads the channel.
+        Ok(Masker::new(&context.secrets()).mask_text(&text))
     }
 
-    fn fail_attempt(&mut self, assign: &Assign, reason: String, now: Now) {
+    fn fail_attempt(&mut self, assign: &Assign, reason: String, is_final: bool, now: Now) {
         tracing::warn!(run.key = %assign.attempt.instance.run, task.id = %assign.attempt.instance.task, reason,
             "task could not be rendered");
         let result = AttemptResult {
             outcome: TryOutcome::Failed,
             exit_code: None,
-            // The same inputs render to the same error.
-            is_final: true,
+            is_final,
             reason: Some(reason),
             follow: None,
             started_at: None,
@@ -193,7 +216,7 @@ impl Core {
         let attempt = &assign.attempt;
         let (run, version, place) = subject(&mut self.known, attempt)?;
         let task = &version.dag.tasks[place];
-        let Rendered { work, env, inputs } = match self.rendered_before(assign).await? {
+        let Rendered { work, env, inputs, connections, secrets } = match self.rendered_before(assign).await? {
             Some(rendered) => rendered,
             None => self.render_anew(&version, &run, task, attempt).await?,
         };
@@ -209,6 +232,8 @@ impl Core {
             work,
             env,
             inputs,
+            connections,
+            secrets,
             timeout_ms: task.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             skip_on_exit_code: task.skip_on_exit_code.clone(),
             fail_on_exit_code: task.fail_on_exit_code.clone(),
@@ -223,7 +248,8 @@ impl Core {
             return Ok(None);
         }
         let stored = self.shared.reader.rendered(&assign.attempt).await.map_err(NotAssigned::Read)?;
-        Ok(stored.and_then(|value| serde_json::from_value(value).ok()))
+        let Some(stored) = stored else { return Ok(None) };
+        Rendered::read(stored, &assign.attempt, &self.shared.vault).map_err(|error| sealed(&error))
     }
 
     async fn render_anew(
@@ -233,26 +259,52 @@ impl Core {
         task: &Task,
         attempt: &AttemptKey,
     ) -> Result<Rendered, NotAssigned> {
-        let (context, inputs) = self.context(version, run, task, attempt).await.map_err(NotAssigned::Read)?;
-        let rendered = render_task(&version.dag, task, &context)
-            .map_err(|error| NotAssigned::Failed(error.to_string()))?;
+        let (mut context, inputs) =
+            self.context(version, run, task, attempt).await.map_err(NotAssigned::Read)?;
+        let needs = needs_of_task(task);
+        let own = task.operator.connections();
+        let found = self
+            .shared
+            .vault
+            .load(&*self.shared.reader, &needs.variables, &connections_of_task(task))
+            .await
+            .map_err(|error| match error {
+                LoadError::Read(error) => NotAssigned::Read(error),
+                LoadError::Vault(error) => sealed(&error),
+            })?;
+        (context.variables, context.connections) = (found.variables, found.connections);
+        let secrets = context.secrets();
+        if let Some(id) = own.iter().find(|id| !context.connections.contains_key(id.as_str())) {
+            let error = RenderError::NoConnection { id: id.to_string() };
+            return Err(NotAssigned::Failed {
+                reason: format!("{}: {error}", error.code()),
+                is_final: false,
+            });
+        }
+        let rendered = render_task(&version.dag, task, &context).map_err(|failed| NotAssigned::Failed {
+            // What was rendered wrongly may be quoted.
+            reason: Masker::new(&secrets).mask_text(&failed.to_string()),
+            // The same inputs render to the same error, but for what somebody can make meanwhile.
+            is_final: !failed.error.may_pass_later(),
+        })?;
         let RenderedTask { work, env } = rendered;
         let Some(work) = work else { return Err(inconsistent("an operator of the engine was assigned")) };
-        Ok(Rendered { work: work_of(work, version, &task.id), env, inputs })
+        let connections = own
+            .iter()
+            .filter_map(|id| context.connections.get(id.as_str()).map(|c| (id.to_string(), c.clone())))
+            .collect();
+        Ok(Rendered { work: work_of(work, version, &task.id), env, inputs, connections, secrets })
     }
-}
-
-/// What is stored with a try of what it was given.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Rendered {
-    work: Work,
-    env: BTreeMap<String, String>,
-    inputs: Inputs,
 }
 
 /// The scheduler contradicts itself; the try fails, so that nothing waits for ever.
 fn inconsistent(what: &str) -> NotAssigned {
-    NotAssigned::Failed(format!("SCH0301: {what}; please report this"))
+    NotAssigned::Failed { reason: format!("SCH0301: {what}; please report this"), is_final: true }
+}
+
+/// A secret cannot be opened; the key may come back.
+fn sealed(error: &VaultError) -> NotAssigned {
+    NotAssigned::Failed { reason: format!("{}: {error}", error.code()), is_final: false }
 }
 
 /// Returns the run of an attempt, the definition that it is pinned to, and the place of the task in it.
@@ -299,7 +351,7 @@ mod tests {
 
     fn why(known: &mut Known, attempt: &AttemptKey) -> String {
         match subject(known, attempt) {
-            Err(NotAssigned::Failed(reason)) => reason,
+            Err(NotAssigned::Failed { reason, .. }) => reason,
             other => panic!("{other:?}"),
         }
     }

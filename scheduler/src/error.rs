@@ -4,6 +4,8 @@
 
 use tidemill_engine::action::Refusal;
 
+use crate::vault::VaultError;
+
 /// A call was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -52,6 +54,24 @@ pub enum InvalidRequest {
         /// The name.
         worker: String,
     },
+    /// There is no such variable or connection.
+    #[error("there is no {what}")]
+    NotStored {
+        /// Which.
+        what: String,
+    },
+    /// A variable or connection is defined by the server's environment.
+    #[error("{what} is defined by the environment of the server, which comes first; change it there")]
+    Defined {
+        /// Which.
+        what: String,
+    },
+    /// What was given cannot be kept.
+    #[error("{what}")]
+    Stored {
+        /// What is wrong.
+        what: String,
+    },
     /// The attempt token does not belong to the attempt.
     #[error("the attempt token does not open this attempt")]
     AttemptToken,
@@ -87,6 +107,9 @@ pub enum Unavailable {
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
+    /// A secret could not be sealed or opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// A log could not be read or written.
     #[error("{reason}")]
     Log {
@@ -119,6 +142,9 @@ impl InvalidRequest {
             Self::Replaced { .. } => "SCH0402",
             Self::AttemptToken => "SCH0403",
             Self::UnknownAttempt => "SCH0404",
+            Self::NotStored { .. } => "SCH0245",
+            Self::Defined { .. } => "SCH0247",
+            Self::Stored { .. } => "SCH0248",
         }
     }
 }
@@ -134,6 +160,7 @@ impl Unavailable {
             Self::Overloaded => "SCH0104",
             Self::Stopping => "SCH0105",
             Self::Log { .. } => "SCH0106",
+            Self::Vault(error) => error.code(),
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::{
     logs::{LogSlice, LogStore},
     request::{AdminWrite, MarkRequest, TriggerRequest, Triggered},
     tokens::{InstanceSecret, random_suffix},
+    vault::Vault,
     view::{Health, StoreState, WorkerView},
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     /// Files that could not be loaded, by path.
     pub(crate) import_errors: RwLock<BTreeMap<String, ImportError>>,
     pub(crate) logs: Arc<LogStore>,
+    pub(crate) vault: Vault,
     /// Known once this server has led.
     pub(crate) secret: OnceLock<InstanceSecret>,
     pub(crate) reader: Arc<dyn Reader>,

@@ -23,6 +23,7 @@ mod outputs;
 mod panics;
 mod prepare;
 mod quarantine;
+mod rendered;
 mod request;
 mod resume;
 mod round;
@@ -30,6 +31,7 @@ mod scan;
 mod service;
 mod sessions;
 mod tokens;
+mod vault;
 mod view;
 
 pub use change::Change;
@@ -42,7 +44,12 @@ pub use housekeeping::{rows_per_run, runs_per_write};
 pub use logs::{LogError, LogSlice, LogStore, READ_LIMIT_BYTES};
 pub use meter::describe_metrics;
 pub use options::{Options, OptionsError};
+pub use rendered::shown_work;
 pub use request::{AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered};
 pub use service::{Scheduler, StartError};
 pub use tokens::{InstanceSecret, NoEntropy, is_token, random_suffix, random_token, token_hash};
+pub use vault::{
+    CONNECTION_PREFIX, ConnectionView, DefinitionError, Definitions, Origin, SetConnection, SetVariable,
+    VARIABLE_PREFIX, VariableView, VaultError, add_key,
+};
 pub use view::{Health, StoreState, WorkerView};

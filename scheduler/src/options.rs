@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::vault::Definitions;
+
 /// The scheduler's options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -17,6 +19,11 @@ pub struct Options {
     pub rescan_interval: Duration,
     /// How long the folder must be quiet before a change is read. Default 50 ms.
     pub debounce: Duration,
+    /// The file of the keys that variables and connections are sealed with; it is made where there is none. Absent: a
+    /// key that ends with the process.
+    pub secret_key_file: Option<PathBuf>,
+    /// Variables and connections of the server's environment.
+    pub definitions: Definitions,
     /// How long finished runs and their logs are kept when a DAG does not say; absent: for ever.
     pub retention: Option<Duration>,
     /// How long one delivery of a notification may take. Default 10 s.
@@ -49,6 +56,8 @@ impl Options {
             url: String::new(),
             rescan_interval: Duration::from_secs(5),
             debounce: Duration::from_millis(50),
+            secret_key_file: None,
+            definitions: Definitions::default(),
             retention: None,
             delivery_timeout: Duration::from_secs(10),
             is_folder_watched: true,

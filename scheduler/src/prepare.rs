@@ -21,6 +21,7 @@ use crate::{
     handle::chain,
     known::Version,
     outputs::Values,
+    vault::LoadError,
 };
 
 /// Outputs of upstreams, as a task finds them in `$TIDEMILL_INPUTS`: an object by key, of a mapped task a list of them.
@@ -78,7 +79,16 @@ impl Core {
         };
         let needs = needs_of_preparation(task, asked.what);
         let attempt = AttemptKey { instance: key.clone(), try_number: 0, epoch: 0 };
-        let (context, _) = self.gather(&version, &run, task, &attempt, &needs, BTreeSet::new()).await?;
+        let (mut context, _) = self.gather(&version, &run, task, &attempt, &needs, BTreeSet::new()).await?;
+        match self.shared.vault.load(&*self.shared.reader, &needs.variables, &needs.connections).await {
+            Ok(found) => (context.variables, context.connections) = (found.variables, found.connections),
+            Err(LoadError::Read(error)) => return Err(error),
+            Err(LoadError::Vault(error)) => return Ok(Err(format!("{}: {error}", error.code()))),
+        }
+        if !context.secrets().is_empty() {
+            let why = "SCH0244: `map` names a secret, and its elements are stored and shown in plain text";
+            return Ok(Err(why.to_owned()));
+        }
         Ok(prepare(task, asked.what, &context).map_err(|error| error.to_string()))
     }
 

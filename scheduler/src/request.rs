@@ -7,7 +7,10 @@ use tidemill_engine::{
     rows::RunRow,
     state::TaskState,
 };
-use tidemill_store::batch::{AccessChange, AuditEntry};
+use tidemill_store::{
+    batch::{AccessChange, AuditEntry},
+    vault::VaultChange,
+};
 
 /// Asks for a dag run.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +96,8 @@ pub struct AdminWrite {
     pub access: Vec<AccessChange>,
     /// Entries of the audit log.
     pub audit: Vec<AuditEntry>,
+    /// Variables and connections, in order.
+    pub vault: Vec<VaultChange>,
     /// Named values of the instance.
     pub settings: Vec<(String, String)>,
     /// Finished runs that retention deletes; their logs go with them.

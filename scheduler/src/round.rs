@@ -218,6 +218,7 @@ impl Round {
         self.is_urgent = true;
         self.batch.access.extend(write.access.iter().cloned());
         self.batch.audit.extend(write.audit.iter().cloned());
+        self.batch.vault.extend(write.vault.iter().cloned());
         self.batch.settings.extend(write.settings.iter().cloned());
         // One that was cleared since it was found to be old is not old any more.
         let deleted: Vec<_> =

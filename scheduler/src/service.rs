@@ -34,6 +34,7 @@ use crate::{
     round::Round,
     sessions::Sessions,
     tokens::{InstanceSecret, NoEntropy},
+    vault::Vault,
     view::StoreState,
 };
 
@@ -130,6 +131,7 @@ impl Scheduler {
             warnings: RwLock::default(),
             import_errors: RwLock::new(BTreeMap::new()),
             logs,
+            vault: Vault::new(options.secret_key_file.clone(), options.definitions.clone()),
             secret: OnceLock::new(),
             reader,
             clock,

@@ -50,6 +50,8 @@ mod refusals;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod vault;
+#[cfg(test)]
 mod world;
 #[cfg(test)]
 mod writer;

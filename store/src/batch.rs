@@ -20,6 +20,8 @@ use tidemill_engine::{
 };
 use tidemill_protocol::worker::Report;
 
+use crate::vault::VaultChange;
+
 /// Numbers the batches of one leadership term from 1. Written to the leadership row with the batch, so that a
 /// commit whose answer was lost can be settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +76,8 @@ pub struct Batch {
     pub audit: Vec<AuditEntry>,
     /// Tokens, sessions and worker keys.
     pub access: Vec<AccessChange>,
+    /// Variables and connections, in order.
+    pub vault: Vec<VaultChange>,
     /// Which run an `Idempotency-Key` made. A key that exists is a guard mismatch.
     pub idempotency: Vec<IdempotencyRow>,
     /// Finished runs that retention deletes with everything that hangs on them; one that is not finished stays.

@@ -11,6 +11,7 @@ pub mod open;
 mod pages;
 pub mod reader;
 mod sql;
+pub mod vault;
 mod views;
 pub mod writer;
 

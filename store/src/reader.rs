@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AttemptKey, ConnectionId, DagId, RunId, RunKey, TaskId, TaskInstanceKey, VariableName, WorkerId},
     mapping::MapValues,
     rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
 };
@@ -19,6 +19,7 @@ use crate::{
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
     error::{OpenError, ReadError},
     history::HistoryReader,
+    vault::{ConnectionRow, VariableRow},
 };
 
 /// The reading side. Any number per process; an answer may be a commit behind the writer.
@@ -248,6 +249,18 @@ pub trait Reader: HistoryReader {
     /// # Errors
     /// As above.
     async fn pools(&self) -> Result<Vec<PoolUse>, ReadError>;
+
+    /// Returns the variables of some names that exist, by name; an empty list of names means all.
+    ///
+    /// # Errors
+    /// As above.
+    async fn variables(&self, names: &[VariableName]) -> Result<Vec<VariableRow>, ReadError>;
+
+    /// Returns the connections of some ids that exist, by id; an empty list of ids means all.
+    ///
+    /// # Errors
+    /// As above.
+    async fn connections(&self, ids: &[ConnectionId]) -> Result<Vec<ConnectionRow>, ReadError>;
 
     /// Returns the problems of DAG files, by path.
     ///

@@ -23,6 +23,8 @@ mod schema;
 mod sqlite;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod vault;
 
 /// Runs every named check over the three implementations.
 macro_rules! over_all {
@@ -60,6 +62,8 @@ over_all! {
     crate::conformance::many_rows_in_one_batch as many_rows_in_one_batch,
     crate::conformance::of_two_rows_with_one_key_the_later_stays as of_two_rows_with_one_key_the_later_stays,
     crate::conformance::what_nothing_uses_any_more_is_pruned as what_nothing_uses_any_more_is_pruned,
+    crate::vault::variables_and_connections_come_back as variables_and_connections_come_back,
+    crate::vault::plain_text_is_refused_where_sealed_text_belongs as plain_text_is_refused_where_sealed_text_belongs,
     crate::refusals::every_illegal_pair_is_refused as every_illegal_pair_is_refused,
     crate::refusals::checks_tie_states_to_columns as checks_tie_states_to_columns,
     crate::lists::pages_cover_everything_once as pages_cover_everything_once,

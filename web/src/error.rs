@@ -141,11 +141,11 @@ impl From<CallError> for Problem {
             CallError::Invalid(invalid) => {
                 let (status, title) = match &invalid {
                     InvalidRequest::AttemptToken => (403, "The attempt token does not fit"),
-                    InvalidRequest::UnknownAttempt => (404, "Not found"),
+                    InvalidRequest::UnknownAttempt | InvalidRequest::NotStored { .. } => (404, "Not found"),
                     InvalidRequest::Protocol { .. } => (400, "Another version of the protocol"),
-                    InvalidRequest::Replaced { .. } | InvalidRequest::IdempotencyConflict => {
-                        (409, "The state does not allow it")
-                    }
+                    InvalidRequest::Replaced { .. }
+                    | InvalidRequest::IdempotencyConflict
+                    | InvalidRequest::Defined { .. } => (409, "The state does not allow it"),
                     _ => (422, "A value is not valid"),
                 };
                 let mut problem = Self::other(code, status, title, detail);

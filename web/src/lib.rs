@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod actions_vault;
 mod api;
 mod assets;
 mod auth;

@@ -3,6 +3,9 @@
 //! The child writes straight to a file that is opened for appending, so its bytes survive any death of the
 //! worker. The worker reads behind it and ships byte ranges; the position is the key, so a range that is sent
 //! twice is stored once.
+//!
+//! Secrets are masked on the way, at the same length. One may be cut by the end of a range or by a write that is not
+//! complete: a range is read with what surrounds it, and what may be the beginning of a secret waits for the rest.
 
 use std::{
     fs::File,
@@ -14,6 +17,7 @@ use std::{
 };
 
 use base64::Engine as _;
+use tidemill_engine::mask::Masker;
 use tidemill_protocol::worker::{AttemptKey, LOG_CHUNK_BYTES, LOG_TAIL_BYTES, Token};
 use tokio::sync::Notify;
 
@@ -40,6 +44,7 @@ pub(crate) struct Shipper {
     /// Position in the log minus position in the file. A task that opens its log again for writing, as in
     /// `> /dev/stderr`, cuts the file; what was read before stays where it was.
     shift: u64,
+    masker: Arc<Masker>,
     /// The server does not take this log any more.
     is_refused: bool,
 }
@@ -58,10 +63,11 @@ impl Shipper {
         attempt: AttemptKey,
         token: Token,
         path: &Path,
+        masker: Arc<Masker>,
     ) -> io::Result<Self> {
         let file = File::open(path)?;
         let path = path.to_owned();
-        Ok(Self { client, attempt, token, path, file, shipped: 0, shift: 0, is_refused: false })
+        Ok(Self { client, attempt, token, path, file, shipped: 0, shift: 0, masker, is_refused: false })
     }
 
     /// Returns the length of the log, whatever happened to the file.
@@ -86,12 +92,37 @@ impl Shipper {
         Ok(buffer)
     }
 
+    /// Reads a range as it is shipped: whatever of it belongs to a secret is masked.
+    fn read_masked(&self, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        if self.masker.is_empty() {
+            return self.read(offset, bytes);
+        }
+        let reach = self.masker.reach();
+        let from = offset.saturating_sub(reach as u64).max(self.shift);
+        let before = usize::try_from(offset - from).unwrap_or(reach);
+        let mut around = self.read(from, before + bytes + reach)?;
+        self.masker.mask_bytes(&mut around);
+        let end = around.len().min(before + bytes);
+        Ok(around.get(before..end).unwrap_or_default().to_vec())
+    }
+
+    /// Returns how many bytes before `end` may be the beginning of a secret whose rest is not written yet.
+    fn pending(&self, end: u64) -> u64 {
+        let reach = self.masker.reach();
+        let from = end.saturating_sub(reach as u64).max(self.shift);
+        let wanted = usize::try_from(end.saturating_sub(from)).unwrap_or(reach);
+        if wanted == 0 {
+            return 0;
+        }
+        self.read(from, wanted).map_or(0, |last| self.masker.pending(&last)) as u64
+    }
+
     /// Ships what lies before `end`, one range after the other. Returns whether anything was shipped.
     async fn ship_until(&mut self, end: u64) -> Result<bool, CallError> {
         let before = self.shipped;
         while self.shipped < end && !self.is_refused {
             let wanted = usize::try_from(end - self.shipped).unwrap_or(LOG_CHUNK_BYTES).min(LOG_CHUNK_BYTES);
-            let bytes = match self.read(self.shipped, wanted) {
+            let bytes = match self.read_masked(self.shipped, wanted) {
                 Ok(bytes) if !bytes.is_empty() => bytes,
                 _ => break,
             };
@@ -119,7 +150,8 @@ impl Shipper {
                 () = finish.notified() => return self,
                 () = tokio::time::sleep(pause) => {}
             }
-            let end = self.length();
+            let length = self.length();
+            let end = length - self.pending(length);
             pause = match self.ship_until(end).await {
                 Ok(true) => INTERVAL,
                 Ok(false) => (pause * 2).min(SLOW_INTERVAL),
@@ -137,7 +169,7 @@ impl Shipper {
             tracing::debug!(attempt = ?self.attempt, %error, "the log waits for the server");
             tokio::time::sleep(backoff.next()).await;
         }
-        let tail = self.read(tail_offset, LOG_TAIL_BYTES).unwrap_or_default();
+        let tail = self.read_masked(tail_offset, LOG_TAIL_BYTES).unwrap_or_default();
         LogEnd {
             bytes: tail_offset + tail.len() as u64,
             tail_offset,

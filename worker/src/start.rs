@@ -55,6 +55,7 @@ pub(crate) fn start(context: &Context, assignment: &Assignment, files: &Files) -
         files.write_record(&Record {
             attempt: assignment.attempt.clone(),
             token: assignment.token.clone(),
+            secrets: assignment.secrets.clone(),
             target: target.clone(),
             machine_boot_id: context.machine_boot_id.clone(),
         })?;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tidemill_engine::mask::Masker;
 use tidemill_protocol::worker::{AttemptKey, HeartbeatRequest, LostAttempt};
 
 use crate::{
@@ -103,8 +104,9 @@ async fn ended_before(context: &Context, leftovers: &[Leftover]) -> Vec<AttemptK
 
 async fn ship(client: &Arc<Client>, leftover: &Leftover, reason: Option<&str>) {
     let record = &leftover.record;
-    let shipper =
-        Shipper::open(client.clone(), record.attempt.clone(), record.token.clone(), &leftover.files.log());
+    let masker = Arc::new(Masker::new(&record.secrets));
+    let (attempt, token) = (record.attempt.clone(), record.token.clone());
+    let shipper = Shipper::open(client.clone(), attempt, token, &leftover.files.log(), masker);
     match shipper {
         Ok(mut shipper) => {
             if let Some(reason) = reason {

@@ -84,6 +84,63 @@ fn a_log_that_its_task_cuts_keeps_what_was_read() {
     assert_eq!(worker.stop(), Some(0));
 }
 
+/// Returns an assignment of a script with a secret that must not show.
+fn with_secret(task: &str, script: &str, secret: &str) -> tidemill_protocol::worker::Assignment {
+    let mut assignment = shell(task, script);
+    assignment.secrets = vec![tidemill_protocol::worker::Secret::new(secret)];
+    assignment.env.insert("PW".to_owned(), secret.to_owned());
+    assignment
+}
+
+#[test]
+fn a_secret_is_masked_at_its_length_however_it_is_cut() {
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    let mut worker = setup.start();
+    let wait = "until [ -e go ]; do sleep 0.02; done";
+    // Half of it is written and stays so while the log is shipped.
+    let script = format!("echo \"first $PW\"; printf 'my hunter-'; {wait}; printf 'two-22!\\n'; exit 3");
+    server.assign([with_secret("cut", &script, "hunter-two-22")]);
+    server.wait("what is certain", |state| (state.log("cut") == b"first *************\nmy ").then_some(()));
+    std::fs::write(setup.config.dags_dir.join("go"), "").unwrap();
+    server.report("cut");
+    assert_eq!(server.with(|state| state.log("cut")), b"first *************\nmy *************!\n");
+    // A log of many ranges, with a secret across every border, and one that ends with the beginning of a secret.
+    let many = "for i in $(seq 1 40000); do printf '%s %s\\n' $i \"$PW\"; done; printf 'hunter-two'";
+    server.assign([with_secret("many", many, "hunter-two-22")]);
+    server.report("many");
+    let log = String::from_utf8(server.with(|state| state.log("many"))).unwrap();
+    assert_eq!(
+        log.matches("hunter-two-22").count() + log.matches("hunter").count(),
+        1,
+        "only the last beginning"
+    );
+    assert_eq!(log.matches(" *************\n").count(), 40_000);
+    assert!(log.ends_with("40000 *************\nhunter-two"));
+    println!("{} bytes masked", 40_000 * 13);
+    assert_eq!(worker.stop(), Some(0));
+}
+
+#[test]
+fn a_later_start_masks_what_it_ships_of_an_earlier_one() {
+    let server = Server::start();
+    let setup = Setup::new(&server);
+    let mut worker = setup.start();
+    let script = "i=0; while :; do i=$((i+1)); echo \"line $i $PW\"; done";
+    server.assign([with_secret("writer", script, "hunter-two-22")]);
+    server.wait("a part of the log", |state| (state.log("writer").len() > 10_000).then_some(()));
+    worker.signal(Signal::KILL);
+    worker.wait();
+    let mut second = setup.start();
+    let log = server.wait("the marker", |state| {
+        let log = String::from_utf8(state.log("writer")).unwrap();
+        log.contains("[tidemill] WRK0112").then_some(log)
+    });
+    assert_eq!(log.matches("hunter-two-22").count(), 0);
+    assert!(log.lines().filter(|line| line.ends_with(" *************")).count() > 100);
+    assert_eq!(second.stop(), Some(0));
+}
+
 #[test]
 fn a_log_whose_result_was_taken_does_not_say_that_it_was_lost() {
     let server = Server::start();

@@ -31,7 +31,7 @@ use crate::{
         time::{parse_object, parse_time},
         worker,
     },
-    config::{Config, Overrides, process_env},
+    config::{Config, Overrides, process_definitions, process_env},
     error::{CliError, Result},
     logging,
     output::{Format, FormatArg, Table, print_json},
@@ -113,6 +113,7 @@ impl Test<'_> {
         options.url.clone_from(&url);
         options.is_folder_watched = false;
         options.has_housekeeping = false;
+        options.definitions = process_definitions()?;
         let web = web_options(self.config, &bound);
         let server = Server::start(&store, bound, options, web).await?;
         let handle = server.handle();

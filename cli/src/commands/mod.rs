@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod browser;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod connections;
 pub(crate) mod dags;
 pub(crate) mod dags_file;
 pub(crate) mod dags_import;
@@ -17,6 +18,7 @@ pub(crate) mod operator;
 pub(crate) mod pools;
 pub(crate) mod runs;
 pub(crate) mod schema;
+pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod signals;
@@ -24,6 +26,7 @@ pub(crate) mod standalone;
 pub(crate) mod tasks;
 pub(crate) mod time;
 pub(crate) mod tokens;
+pub(crate) mod variables;
 pub(crate) mod view;
 pub(crate) mod worker;
 
@@ -62,6 +65,19 @@ pub(crate) fn run(args: Cli) -> Result<ExitCode> {
         Command::Pools(command) => {
             let client = client(command.connection(), overrides)?;
             block_on(pools::run(&command, &client))?;
+        }
+        Command::Variables(variables::VariablesCommand::NewKey { key_file }) => {
+            variables::new_key(&key_file)?
+        }
+        Command::Variables(command) => {
+            if let Some(connection) = command.connection() {
+                let client = client(connection, overrides)?;
+                block_on(variables::run(&command, &client))?;
+            }
+        }
+        Command::Connections(command) => {
+            let client = client(command.connection(), overrides)?;
+            block_on(connections::run(&command, &client))?;
         }
         Command::Tokens(command) => {
             let client = client(command.connection(), overrides)?;

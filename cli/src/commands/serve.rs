@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     commands::accept,
-    config::Config,
+    config::{Config, process_definitions},
     error::{CliError, Result},
     owner,
     report::say,
@@ -175,14 +175,19 @@ impl Server {
 }
 
 /// Returns the scheduler's options.
-pub(crate) fn scheduler_options(config: &Config, url: &str) -> Options {
+///
+/// # Errors
+/// CFG0320.
+pub(crate) fn scheduler_options(config: &Config, url: &str) -> Result<Options> {
     let mut options = Options::new(config.dags_dir(), config.data_dir.join("logs"));
     options.url = url.to_owned();
     options.rescan_interval = config.duration("scheduler.rescan_interval").unwrap_or(options.rescan_interval);
     options.delivery_timeout =
         config.duration("scheduler.delivery_timeout").unwrap_or(options.delivery_timeout);
     options.retention = config.duration("retention.runs");
-    options
+    options.secret_key_file = Some(config.secret_key_file());
+    options.definitions = process_definitions()?;
+    Ok(options)
 }
 
 /// Returns the web server's options for the address that it listens on.

@@ -124,7 +124,7 @@ async fn serve(args: &ServerArgs, config: &Config) -> Result {
     let shown_url = bound.shown_url();
     let url = config.text("server.url").map_or_else(|| bound.local_url(), str::to_owned);
     let local_url = bound.local_url();
-    let options = scheduler_options(config, &machine_url(config, &bound));
+    let options = scheduler_options(config, &machine_url(config, &bound))?;
     let web = web_options(config, &bound);
     let server = Server::start(&store, bound, options, web).await?;
     // A stand-by cannot write; the leader has written its own.

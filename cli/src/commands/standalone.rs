@@ -66,7 +66,7 @@ async fn serve(args: &StandaloneArgs, config: &Config) -> Result {
     let store = open_store(&database, true, &config.data_dir).await?;
     let (shown_url, local_url) = (bound.shown_url(), bound.local_url());
     let page_url = config.text("server.url").map_or_else(|| local_url.clone(), str::to_owned);
-    let options = scheduler_options(config, &local_url);
+    let options = scheduler_options(config, &local_url)?;
     let web = web_options(config, &bound);
     let server = Server::start(&store, bound, options, web).await?;
     let is_first = write_local_access(&store, &server.handle(), &config.data_dir, &local_url).await?;

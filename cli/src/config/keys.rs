@@ -80,6 +80,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("server.url", "TIDEMILL_SERVER_URL", Kind::PublicUrl, ""),
     key("server.allowed_hosts", "TIDEMILL_ALLOWED_HOSTS", Kind::Words, ""),
     key("server.database", "TIDEMILL_DATABASE", Kind::Secret, ""),
+    key("server.secret_key_file", "TIDEMILL_SECRET_KEY_FILE", Kind::Path, ""),
     key("scheduler.rescan_interval", "TIDEMILL_RESCAN_INTERVAL", Kind::Duration, "5s"),
     key("scheduler.delivery_timeout", "TIDEMILL_DELIVERY_TIMEOUT", Kind::Duration, "10s"),
     key("retention.runs", "TIDEMILL_RETENTION_RUNS", Kind::Retention, "90d"),

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use tidemill_scheduler::Definitions;
+
 use self::{
     file::Values,
     keys::{KEYS, Key, Kind},
@@ -85,6 +87,18 @@ pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Returns a variable of the process; one that is not UTF-8 counts as absent.
 pub(crate) fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Returns what the environment defines of variables and connections: `TIDEMILL_VAR_…`, `TIDEMILL_CONN_…`. A variable
+/// of the process that is not UTF-8 counts as absent.
+///
+/// # Errors
+/// CFG0320.
+pub(crate) fn process_definitions() -> Result<Definitions> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Definitions::read(std::env::vars_os().filter_map(text)).map_err(CliError::Definition)
 }
 
 /// Arms the place where a kill test stops this process: `TIDEMILL_FAILPOINT=point:visits`. Only the libraries of a
@@ -183,6 +197,15 @@ impl Config {
             Some((Value::Map(map), _)) => map.clone(),
             _ => BTreeMap::new(),
         }
+    }
+
+    /// Returns the file of the keys of variables and connections, absolute.
+    pub(crate) fn secret_key_file(&self) -> PathBuf {
+        let path = self.text("server.secret_key_file").map(PathBuf::from);
+        path.map_or_else(
+            || self.data_dir.join("secret.key"),
+            |path| std::path::absolute(&path).unwrap_or(path),
+        )
     }
 
     /// Returns the DAG folder, absolute.

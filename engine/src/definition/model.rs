@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DriftSpec, PythonSpec};
 use crate::{
-    ids::{DagId, PoolName, TaskId},
+    ids::{ConnectionId, DagId, PoolName, TaskId},
     state::{TriggerRule, WeightRule},
 };
 
@@ -487,6 +487,22 @@ impl Operator {
             Self::LatestOnly => "latest_only",
             Self::Drift { .. } => "drift",
             Self::Notify { .. } => "notify",
+        }
+    }
+
+    /// Returns the connections that its own keys name. They are loaded and sent to the worker with the task; those
+    /// that only templates name are not.
+    #[must_use]
+    pub const fn connections(&self) -> Vec<&ConnectionId> {
+        match self {
+            Self::Command { .. }
+            | Self::Noop
+            | Self::LatestOnly
+            | Self::ShortCircuit { .. }
+            | Self::Branch { .. }
+            | Self::Drift { .. }
+            | Self::Python { .. }
+            | Self::Notify { .. } => Vec::new(),
         }
     }
 

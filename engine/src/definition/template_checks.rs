@@ -108,7 +108,9 @@ fn of_task(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
     for entry in &table.entries {
         match (entry.key.as_ref(), &entry.node.value) {
             ("command", Value::String(_)) => visit(Kind::Shell, &entry.node),
-            ("command", Value::Array { items, .. }) => items.iter().for_each(|item| visit(Kind::Text, item)),
+            ("command", Value::Array { items, .. }) => {
+                items.iter().for_each(|item| visit(Kind::Argument, item));
+            }
             ("env", Value::Table(env)) => env.entries.iter().for_each(|entry| visit(Kind::Text, &entry.node)),
             ("branches", Value::Array { items, .. }) => {
                 for arm in items {

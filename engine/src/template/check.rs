@@ -10,7 +10,7 @@ use super::{
     facts::{self, Facts, Reference, Step},
     instant, is_dynamic,
     names::{self, Shape, nearest},
-    shell,
+    shell, stored,
 };
 
 pub(super) const SYNTAX: &str = "DAG0701";
@@ -21,10 +21,11 @@ pub(super) const UNKNOWN_FUNCTION: &str = "DAG0705";
 pub(super) const NOT_UPSTREAM: &str = "DAG0706";
 pub(super) const UNKNOWN_PARAM: &str = "DAG0707";
 pub(super) const COMPUTED_NAME: &str = "DAG0708";
-pub(super) const NOT_BUILT: &str = "DAG0709";
 pub(super) const NOT_MAPPED: &str = "DAG0424";
+pub(super) const WHOLE: &str = "DAG0709";
 pub(super) const CAPTURE: &str = "DAG0710";
 pub(super) const CONDITION: &str = "DAG0722";
+pub(super) const SECRET_ARGUMENT: &str = "DAG0724";
 
 /// Checks one template.
 pub(super) fn check(kind: Kind, template: &str, scope: &CheckScope<'_>) -> Vec<TemplateProblem> {
@@ -44,6 +45,9 @@ pub(super) fn check(kind: Kind, template: &str, scope: &CheckScope<'_>) -> Vec<T
     check_vocabulary(&facts, &mut problems);
     for reference in &facts.references {
         check_reference(reference, scope, &mut problems);
+        if kind == Kind::Argument {
+            problems.extend(stored::check_argument(reference));
+        }
     }
     if kind == Kind::Shell {
         check_shell(template, &root, &facts, &mut problems);
@@ -124,10 +128,6 @@ fn check_vocabulary(facts: &Facts, problems: &mut Vec<TemplateProblem>) {
 
 fn check_reference(reference: &Reference, scope: &CheckScope<'_>, problems: &mut Vec<TemplateProblem>) {
     let at = reference.range.clone();
-    if matches!(reference.root.as_str(), "var" | "conn") {
-        problems.push(not_built(reference));
-        return;
-    }
     if reference.root == "map" && scope.task.is_some() && !scope.is_mapped {
         problems.push(not_mapped(reference));
         return;
@@ -145,6 +145,8 @@ fn check_reference(reference: &Reference, scope: &CheckScope<'_>, problems: &mut
             Shape::Any => return,
             Shape::Params => return check_param(reference, scope, problems),
             Shape::Outputs => return check_output(reference, scope, problems),
+            Shape::Variables => return stored::check_variable(reference, problems),
+            Shape::Connections => return stored::check_connection(reference, problems),
             Shape::Function if reference.is_call && steps.len() == 0 => return,
             Shape::Function => {
                 problems.push(error(
@@ -189,21 +191,6 @@ fn not_mapped(reference: &Reference) -> TemplateProblem {
     problem
 }
 
-fn not_built(reference: &Reference) -> TemplateProblem {
-    if reference.path.contains(&Step::Computed) {
-        let message = format!(
-            "`{}[…]` with a computed name: only names that can be read from the file are loaded",
-            reference.root
-        );
-        return error(COMPUTED_NAME, reference.range.clone(), message);
-    }
-    let what = if reference.root == "var" { "variables" } else { "connections" };
-    let mut problem =
-        error(NOT_BUILT, reference.range.clone(), format!("{what} are not available in templates yet"));
-    problem.help = Some("use a param, or the environment that the worker passes on".to_owned());
-    problem
-}
-
 fn unknown_name(reference: &Reference, scope: &CheckScope<'_>) -> TemplateProblem {
     let name = &reference.root;
     let is_task_name = names::lookup(name).is_some();
@@ -233,7 +220,7 @@ fn unknown_name(reference: &Reference, scope: &CheckScope<'_>) -> TemplateProble
     problem
 }
 
-fn unknown_member<'a>(
+pub(super) fn unknown_member<'a>(
     reference: &Reference,
     name: &str,
     known: impl Iterator<Item = &'a str> + Clone,
@@ -317,7 +304,7 @@ fn check_output(reference: &Reference, scope: &CheckScope<'_>, problems: &mut Ve
     }
 }
 
-fn value_method(reference: &Reference) -> TemplateProblem {
+pub(super) fn value_method(reference: &Reference) -> TemplateProblem {
     let name = match reference.path.last() {
         Some(Step::Name(name)) => name.as_str(),
         _ => "",

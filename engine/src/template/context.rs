@@ -6,11 +6,14 @@ use chrono::{DateTime, Utc};
 use minijinja::value::{Serde, Value};
 use serde_json::Value as Json;
 
-use super::{instant::Instant, mapped_outputs::MappedOutputs, needs::Needs};
+use super::{RenderError, instant::Instant, mapped_outputs::MappedOutputs, needs::Needs};
 use crate::{
+    connection::Connection,
     definition::Dag,
     ids::{DagId, RunId, TaskId},
+    mask::MIN_BYTES,
     rows::RunRow,
+    secret::Secret,
     state::RunType,
 };
 
@@ -57,6 +60,74 @@ pub struct Context {
     pub outputs: BTreeMap<String, BTreeMap<String, Json>>,
     /// Outputs of mapped tasks: task id → per element key → value; absent where an element has none.
     pub mapped_outputs: BTreeMap<String, MappedOutputs>,
+    /// The variables that are needed and exist, by name.
+    pub variables: BTreeMap<String, Variable>,
+    /// The connections that are needed and exist, by id.
+    pub connections: BTreeMap<String, Connection>,
+}
+
+/// A variable as a template sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its value; not secret in every case, and never logged in any.
+    pub value: Secret,
+    /// Whether it is masked wherever it would show.
+    pub is_secret: bool,
+}
+
+impl Context {
+    /// Returns everything that must not show: the values of secret variables, and what the connections hide.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let variables = self.variables.values().filter(|v| v.is_secret).map(|v| v.value.clone());
+        variables.chain(self.connections.values().flat_map(Connection::secrets)).collect()
+    }
+
+    /// Whether a text that was rendered from a template with these needs shows a secret.
+    pub(super) fn would_show(&self, needs: &Needs, text: &str) -> bool {
+        let variables = needs.variables.iter().filter_map(|name| self.variables.get(name));
+        let variables = variables.filter(|v| v.is_secret).map(|v| v.value.clone());
+        let connections = needs.connections.iter().filter_map(|id| self.connections.get(id));
+        variables
+            .chain(connections.flat_map(Connection::secrets))
+            .any(|secret| secret.reveal().len() >= MIN_BYTES && text.contains(secret.reveal()))
+    }
+
+    /// Returns what `needs` names and this context lacks, or has in another form.
+    pub(super) fn lacks(&self, needs: &Needs) -> Option<RenderError> {
+        if let Some(name) = needs.variables.iter().find(|name| !self.variables.contains_key(*name)) {
+            return Some(RenderError::NoVariable { name: name.clone() });
+        }
+        if let Some(id) = needs.connections.iter().find(|id| !self.connections.contains_key(*id)) {
+            return Some(RenderError::NoConnection { id: id.clone() });
+        }
+        let broken = needs.json_variables.iter().find(|name| {
+            self.variables.get(*name).is_some_and(|variable| {
+                serde_json::from_str::<serde::de::IgnoredAny>(variable.value.reveal()).is_err()
+            })
+        });
+        broken.map(|name| RenderError::NoJson { name: name.clone() })
+    }
+
+    fn variable_value(&self, needs: &Needs) -> Value {
+        let plain = || self.variables.iter().map(|(name, v)| (name.as_str(), Value::from(v.value.reveal())));
+        // What is not JSON stays undefined; `lacks` says why.
+        let json = needs.json_variables.iter().filter_map(|name| {
+            let text = self.variables.get(name)?.value.reveal();
+            let value: Json = serde_json::from_str(text).ok()?;
+            Some((name.as_str(), Value::from(Serde(value))))
+        });
+        let mut all: BTreeMap<&str, Value> = plain().collect();
+        all.insert("value", Value::from_pairs(plain()));
+        all.insert("json", Value::from_pairs(json));
+        Value::from_pairs(all)
+    }
+
+    fn connection_value(&self) -> Value {
+        Value::from_pairs(
+            self.connections.iter().map(|(id, c)| (id.as_str(), Value::from(Serde(c.values())))),
+        )
+    }
 }
 
 impl Context {
@@ -97,6 +168,8 @@ impl Context {
             conf: (*run.conf).clone(),
             outputs: BTreeMap::new(),
             mapped_outputs: BTreeMap::new(),
+            variables: BTreeMap::new(),
+            connections: BTreeMap::new(),
         }
     }
 
@@ -132,6 +205,8 @@ impl Context {
             ("map_index", Value::from(self.map_index)),
             ("params", Value::from(Serde(&self.params))),
             ("outputs", Value::from_pairs(outputs)),
+            ("var", self.variable_value(needs)),
+            ("conn", self.connection_value()),
             ("dag", self.dag_value()),
             ("dag_run", self.run_value()),
             ("task", Value::from_pairs([("task_id", task_id.clone())])),

@@ -65,6 +65,32 @@ pub enum RenderError {
         /// What it printed, shortened.
         text: String,
     },
+    /// There is no such variable.
+    #[error("there is no variable `{name}`; `tidemill variables set {name}` makes it")]
+    NoVariable {
+        /// Its name.
+        name: String,
+    },
+    /// There is no such connection.
+    #[error("there is no connection `{id}`; `tidemill connections set {id}` makes it")]
+    NoConnection {
+        /// Its id.
+        id: String,
+    },
+    /// A variable that is read as JSON is none.
+    #[error("the variable `{name}` is not JSON")]
+    NoJson {
+        /// Its name.
+        name: String,
+    },
+    /// A secret would stand in the arguments of a process, which every user of the machine can read.
+    #[error(
+        "{place} holds a secret, and every user of the machine can read the arguments of a process: pass it in `env`"
+    )]
+    SecretArgument {
+        /// Which argument.
+        place: String,
+    },
     /// A value stands where the shell cannot take it as data. [`super::check()`] refuses such a template; this
     /// is the same refusal for one that was never checked.
     #[error("{what}")]
@@ -88,7 +114,17 @@ impl RenderError {
             Self::Branch { .. } => "SCH0707",
             Self::ShellContext { .. } => "SCH0708",
             Self::NotAList { .. } => "SCH0720",
+            Self::NoVariable { .. } => "SCH0240",
+            Self::NoConnection { .. } => "SCH0241",
+            Self::NoJson { .. } => "SCH0243",
+            Self::SecretArgument { .. } => "SCH0244",
         }
+    }
+
+    /// Whether the same file may render later: somebody makes what is missing.
+    #[must_use]
+    pub const fn may_pass_later(&self) -> bool {
+        matches!(self, Self::NoVariable { .. } | Self::NoConnection { .. } | Self::NoJson { .. })
     }
 
     pub(super) fn of(error: &Error, template: &str) -> Self {

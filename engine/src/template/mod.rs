@@ -19,18 +19,22 @@ mod needs;
 mod prepare;
 mod render;
 pub mod shell;
+mod stored;
 mod task;
 mod value;
 
 use std::{collections::BTreeSet, ops::Range};
 
-pub use context::{Context, effective_params};
+pub use context::{Context, Variable, effective_params};
 pub use error::RenderError;
 pub use mapped_outputs::MappedOutputs;
-pub use needs::{Needs, OutputNeed};
+pub use needs::{Needs, OutputNeed, RESERVED_VARIABLES};
 pub use prepare::{needs_of_preparation, prepare};
 pub use render::{Rendered, render_condition, render_json, render_shell, render_text};
-pub use task::{RenderedTask, RenderedWork, TaskRenderError, needs_of_task, render_message, render_task};
+pub use task::{
+    RenderedTask, RenderedWork, TaskRenderError, connections_of_task, needs_of_task, render_message,
+    render_task,
+};
 pub use value::{render_value, templates_of};
 
 /// What a template is used for.
@@ -38,6 +42,8 @@ pub use value::{render_value, templates_of};
 pub enum Kind {
     /// Printed as text.
     Text,
+    /// An element of an array `command`, which becomes an argument of a process.
+    Argument,
     /// A `command` string for `/bin/sh`.
     Shell,
     /// Has to print `true` or `false`.

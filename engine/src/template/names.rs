@@ -15,6 +15,10 @@ pub(super) enum Shape {
     Params,
     /// `outputs`.
     Outputs,
+    /// `var`.
+    Variables,
+    /// `conn`.
+    Connections,
     /// Any JSON.
     Any,
     /// A function.
@@ -64,6 +68,8 @@ pub(super) const NAMES: &[(&str, Shape, bool)] = &[
     ("map", Shape::Fields(MAP), false),
     ("params", Shape::Params, true),
     ("outputs", Shape::Outputs, false),
+    ("var", Shape::Variables, true),
+    ("conn", Shape::Connections, true),
     ("macros", Shape::Fields(MACROS), true),
     ("ds_add", Shape::Function, true),
     ("ds_format", Shape::Function, true),

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Facts, Step};
 
+/// `var.value.name` and `var.json.name` are how Airflow writes it, so no variable has these names.
+pub const RESERVED_VARIABLES: [&str; 2] = ["value", "json"];
+
 /// What of one upstream's outputs a template names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputNeed {
@@ -22,19 +25,28 @@ pub struct Needs {
     pub all_outputs: bool,
     /// `prev_data_interval_start_success` or `prev_data_interval_end_success`.
     pub previous_success: bool,
+    /// Variables by name.
+    pub variables: BTreeSet<String>,
+    /// Those of them that are read as JSON.
+    pub json_variables: BTreeSet<String>,
+    /// Connections by id.
+    pub connections: BTreeSet<String>,
 }
 
 impl Needs {
     /// Whether nothing has to be loaded.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.outputs.is_empty() && !self.all_outputs && !self.previous_success
+        *self == Self::default()
     }
 
     /// Adds what `other` needs.
     pub fn merge(&mut self, other: Self) {
         self.all_outputs |= other.all_outputs;
         self.previous_success |= other.previous_success;
+        self.variables.extend(other.variables);
+        self.json_variables.extend(other.json_variables);
+        self.connections.extend(other.connections);
         for (task, need) in other.outputs {
             match (self.outputs.get_mut(&task), need) {
                 (Some(OutputNeed::Keys(mine)), OutputNeed::Keys(keys)) => mine.extend(keys),
@@ -55,10 +67,32 @@ impl Needs {
                     needs.previous_success = true
                 }
                 "outputs" => needs.add_output(&reference.path),
+                "var" => needs.add_variable(&reference.path),
+                "conn" => {
+                    if let [Step::Name(id), ..] = reference.path.as_slice() {
+                        needs.connections.insert(id.clone());
+                    }
+                }
                 _ => {}
             }
         }
         needs
+    }
+
+    fn add_variable(&mut self, path: &[Step]) {
+        match path {
+            [Step::Name(form), Step::Name(name), ..] if form == "value" => {
+                self.variables.insert(name.clone());
+            }
+            [Step::Name(form), Step::Name(name), ..] if form == "json" => {
+                self.variables.insert(name.clone());
+                self.json_variables.insert(name.clone());
+            }
+            [Step::Name(name), ..] if !RESERVED_VARIABLES.contains(&name.as_str()) => {
+                self.variables.insert(name.clone());
+            }
+            _ => {}
+        }
     }
 
     fn add_output(&mut self, path: &[Step]) {

@@ -160,12 +160,14 @@ fn evaluate(
     print: impl Fn(&mut Output<'_>, &Value) -> Result<(), Error> + Send + Sync + 'static,
 ) -> Result<String, RenderError> {
     let env = environment(print);
-    let compile = || -> Result<String, Error> {
-        let root = parse_template(template)?;
-        let needs = Needs::of(&facts::collect(&root));
-        env.template_from_str(template)?.render(context.value(&needs))
-    };
-    let text = compile().map_err(|error| RenderError::of(&error, template))?;
+    let wrong = |error: Error| RenderError::of(&error, template);
+    let needs = Needs::of(&facts::collect(&parse_template(template).map_err(wrong)?));
+    let compile = || env.template_from_str(template)?.render(context.value(&needs));
+    let text = compile().map_err(|error| match wrong(error) {
+        // Only now: what stands in a branch that is not taken, or before `default`, may be missing.
+        undefined @ RenderError::Undefined { .. } => context.lacks(&needs).unwrap_or(undefined),
+        other => other,
+    })?;
     if text.len() > OUTPUT_LIMIT_BYTES {
         return Err(RenderError::Limit { what: "the template prints more than 1 MiB".to_owned() });
     }

@@ -1,6 +1,6 @@
 //! Rendering everything that a task holds, just before it is assigned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
@@ -102,6 +102,15 @@ pub fn needs_of_task(task: &Task) -> Needs {
         all.merge(needs(template));
     }
     all
+}
+
+/// Returns the connections that a task cannot do without: those that its templates name, and those that its operator
+/// is given.
+#[must_use]
+pub fn connections_of_task(task: &Task) -> BTreeSet<String> {
+    let mut ids = needs_of_task(task).connections;
+    ids.extend(task.operator.connections().into_iter().map(ToString::to_string));
+    ids
 }
 
 fn templates(task: &Task) -> Vec<&str> {
@@ -257,6 +266,9 @@ fn render_argv(templates: &[String], context: &Context) -> Result<Vec<String>, R
     for (index, template) in templates.iter().enumerate() {
         let text = render_text(template, context)?;
         check_string(&format!("argument {index}"), &text, text.len())?;
+        if context.would_show(&needs(template), &text) {
+            return Err(RenderError::SecretArgument { place: format!("argument {index}") });
+        }
         argv.push(text);
     }
     Ok(argv)

@@ -53,6 +53,8 @@ fn context(value: &str) -> Context {
         mapped_outputs: BTreeMap::new(),
         params,
         conf: serde_json::Map::new(),
+        variables: BTreeMap::new(),
+        connections: BTreeMap::new(),
         outputs: BTreeMap::from([("up".to_owned(), BTreeMap::from([("k".to_owned(), json!(value))]))]),
     }
 }

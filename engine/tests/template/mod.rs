@@ -1,5 +1,7 @@
 //! Templates as text: names, filters, limits, load-time problems, whole tasks.
 
+mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{TimeZone, Utc};
@@ -46,6 +48,8 @@ fn context() -> Context {
             ),
             ("my-task".to_owned(), BTreeMap::from([("k".to_owned(), json!("v"))])),
         ]),
+        variables: BTreeMap::new(),
+        connections: BTreeMap::new(),
     }
 }
 
@@ -294,18 +298,26 @@ fn every_problem_of_a_template_is_found_when_the_file_loads() {
         ("DAG0707", "{{ params.q }}", "params.q", "declare it: `[params.q]`"),
         ("DAG0708", "{{ outputs[params.s].x }}", "outputs[params.s].x", ""),
         ("DAG0708", "{{ var[params.s] }}", "var[params.s]", ""),
+        ("DAG0709", "{{ var }}", "var", "such as `var.<name>`"),
+        ("DAG0709", "{{ var.json }}", "var.json", "such as `var.<name>`"),
+        ("DAG0709", "{{ conn.db }}", "conn.db", "such as `conn.db.host`"),
+        ("DAG0702", "{{ conn.db.hots }}", "conn.db.hots", "host"),
         (
-            "DAG0709",
-            "{{ var.value.x }}",
-            "var.value.x",
-            "use a param, or the environment that the worker passes on",
+            "DAG0702",
+            "{{ var.limits.rows }}",
+            "var.limits.rows",
+            "if its value is JSON, write `var.json.limits.…`",
         ),
+        ("DAG0702", "{{ var['a b'] }}", "var['a b']", ""),
         (
-            "DAG0709",
-            "{{ conn.db.host }}",
-            "conn.db.host",
-            "use a param, or the environment that the worker passes on",
+            "DAG0705",
+            "{{ var.value.get('x') }}",
+            "var.value.get('x')",
+            "write `{{ var.<name> | default(\"…\") }}`",
         ),
+        ("DAG0705", "{{ conn.db.get_uri() }}", "conn.db.get_uri()", "write `conn.<id>.uri`"),
+        ("DAG0705", "{{ var('x') }}", "var('x')", ""),
+        ("DAG0708", "{{ conn[params.s].host }}", "conn[params.s].host", ""),
     ];
     let mut wrong = Vec::new();
     for (code, template, place, hint) in rows {
@@ -412,7 +424,7 @@ mod task {
 
     use super::*;
 
-    fn dag(operator: Operator) -> Dag {
+    pub(super) fn dag(operator: Operator) -> Dag {
         Dag {
             id: DagId::new("dag-1").unwrap(),
             description: None,

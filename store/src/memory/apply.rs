@@ -17,6 +17,7 @@ use crate::{
     codec::{AUDIT_ROOT, audit_hash, merged_tries},
     error::{CommitError, RowRef},
     reader::{AuditRow, OutboxRow, StoredReport},
+    vault::VaultChange,
 };
 
 /// What plays one change back.
@@ -144,6 +145,21 @@ impl Apply<'_> {
         self.audit(batch);
         for change in &batch.access {
             self.access(change)?;
+        }
+        for change in &batch.vault {
+            if !change.is_sealed() {
+                return Err(constraint(None, "a value is not sealed"));
+            }
+            match change {
+                VaultChange::SetVariable(row) => {
+                    self.set(|s| &mut s.variables, row.name.clone(), Some(row.clone()));
+                }
+                VaultChange::DeleteVariable(name) => self.set(|s| &mut s.variables, name.clone(), None),
+                VaultChange::SetConnection(row) => {
+                    self.set(|s| &mut s.connections, row.id.clone(), Some(row.clone()));
+                }
+                VaultChange::DeleteConnection(id) => self.set(|s| &mut s.connections, id.clone(), None),
+            }
         }
         for row in &batch.idempotency {
             self.check_run(row.run, "idempotency key")?;

@@ -20,7 +20,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::DbErr;
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey},
+    ids::{AttemptKey, ConnectionId, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, VariableName},
     rows::{
         DagRow, EngineSnapshot, FinishedRun, MapRow, PassedOver, PoolRow, RunRow, RunSnapshot, TaskRow,
         TryRow, VersionHash,
@@ -34,6 +34,7 @@ use crate::{
     },
     error::{CommitError, LeadershipError, ReadError, Unavailable},
     reader::{AuditRow, OutboxRow, StoredReport},
+    vault::{ConnectionRow, VariableRow},
     writer::{LEADER_LEASE, Leadership, Loaded, Writer},
 };
 
@@ -130,6 +131,8 @@ struct State {
     worker_keys: BTreeMap<String, WorkerKey>,
     join_tokens: BTreeMap<String, JoinToken>,
     idempotency: BTreeMap<String, IdempotencyRow>,
+    variables: BTreeMap<VariableName, VariableRow>,
+    connections: BTreeMap<ConnectionId, ConnectionRow>,
     settings: BTreeMap<String, String>,
     faults: VecDeque<Fault>,
 }
@@ -164,6 +167,8 @@ impl Default for State {
             worker_keys: BTreeMap::new(),
             join_tokens: BTreeMap::new(),
             idempotency: BTreeMap::new(),
+            variables: BTreeMap::new(),
+            connections: BTreeMap::new(),
             settings: BTreeMap::new(),
             faults: VecDeque::new(),
         }

@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{
+        AttemptKey, ConnectionId, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, VariableName,
+        WorkerId,
+    },
     mapping::MapValues,
     rows::{MapRow, PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType, TaskState},
@@ -26,6 +29,7 @@ use crate::{
         HomeCounts, LeaderInfo, OutboxRow, Page, PageRequest, PoolUse, Reader, ReportPoint, RunBar, RunQuery,
         StoreHealth, StoredReport, TaskListItem, TaskQuery, VersionInfo,
     },
+    vault::{ConnectionRow, VariableRow},
     views,
 };
 
@@ -368,6 +372,18 @@ impl Reader for MemoryStore {
             views::count_slots(&mut used, definition.as_deref(), &task.key.task);
         }
         Ok(state.pools.values().map(|pool| views::pool_use(pool, &used)).collect())
+    }
+
+    async fn variables(&self, names: &[VariableName]) -> Result<Vec<VariableRow>, ReadError> {
+        let state = self.lock();
+        let is_asked = |row: &&VariableRow| names.is_empty() || names.contains(&row.name);
+        Ok(state.variables.values().filter(is_asked).cloned().collect())
+    }
+
+    async fn connections(&self, ids: &[ConnectionId]) -> Result<Vec<ConnectionRow>, ReadError> {
+        let state = self.lock();
+        let is_asked = |row: &&ConnectionRow| ids.is_empty() || ids.contains(&row.id);
+        Ok(state.connections.values().filter(is_asked).cloned().collect())
     }
 
     async fn import_errors(&self) -> Result<Vec<ImportError>, ReadError> {

@@ -20,6 +20,7 @@ use super::{
         login_link_model, micros, micros_option, passed_over_model, pool_model, session_model, version_model,
         worker_key_model,
     },
+    vault,
 };
 use std::collections::BTreeMap;
 
@@ -83,6 +84,9 @@ impl SqlStore {
         write_audit(db, &batch.audit).await?;
         for change in &batch.access {
             write_access(db, change).await?;
+        }
+        for change in &batch.vault {
+            vault::write(db, change).await?;
         }
         write_idempotency(db, batch).await?;
         delete(db, batch).await?;

@@ -162,6 +162,29 @@ table!(pool, "pool",
     description: String,
 );
 
+table!(variable, "variable",
+    #[sea_orm(primary_key, auto_increment = false)] name: String,
+    description: String,
+    is_secret: bool,
+    value: String,
+    updated_by: String,
+    updated_at: i64,
+);
+
+table!(connection, "connection",
+    #[sea_orm(primary_key, auto_increment = false)] id: String,
+    kind: String,
+    description: String,
+    host: Option<String>,
+    port: Option<i64>,
+    login: Option<String>,
+    db_schema: Option<String>,
+    password: Option<String>,
+    extra: Option<String>,
+    updated_by: String,
+    updated_at: i64,
+);
+
 table!(outbox, "outbox",
     #[sea_orm(primary_key, auto_increment = false)] id: String,
     body: String,
@@ -284,6 +307,6 @@ mod tests {
         }
         compare_all!(leader dag_version dag passed_over dag_run task_instance task_try task_map task_output task_report
             pool outbox import_error audit api_token session login_link worker_key join_token idempotency_key
-            setting);
+            setting variable connection);
     }
 }

@@ -17,6 +17,7 @@ mod reader_access;
 mod reader_history;
 mod reader_lists;
 mod rows;
+mod vault;
 
 use std::{
     collections::HashMap,

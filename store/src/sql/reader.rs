@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AttemptKey, ConnectionId, DagId, RunId, RunKey, TaskId, TaskInstanceKey, VariableName, WorkerId},
     mapping::MapValues,
     rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType},
 };
 
-use super::{SqlReader, entity, load, reader_access, reader_lists, rows};
+use super::{SqlReader, entity, load, reader_access, reader_lists, rows, vault};
 use crate::{
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
     error::{OpenError, ReadError},
@@ -22,6 +22,7 @@ use crate::{
         OutboxRow, Page, PageRequest, PoolUse, Reader, ReportPoint, RunQuery, StoreHealth, StoredReport,
         TaskListItem, TaskQuery, VersionInfo,
     },
+    vault::{ConnectionRow, VariableRow},
     views,
 };
 
@@ -366,6 +367,14 @@ impl Reader for SqlReader {
 
     async fn pools(&self) -> Result<Vec<PoolUse>, ReadError> {
         reader_access::pools(self).await
+    }
+
+    async fn variables(&self, names: &[VariableName]) -> Result<Vec<VariableRow>, ReadError> {
+        vault::variables(self, names).await
+    }
+
+    async fn connections(&self, ids: &[ConnectionId]) -> Result<Vec<ConnectionRow>, ReadError> {
+        vault::connections(self, ids).await
     }
 
     async fn import_errors(&self) -> Result<Vec<ImportError>, ReadError> {

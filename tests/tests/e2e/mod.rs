@@ -17,6 +17,7 @@ pub(crate) mod python;
 mod python_tasks;
 mod ready;
 mod schema;
+mod secrets;
 mod server;
 mod signals;
 mod standby;

@@ -158,5 +158,8 @@ pub(crate) async fn rendered(
 ) -> Result<Json<serde_json::Value>> {
     let attempt = attempt(&state, &ids, &at, None).await?;
     let rendered = state.reader().rendered(&attempt).await?;
-    rendered.map(Json).ok_or_else(|| Problem::not_found("rendered work of this try"))
+    rendered
+        .map(tidemill_scheduler::shown_work)
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("rendered work of this try"))
 }

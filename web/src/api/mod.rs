@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod openapi;
 pub(crate) mod pools;
 pub(crate) mod runs;
+pub(crate) mod vault;
 pub(crate) mod worker;
 
 use crate::{
@@ -65,6 +66,15 @@ pub(crate) fn mount(table: Table) -> Table {
         .get("/api/v1/pools/{name}", VIEWER, pools::show)
         .mount(Put, "/api/v1/pools/{name}", ADMIN, pools::put)
         .mount(Delete, "/api/v1/pools/{name}", ADMIN, pools::delete)
+        .get("/api/v1/variables", VIEWER, vault::variables)
+        .get("/api/v1/variables/{name}", VIEWER, vault::variable)
+        .mount(Put, "/api/v1/variables/{name}", ADMIN, vault::put_variable)
+        .mount(Delete, "/api/v1/variables/{name}", ADMIN, vault::delete_variable)
+        .get("/api/v1/connections", VIEWER, vault::connections)
+        .get("/api/v1/connections/{id}", VIEWER, vault::connection)
+        .mount(Put, "/api/v1/connections/{id}", ADMIN, vault::put_connection)
+        .mount(Delete, "/api/v1/connections/{id}", ADMIN, vault::delete_connection)
+        .post("/api/v1/seal", ADMIN, vault::seal)
         .get("/api/v1/workers", VIEWER, access::workers)
         .mount(Delete, "/api/v1/workers/{worker}", ADMIN, access::revoke_worker)
         .get("/api/v1/tokens", ADMIN, access::tokens)

@@ -6,7 +6,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-use super::{access, clean, dags, events, health, instances, logs, pools, runs};
+use super::{access, clean, dags, events, health, instances, logs, pools, runs, vault};
 use crate::meters;
 
 /// Everything under `/api/v1`.
@@ -49,6 +49,15 @@ use crate::meters;
         pools::show,
         pools::put,
         pools::delete,
+        vault::variables,
+        vault::variable,
+        vault::put_variable,
+        vault::delete_variable,
+        vault::connections,
+        vault::connection,
+        vault::put_connection,
+        vault::delete_connection,
+        vault::seal,
         access::workers,
         access::revoke_worker,
         access::tokens,

@@ -25,6 +25,7 @@ pub(crate) mod task;
 pub(crate) mod task_log;
 pub(crate) mod trigger;
 pub(crate) mod trouble;
+pub(crate) mod vault;
 pub(crate) mod workers;
 
 use askama::Template;
@@ -74,6 +75,12 @@ pub(crate) fn mount(table: Table) -> Table {
         .get("/pools", VIEWER, pools::show)
         .post("/pools", ADMIN, pools::save)
         .post("/pools/{name}/delete", ADMIN, pools::delete)
+        .get("/variables", VIEWER, vault::variables)
+        .post("/variables", ADMIN, vault::save_variable)
+        .post("/variables/{name}/delete", ADMIN, vault::delete_variable)
+        .get("/connections", VIEWER, vault::connections)
+        .post("/connections", ADMIN, vault::save_connection)
+        .post("/connections/{id}/delete", ADMIN, vault::delete_connection)
         .get("/workers", VIEWER, workers::show)
         .get("/settings", ADMIN, settings::show)
         .post("/settings/tokens", ADMIN, settings::create_token)
@@ -125,6 +132,8 @@ impl Chrome {
             ("dags", "/dags", "DAGs"),
             ("runs", "/runs", "Runs"),
             ("pools", "/pools", "Pools"),
+            ("variables", "/variables", "Variables"),
+            ("connections", "/connections", "Connections"),
             ("workers", "/workers", "Workers"),
         ];
         if self.is_admin {
@@ -178,7 +187,7 @@ fn theme_word(word: &str) -> &'static str {
 
 fn section(path: &str) -> &'static str {
     let first = path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default();
-    ["dags", "runs", "pools", "workers", "audit", "settings"]
+    ["dags", "runs", "pools", "variables", "connections", "workers", "audit", "settings"]
         .into_iter()
         .find(|s| *s == first)
         .unwrap_or("home")

@@ -128,7 +128,8 @@ pub(crate) async fn show(
         },
         rendered: match &shown {
             Some(attempt) => {
-                state.reader().rendered(attempt).await?.map(|v| json_lines(&v)).unwrap_or_default()
+                let stored = state.reader().rendered(attempt).await?;
+                stored.map(|v| json_lines(&tidemill_scheduler::shown_work(v))).unwrap_or_default()
             }
             None => Vec::new(),
         },

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 
 mod bodies;
 mod server;
+mod vault;
 
 pub use bodies::{
     CancelBody, CleanBody, ClearBody, LoginLinkBody, MarkBody, PatchDagBody, PoolBody, TokenBody, TriggerBody,
@@ -28,6 +29,7 @@ pub use server::{
     AuditView, CleanedView, HealthView, ImportErrorView, LoginLinkView, NewTokenView, PoolView, TokenView,
     WorkerInfoView,
 };
+pub use vault::{ConnectionBody, ConnectionView, SealedView, VariableBody, VariableView};
 
 /// A page of a list: `items`, and where the next page begins.
 #[derive(Debug, Serialize, ToSchema)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::Utc;
+use tidemill_engine::mask::Masker;
 use tidemill_protocol::worker::{Assignment, AttemptKey, MIN_LEASE_TO_START_SECONDS, StartedNote};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc},
@@ -56,6 +57,7 @@ struct Driver {
     /// It ended as something ends that the kernel kills when memory runs out.
     was_killed: bool,
     log_end: LogEnd,
+    masker: Arc<Masker>,
     pump: Option<(JoinHandle<Shipper>, Arc<Notify>)>,
     chores: mpsc::UnboundedSender<Done>,
     timeout_at: Option<Instant>,
@@ -73,6 +75,7 @@ pub(crate) async fn drive(
 ) {
     let (chores, mut done) = mpsc::unbounded_channel();
     let files = Files::new(&context.options, &assignment.attempt);
+    let masker = Arc::new(Masker::new(&assignment.secrets));
     let mut driver = Driver {
         context: context.clone(),
         assignment: Arc::new(assignment),
@@ -85,6 +88,7 @@ pub(crate) async fn drive(
         oom_kills_before: 0,
         was_killed: false,
         log_end: LogEnd::default(),
+        masker,
         pump: None,
         chores,
         timeout_at: None,
@@ -174,6 +178,7 @@ impl Driver {
             Effect::Report(ending) => {
                 let log = std::mem::take(&mut self.log_end);
                 let report = report::report(&self.assignment, &self.files, ending, &self.facts, log);
+                let report = report::masked(report, &self.masker);
                 tracing::info!(
                     dag.id = %self.assignment.dag_id, run.id = %self.assignment.run_id,
                     task.id = %self.assignment.attempt.instance.task,
@@ -315,7 +320,7 @@ impl Driver {
 
     fn open_log(&self) -> std::io::Result<Shipper> {
         let (attempt, token) = (self.assignment.attempt.clone(), self.assignment.token.clone());
-        Shipper::open(self.context.client.clone(), attempt, token, &self.files.log())
+        Shipper::open(self.context.client.clone(), attempt, token, &self.files.log(), self.masker.clone())
     }
 
     fn drain(&mut self, ending: Ending) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! WORK_DIR/tries/RUN.TASK.MAP.TRY.EPOCH/
-//!   record   what a later start needs to find, kill and report it (holds the attempt's token: mode 0600)
+//!   record   what a later start needs to find, kill and report it (holds the attempt's token and secrets: mode 0600)
 //!   log      both streams of the process
 //!   output   $TIDEMILL_OUTPUT, made by the task
 //!   inputs   $TIDEMILL_INPUTS, when there are any
@@ -20,7 +20,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tidemill_protocol::worker::{Assignment, AttemptKey, Token, Work};
+use tidemill_protocol::worker::{Assignment, AttemptKey, Secret, Token, Work};
 
 use crate::{operator, options::Options, outcome::Problem, process::tree::Target};
 
@@ -32,6 +32,9 @@ pub(crate) const TRIES: &str = "tries";
 pub(crate) struct Record {
     pub(crate) attempt: AttemptKey,
     pub(crate) token: Token,
+    /// What must not show in its log, which a later start may have to ship.
+    #[serde(default)]
+    pub(crate) secrets: Vec<Secret>,
     pub(crate) target: Target,
     /// The start of the machine that the processes belong to.
     pub(crate) machine_boot_id: String,
@@ -138,6 +141,7 @@ impl Files {
             Work::Exec { argv } => argv.iter().map(OsString::from).collect(),
             Work::Python { .. } | Work::Branch { .. } | Work::Drift { .. } | Work::Notify { .. } => {
                 let around = operator::Surroundings {
+                    connections: assignment.connections.clone(),
                     result: self.result(),
                     work_dir: options.work_dir.clone(),
                     venv_max_age_seconds: options.venv_max_age.as_secs(),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tidemill_engine::mask::Masker;
 use tidemill_protocol::worker::{Assignment, AttemptKey, AttemptReport, StopReason, TryOutcome, Work};
 
 use super::{
@@ -107,6 +108,21 @@ pub(crate) fn report(
         }
     }
     report.is_final |= is_hopeless;
+    report
+}
+
+/// Hides secrets in what a report says about a try. Its outputs are values that other tasks read, so they stay.
+pub(crate) fn masked(mut report: AttemptReport, masker: &Masker) -> AttemptReport {
+    if masker.is_empty() {
+        return report;
+    }
+    report.reason = report.reason.map(|reason| masker.mask_text(&reason));
+    report.report = report.report.map(|found| {
+        let mut value = serde_json::to_value(&found).unwrap_or_default();
+        masker.mask_json(&mut value);
+        // A number that was a secret is text now; then nothing but the whole can be hidden.
+        serde_json::from_value(value).unwrap_or(found)
+    });
     report
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tidemill_protocol::worker::{Report, Work};
+use tidemill_protocol::worker::{Connection, Report, Work};
 
 use crate::outcome::Problem;
 
@@ -37,6 +37,9 @@ pub(crate) struct Spec {
 /// What the worker gives an operator beside its work.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Surroundings {
+    /// The connections that its keys name, by id. They stand in this file, never among the arguments.
+    #[serde(default)]
+    pub(crate) connections: BTreeMap<String, Connection>,
     /// Where the result goes, in the folder of the try.
     pub(crate) result: PathBuf,
     /// The worker's own folder.

@@ -53,6 +53,8 @@ pub(crate) fn assignment(task: &str, work: Work) -> Assignment {
         dag_file: "demo.toml".to_owned(),
         work,
         env: BTreeMap::from([("TIDEMILL_TASK_ID".to_owned(), task.to_owned())]),
+        connections: BTreeMap::new(),
+        secrets: Vec::new(),
         inputs: BTreeMap::new(),
         timeout_ms: None,
         skip_on_exit_code: vec![99],
