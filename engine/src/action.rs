@@ -94,8 +94,21 @@ pub struct TaskFence {
 pub struct TryChange {
     /// Whether the row is inserted.
     pub is_new: bool,
+    /// The epoch that the stored row has, when it is another than that of the new row: the next poke of a sensor takes
+    /// over the try of the one before.
+    #[serde(default)]
+    pub from_epoch: Option<u32>,
     /// The whole row.
     pub row: TryRow,
+}
+
+impl TryChange {
+    /// Returns the attempt under which the row is stored that is changed.
+    #[must_use]
+    pub fn stored_attempt(&self) -> AttemptKey {
+        let epoch = self.from_epoch.unwrap_or(self.row.attempt.epoch);
+        AttemptKey { epoch, ..self.row.attempt.clone() }
+    }
 }
 
 /// An attempt for a worker.

@@ -230,6 +230,14 @@ pub enum Event {
         /// What was found, or why it cannot be had: the instance fails with that.
         result: Result<Prepared, String>,
     },
+    /// What the loop found when it looked up how long the run of one of [`crate::engine::Engine::unknown_usual`] usually
+    /// takes.
+    Usual {
+        /// The run that asks.
+        run: RunKey,
+        /// The median of the last successful runs; absent: there are too few.
+        duration: Option<std::time::Duration>,
+    },
     /// Ended runs were deleted from the store.
     RunsDeleted {
         /// Which.

@@ -103,6 +103,12 @@ pub struct RunRow {
     pub timed_out_at: Option<DateTime<Utc>>,
     /// Who or what created it.
     pub triggered_by: Option<String>,
+    /// It is late when it has not ended by then.
+    #[serde(default)]
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// It was found to be late at.
+    #[serde(default)]
+    pub deadline_missed_at: Option<DateTime<Utc>>,
 }
 
 /// A task instance. `no_status` has no row.
@@ -130,6 +136,15 @@ pub struct TaskRow {
     pub finished_at: Option<DateTime<Utc>>,
     /// The next try may start at; set exactly in `up_for_retry`.
     pub retry_at: Option<DateTime<Utc>>,
+    /// How many pokes of a sensor have found nothing since the last clear.
+    #[serde(default)]
+    pub pokes: u32,
+    /// The first poke of a sensor was assigned at (since the last clear).
+    #[serde(default)]
+    pub first_poke_at: Option<DateTime<Utc>>,
+    /// The next poke is due at; set exactly in `up_for_reschedule`.
+    #[serde(default)]
+    pub next_poke_at: Option<DateTime<Utc>>,
     /// The worker of the newest try; set whenever it is leased.
     pub worker: Option<WorkerId>,
     /// The exit code of the newest try.
@@ -140,6 +155,14 @@ pub struct TaskRow {
     pub stop: Option<StopReason>,
     /// The branch verdict: the direct downstreams that are followed. Stored with a success of a branch.
     pub follow: Option<Vec<TaskId>>,
+}
+
+impl TaskRow {
+    /// Returns the fence of the newest attempt.
+    #[must_use]
+    pub fn attempt(&self) -> AttemptKey {
+        AttemptKey { instance: self.key.clone(), try_number: self.try_number, epoch: self.epoch }
+    }
 }
 
 /// One try of a task instance.

@@ -215,6 +215,8 @@ word_enum! {
         Stopped = "stopped",
         /// The worker gave it back without having started it.
         HandedBack = "handed_back",
+        /// A poke of a sensor found nothing yet, and the try goes on. Said by a worker, never stored as the end of a try.
+        Rescheduled = "rescheduled",
     }
 }
 

@@ -79,6 +79,19 @@ pub enum WaitReason {
         /// How many retries there are.
         retries: u32,
     },
+    /// A sensor found nothing yet and looks again.
+    PokeAt {
+        /// When.
+        at: DateTime<Utc>,
+        /// How often it has looked.
+        pokes: u32,
+        /// It looked first at.
+        since: DateTime<Utc>,
+        /// It gives up at.
+        until: Option<DateTime<Utc>>,
+        /// What it saw last.
+        last: Option<String>,
+    },
     /// Its pool has no slot left for it.
     PoolFull {
         /// Which.
@@ -184,6 +197,7 @@ impl WaitReason {
             Self::PreviousRun { .. } => "previous_run",
             Self::PastUnknown => "past_unknown",
             Self::RetryAt { .. } => "retry_at",
+            Self::PokeAt { .. } => "poke_at",
             Self::PoolFull { .. } => "pool_full",
             Self::PoolUnknown { .. } => "pool_unknown",
             Self::PoolTooSmall { .. } => "pool_too_small",
@@ -239,6 +253,17 @@ impl fmt::Display for WaitReason {
                     at.format("%Y-%m-%dT%H:%M:%SZ"),
                     retries + 1
                 )
+            }
+            Self::PokeAt { at, pokes, since, until, last } => {
+                let shown = |at: &DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+                if let Some(last) = last {
+                    write!(f, "{last}; ")?;
+                }
+                write!(f, "next poke at {} (poked {pokes} times since {}", shown(at), shown(since))?;
+                match until {
+                    Some(until) => write!(f, ", gives up at {})", shown(until)),
+                    None => f.write_str(")"),
+                }
             }
             Self::PoolFull { pool, slots, used, wanted } => {
                 write!(f, "pool {pool} is full: {used} of {slots} slots are taken, it wants {wanted}")

@@ -4,6 +4,8 @@ mod m20261123_000001_initial;
 mod m20261124_000001_parking;
 mod m20261201_000001_mapping;
 mod m20261201_000004_variables_connections;
+mod m20261201_000006_sensors;
+mod m20261201_000007_deadlines;
 
 pub use m20261123_000001_initial::TASK_TRANSITIONS;
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
@@ -20,6 +22,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_parking::Migration),
             Box::new(m20261201_000001_mapping::Migration),
             Box::new(m20261201_000004_variables_connections::Migration),
+            Box::new(m20261201_000006_sensors::Migration),
+            Box::new(m20261201_000007_deadlines::Migration),
         ]
     }
 }

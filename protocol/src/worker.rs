@@ -233,6 +233,19 @@ pub enum Work {
         /// The JSON body.
         body: serde_json::Value,
     },
+    /// Looks once whether a file is there: one poke of a sensor; executed as `tidemill operator`.
+    FileSensor {
+        /// The file, folder or pattern.
+        path: String,
+    },
+}
+
+impl Work {
+    /// Whether it is executed as `tidemill operator`, and not as a command.
+    #[must_use]
+    pub const fn is_operator(&self) -> bool {
+        !matches!(self, Self::Shell { .. } | Self::Exec { .. })
+    }
 }
 
 /// The end of an attempt, as its worker saw it.

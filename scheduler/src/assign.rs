@@ -10,7 +10,7 @@ use tidemill_engine::{
     mask::Masker,
     now::Now,
     rows::RunRow,
-    state::TryOutcome,
+    state::{TaskState, TryOutcome},
     template::{
         Context, RenderError, RenderedTask, RenderedWork, connections_of_task, needs, needs_of_task,
         render_task, render_text,
@@ -42,6 +42,10 @@ impl Assignments {
         match action {
             Action::Try(change) if change.row.outcome.is_some() => {
                 self.live.remove(&change.row.attempt);
+            }
+            // A poke that found nothing; the next one is another attempt.
+            Action::Task(change) if change.row.state == TaskState::UpForReschedule => {
+                self.live.remove(&change.row.attempt());
             }
             Action::Task(change) if change.is_clear => self.outputs.forget(&change.row.key),
             _ => {}
@@ -335,6 +339,7 @@ fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> Work {
         }
         RenderedWork::Python { spec } => Work::Python { spec },
         RenderedWork::Notify { webhook, body } => Work::Notify { webhook, body },
+        RenderedWork::FileSensor { path } => Work::FileSensor { path },
     }
 }
 
@@ -380,6 +385,8 @@ mod tests {
             cancel_requested_at: None,
             timed_out_at: None,
             triggered_by: None,
+            deadline_at: None,
+            deadline_missed_at: None,
         };
         let attempt = |task: &str| AttemptKey {
             instance: TaskInstanceKey { run: RunKey(1), task: TaskId::new(task).unwrap(), map_index: -1 },

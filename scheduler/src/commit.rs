@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidemill_engine::{
     action::Reply,
-    ids::{DagId, RunKey},
+    ids::{AttemptKey, DagId, RunKey},
 };
 use tidemill_protocol::worker::{Cancellation, ResultVerdict};
 use tidemill_store::{BatchId, CommitError};
@@ -177,6 +177,7 @@ impl Core {
             cancels,
             admin,
             reasons,
+            pokes,
             ..
         } = round;
         for (request, answer) in answers {
@@ -214,9 +215,30 @@ impl Core {
             let cancellation = Cancellation { attempt: cancel.attempt, reason: cancel.reason };
             self.sessions.cancel(&cancel.worker, cancellation, now.mono);
         }
+        self.join_poke_logs(pokes);
         for run in self.known.forget_ended() {
             self.assignments.forget_run(run);
         }
+    }
+
+    /// Puts the logs of a sensor's earlier pokes into one file. Nobody waits for it: what was not put together is read
+    /// where it is, and the next poke makes up for it.
+    fn join_poke_logs(&self, pokes: Vec<AttemptKey>) {
+        if pokes.is_empty() {
+            return;
+        }
+        let logs = Arc::clone(&self.shared.logs);
+        let known = pokes.into_iter().filter_map(|attempt| {
+            Some((self.known.runs.get(&attempt.instance.run)?.dag_id.clone(), attempt))
+        });
+        let known: Vec<_> = known.collect();
+        tokio::task::spawn_blocking(move || {
+            for (dag_id, attempt) in known {
+                if let Err(error) = logs.join_pokes(&dag_id, &attempt) {
+                    tracing::warn!(error = %chain(&error), "the logs of pokes could not be put together");
+                }
+            }
+        });
     }
 
     /// Lets out what needs no commit while notes still wait for theirs.

@@ -169,6 +169,7 @@ impl Core {
         let now = self.shared.clock.now();
         self.renew_after_outage(now);
         self.look_back(now).await?;
+        self.look_up_usual(now).await?;
         let before = self.round.events;
         self.drain(now).await?;
         let events = self.round.events.saturating_sub(before);
@@ -203,7 +204,10 @@ impl Core {
         if *self.lost.borrow() {
             return Err(Exit::TermLost);
         }
-        if !self.deferred.is_empty() || self.round.is_urgent || self.engine.is_past_unknown() {
+        if !self.deferred.is_empty() || self.round.is_urgent {
+            return Ok(());
+        }
+        if self.engine.is_past_unknown() || self.engine.is_usual_unknown() {
             return Ok(());
         }
         let now = self.shared.clock.now();
@@ -297,6 +301,25 @@ impl Core {
             };
             self.recovered();
             self.step(Event::Past { run, previous: previous.map(Box::new) }, now);
+        }
+        Ok(())
+    }
+
+    /// Looks up how long a run of a DAG usually takes, for the deadlines that ask for it.
+    async fn look_up_usual(&mut self, now: Now) -> Result<(), Exit> {
+        if !self.engine.is_usual_unknown() {
+            return Ok(());
+        }
+        for (run, dag_id) in self.engine.unknown_usual().into_iter().take(LOOKED_UP_PER_ROUND) {
+            let duration = loop {
+                let (reader, dag_id) = (Arc::clone(&self.shared.reader), dag_id.clone());
+                match self.meanwhile(async move { crate::usual::duration(&*reader, dag_id).await }).await? {
+                    Ok(duration) => break duration,
+                    Err(error) => self.endure(crate::handle::chain(&error)).await?,
+                }
+            };
+            self.recovered();
+            self.step(Event::Usual { run, duration }, now);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! failed commit it is built anew together with the engine. Nothing is decided from it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -12,8 +12,9 @@ use std::{
 use tidemill_engine::{
     action::Action,
     definition::{Dag, Task},
-    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, WorkerId},
+    ids::{AttemptKey, DagId, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     rows::{DagRow, EngineSnapshot, RunRow, VersionHash},
+    state::TaskState,
 };
 
 /// A live try.
@@ -87,7 +88,15 @@ impl Known {
         for run in &snapshot.runs {
             known.remember_run(&run.run);
         }
-        for row in &snapshot.open_tries {
+        let leased: BTreeSet<&TaskInstanceKey> = snapshot
+            .runs
+            .iter()
+            .flat_map(|run| &run.tasks)
+            .filter(|row| row.state.has_lease())
+            .map(|row| &row.key)
+            .collect();
+        // A sensor between two pokes has an open try and no lease.
+        for row in snapshot.open_tries.iter().filter(|row| leased.contains(&row.attempt.instance)) {
             let lease = Lease { worker: row.worker.clone(), boot_id: row.boot_id.clone(), renewed: now };
             known.leases.insert(row.attempt.clone(), lease);
         }
@@ -109,6 +118,9 @@ impl Known {
                     self.ended.push(change.row.key);
                 }
                 self.remember_run(&change.row);
+            }
+            Action::Task(change) if change.row.state == TaskState::UpForReschedule => {
+                self.leases.remove(&change.row.attempt());
             }
             Action::Try(change) => {
                 let row = &change.row;

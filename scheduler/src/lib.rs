@@ -31,6 +31,7 @@ mod scan;
 mod service;
 mod sessions;
 mod tokens;
+mod usual;
 mod vault;
 mod view;
 

@@ -2,7 +2,12 @@
 //!
 //! ```text
 //! <root>/<dag>/<run key>/<task>/<map index>/<try>.<epoch>.log
+//! <root>/<dag>/<run key>/<task>/<map index>/<try>.0.log           the earlier pokes of a sensor's try
 //! ```
+//!
+//! The pokes of a sensor are attempts of one try. Each writes its own file, and when the next one begins, the file of the
+//! one before is put to the end of the try's file with epoch 0, which no attempt has. A reader sees that file followed by
+//! the file of the attempt it asks for: to it the log of the try only grows.
 //!
 //! **Invariant:** byte *n* of a file is byte *n* of what the attempt wrote. An append says where its bytes
 //! begin; what is already there is passed over and a gap is refused by answering how much there is, so the
@@ -97,6 +102,44 @@ impl LogStore {
         path
     }
 
+    /// Returns the file with the pokes before an attempt.
+    fn pokes_path(&self, dag: &DagId, attempt: &AttemptKey) -> PathBuf {
+        self.path(dag, &AttemptKey { epoch: 0, ..attempt.clone() })
+    }
+
+    /// Puts the logs of the pokes before `attempt`, of the same try, to the end of one file. Blocks. What a crash has left
+    /// behind is put there by the next call.
+    ///
+    /// # Errors
+    /// [`LogError`]; what was not put there stays where it is.
+    pub fn join_pokes(&self, dag: &DagId, attempt: &AttemptKey) -> Result<(), LogError> {
+        let all = self.pokes_path(dag, attempt);
+        let Some(folder) = all.parent() else { return Ok(()) };
+        let mut earlier: Vec<(u32, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let numbers = name.to_str().and_then(|name| name.strip_suffix(".log")?.split_once('.'));
+            let Some((number, epoch)) = numbers else { continue };
+            let of_try = number.parse() == Ok(attempt.try_number);
+            if let Some(epoch) =
+                epoch.parse().ok().filter(|epoch| of_try && (1..attempt.epoch).contains(epoch))
+            {
+                earlier.push((epoch, entry.path()));
+            }
+        }
+        earlier.sort();
+        let fail = |source| LogError { doing: "append to", path: all.clone(), source };
+        let _turn = locked(self.stripe(&all));
+        for (_, path) in earlier {
+            let bytes = fs::read(&path).map_err(fail)?;
+            let mut file = OpenOptions::new().append(true).create(true).open(&all).map_err(fail)?;
+            file.write_all(&bytes).map_err(fail)?;
+            fs::remove_file(&path).map_err(fail)?;
+            locked(&self.unflushed).insert(all.clone());
+        }
+        Ok(())
+    }
+
     fn stripe(&self, path: &Path) -> &Mutex<()> {
         let mut hasher = DefaultHasher::new();
         path.hash(&mut hasher);
@@ -151,27 +194,25 @@ impl LogStore {
         limit: usize,
     ) -> Result<LogSlice, LogError> {
         let path = self.path(dag, attempt);
+        let limit = limit.min(READ_LIMIT_BYTES);
+        let pokes = self.pokes_path(dag, attempt);
+        // While pokes are put together, nobody sees a part of them twice.
+        let turn = pokes.exists().then(|| locked(self.stripe(&pokes)));
         let fail = |source| LogError { doing: "read", path: path.clone(), source };
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(LogSlice { offset, ..LogSlice::default() });
+        let (mut slice, earlier) = match &turn {
+            Some(_) => {
+                let slice = read_file(&pokes, offset, limit).map_err(fail)?;
+                let size = slice.size_bytes;
+                (slice, size)
             }
-            Err(error) => return Err(fail(error)),
+            None => (LogSlice { offset, ..LogSlice::default() }, 0),
         };
-        let size_bytes = file.metadata().map_err(fail)?.len();
-        let rest = usize::try_from(size_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; rest.min(limit).min(READ_LIMIT_BYTES)];
-        file.seek(SeekFrom::Start(offset)).map_err(fail)?;
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match file.read(&mut bytes[filled..]).map_err(fail)? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        bytes.truncate(filled);
-        Ok(LogSlice { offset, bytes, size_bytes })
+        let room = limit - slice.bytes.len();
+        let own = read_file(&path, offset.saturating_sub(earlier), room).map_err(fail)?;
+        // What lies behind the end of the earlier part begins the later one, unless the limit cut it off.
+        slice.bytes.extend(own.bytes);
+        slice.size_bytes = earlier + own.size_bytes;
+        Ok(slice)
     }
 
     /// Flushes to disk what was appended since the last call and returns how many files that were. Blocks.
@@ -243,6 +284,30 @@ impl LogStore {
     }
 }
 
+/// Reads at most `limit` bytes of a file from `offset`; one that is not there is empty.
+fn read_file(path: &Path, offset: u64, limit: usize) -> io::Result<LogSlice> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(LogSlice { offset, ..LogSlice::default() });
+        }
+        Err(error) => return Err(error),
+    };
+    let size_bytes = file.metadata()?.len();
+    let rest = usize::try_from(size_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; rest.min(limit)];
+    file.seek(SeekFrom::Start(offset))?;
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read(&mut bytes[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(LogSlice { offset, bytes, size_bytes })
+}
+
 #[cfg(test)]
 mod tests {
     use tidemill_engine::ids::{TaskId, TaskInstanceKey};
@@ -282,6 +347,40 @@ mod tests {
         assert_eq!(logs.append(&dag, &attempt, 10, b"ab").unwrap(), 4);
         assert_eq!(logs.append(&dag, &attempt, 4, b"456789ab").unwrap(), 12);
         assert_eq!(logs.read(&dag, &attempt, 0, 99).unwrap().bytes, b"0123456789ab");
+    }
+
+    #[test]
+    fn the_log_of_a_sensor_grows_from_poke_to_poke() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = LogStore::open(folder.path()).unwrap();
+        let (dag, attempt) = place();
+        let poke = |epoch| AttemptKey { epoch, ..attempt.clone() };
+        let whole = |epoch| {
+            let slice = logs.read(&dag, &poke(epoch), 0, 99).unwrap();
+            assert_eq!(slice.size_bytes, slice.bytes.len() as u64);
+            String::from_utf8(slice.bytes).unwrap()
+        };
+        // A lost attempt of the try before has its own log.
+        logs.append(&dag, &AttemptKey { try_number: 1, epoch: 2, ..attempt.clone() }, 0, b"other\n").unwrap();
+        logs.append(&dag, &poke(3), 0, b"one\n").unwrap();
+        assert_eq!(whole(3), "one\n");
+        logs.join_pokes(&dag, &poke(4)).unwrap();
+        assert_eq!(whole(4), "one\n");
+        logs.append(&dag, &poke(4), 0, b"two\n").unwrap();
+        assert_eq!(whole(4), "one\ntwo\n");
+        // The server was killed before it put the second poke to the first.
+        logs.append(&dag, &poke(5), 0, b"three\n").unwrap();
+        logs.join_pokes(&dag, &poke(6)).unwrap();
+        logs.join_pokes(&dag, &poke(6)).unwrap();
+        logs.append(&dag, &poke(6), 0, b"four\n").unwrap();
+        assert_eq!(whole(6), "one\ntwo\nthree\nfour\n");
+        for (offset, limit, expected) in
+            [(0, 6, "one\ntw"), (4, 4, "two\n"), (6, 99, "o\nthree\nfour\n"), (14, 2, "fo"), (50, 9, "")]
+        {
+            let slice = logs.read(&dag, &poke(6), offset, limit).unwrap();
+            assert_eq!(String::from_utf8(slice.bytes).unwrap(), expected, "{offset} {limit}");
+        }
+        assert_eq!(fs::read_dir(logs.path(&dag, &attempt).parent().unwrap()).unwrap().count(), 3);
     }
 
     #[test]

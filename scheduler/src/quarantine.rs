@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tidemill_engine::{
     action::{RunChange, TaskChange, TaskFence, TryChange},
     ids::{AttemptKey, DagId, RunKey},
-    rows::{EngineSnapshot, RunSnapshot, TryRow},
+    rows::{EngineSnapshot, RunSnapshot, TaskRow, TryRow},
     state::{RunState, TaskState, TryOutcome},
 };
 use tidemill_store::{Batch, BatchId, CommitError, ReadError, batch::TryWrite};
@@ -185,7 +185,10 @@ impl Core {
     /// Returns the tries of a run that have not ended, as far as they can be read.
     async fn open_tries(&self, snapshot: &RunSnapshot) -> Vec<TryRow> {
         let mut open = Vec::new();
-        for row in snapshot.tasks.iter().filter(|row| row.state.has_lease()) {
+        // The try of a sensor is open between its pokes too.
+        let may_be_open =
+            |row: &&TaskRow| row.state.has_lease() || row.first_poke_at.is_some() && !row.state.is_terminal();
+        for row in snapshot.tasks.iter().filter(may_be_open) {
             let tries = self.shared.reader.tries(&row.key).await.unwrap_or_default();
             open.extend(tries.into_iter().filter(|row| row.outcome.is_none()));
         }
@@ -218,7 +221,7 @@ impl Core {
             let outcome = Some(TryOutcome::Lost);
             let row =
                 TryRow { finished_at: Some(now), outcome, reason: Some(reason.to_owned()), ..stored.clone() };
-            let change = TryChange { is_new: false, row };
+            let change = TryChange { is_new: false, from_epoch: None, row };
             batch.tries.push(TryWrite { change, token_hash: None, rendered: None });
         }
         batch

@@ -72,6 +72,8 @@ pub(crate) struct Round {
     pub(crate) assignments: Vec<(WorkerId, tidemill_protocol::worker::Assignment)>,
     pub(crate) cancels: Vec<Cancel>,
     pub(crate) tails: Vec<LogTail>,
+    /// Pokes that go on with a try: the logs of the pokes before them are put together after the commit.
+    pub(crate) pokes: Vec<AttemptKey>,
     pub(crate) folder: Vec<FolderNews>,
     /// Who asked why an instance does not run, and what they are told once that is committed.
     pub(crate) reasons: Vec<(ReplyTo<Vec<WaitReason>>, Vec<WaitReason>)>,
@@ -171,6 +173,9 @@ impl Round {
 
     fn take_try(&mut self, change: TryChange) {
         let attempt = change.row.attempt.clone();
+        if change.from_epoch.is_some() {
+            self.pokes.push(attempt.clone());
+        }
         if let Some(write) = self.tries.get(&attempt).and_then(|index| self.batch.tries.get_mut(*index)) {
             write.change.row = change.row;
             return;
@@ -187,7 +192,7 @@ impl Round {
         rendered: serde_json::Value,
     ) {
         if let Some(write) = self.tries.get(attempt).and_then(|index| self.batch.tries.get_mut(*index))
-            && write.change.is_new
+            && (write.change.is_new || write.change.from_epoch.is_some())
         {
             write.token_hash = Some(token_hash);
             write.rendered = Some(rendered);

@@ -169,7 +169,7 @@ async fn a_run_that_the_schema_refuses_is_set_aside_and_the_rest_goes_on() {
             exit_code: None,
             reason: None,
         };
-        let change = TryChange { is_new: true, row };
+        let change = TryChange { is_new: true, from_epoch: None, row };
         batch.tries.push(TryWrite { change, token_hash: Some("x".into()), rendered: None });
     })
     .await;

@@ -109,6 +109,8 @@ impl Filler {
             cancel_requested_at: None,
             timed_out_at: None,
             triggered_by: None,
+            deadline_at: None,
+            deadline_missed_at: None,
         })
     }
 
@@ -126,6 +128,9 @@ impl Filler {
             started_at: Some(at),
             finished_at: state.is_terminal().then_some(at),
             retry_at: None,
+            pokes: 0,
+            first_poke_at: None,
+            next_poke_at: None,
             worker: Some(self.worker.clone()),
             exit_code: Some(0),
             reason: None,
@@ -167,7 +172,11 @@ impl Filler {
                 reason: None,
             };
             let token_hash = is_new.then(|| "0".repeat(64));
-            batch.tries.push(TryWrite { change: TryChange { is_new, row }, token_hash, rendered: None });
+            batch.tries.push(TryWrite {
+                change: TryChange { is_new, from_epoch: None, row },
+                token_hash,
+                rendered: None,
+            });
         }
     }
 }

@@ -32,6 +32,9 @@ fn run_row(row: &RunRow) -> Result<(), String> {
             if row.finished_at.is_some() { "has a" } else { "has no" }
         ));
     }
+    if row.deadline_missed_at.is_some() && row.deadline_at.is_none() {
+        return Err(format!("dag run {} has missed a deadline that it has not", row.key));
+    }
     if row.data_interval_start > row.data_interval_end {
         return Err(format!("the data interval of dag run {} ends before it starts", row.key));
     }
@@ -65,6 +68,10 @@ fn task_row(row: &TaskRow) -> Result<(), String> {
     if (row.state == TaskState::UpForRetry) != row.retry_at.is_some() {
         let has = if row.retry_at.is_some() { "has a" } else { "has no" };
         return Err(format!("{name} is {} and {has} retry_at", row.state));
+    }
+    if (row.state == TaskState::UpForReschedule) != row.next_poke_at.is_some() {
+        let has = if row.next_poke_at.is_some() { "has a" } else { "has no" };
+        return Err(format!("{name} is {} and {has} next_poke_at", row.state));
     }
     if row.state.has_lease() && (row.worker.is_none() || row.try_number == 0 || row.epoch == 0) {
         return Err(format!("{name} is {} without a worker or a try", row.state));

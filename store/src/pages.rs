@@ -169,6 +169,8 @@ pub struct RunQuery {
     pub logical_since: Option<DateTime<Utc>>,
     /// Only logical dates before this instant.
     pub logical_before: Option<DateTime<Utc>>,
+    /// Only runs that have missed their deadline.
+    pub is_late: bool,
 }
 
 /// Which task instances a list shows, the newest run first, then by task.

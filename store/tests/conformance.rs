@@ -6,9 +6,9 @@ use serde_json::json;
 use tidemill_engine::{
     action::{MapChange, Notify, RunChange, TaskChange},
     definition::Notification,
-    ids::{RunId, RunKey, WorkerId},
+    ids::{AttemptKey, RunId, RunKey, WorkerId},
     mapping::MapValues,
-    rows::MapRow,
+    rows::{MapRow, TaskRow},
     state::{RunState, RunType, TaskState, TryOutcome},
 };
 use tidemill_protocol::worker::Report;
@@ -207,6 +207,46 @@ pub(crate) async fn tries_end_once(bed: &Bed) {
     let loaded = bed.store.writer.load().await.expect("loads").snapshot;
     assert_eq!(loaded.open_tries.len(), 1);
     assert_eq!(loaded.runs[0].fences, [attempt(1, "a", 2)]);
+}
+
+pub(crate) async fn pokes_go_on_with_one_try(bed: &Bed) {
+    with_task(bed, TaskState::Queued).await;
+    let commit = async |writes: Vec<_>, tasks: Vec<_>| {
+        let mut batch = bed.batch().await;
+        (batch.tries, batch.tasks) = (writes, tasks);
+        bed.store.writer.commit(&batch).await
+    };
+    let poke = |epoch| AttemptKey { epoch, ..attempt(1, "a", 1) };
+    let next = |epoch: u32, outcome| {
+        let mut write = try_write(poke(epoch), false, outcome);
+        write.change.from_epoch = Some(epoch - 1);
+        write.token_hash = Some(format!("hash {epoch}"));
+        write
+    };
+    commit(vec![try_write(poke(1), true, None)], Vec::new()).await.expect("the first poke");
+    let waiting = TaskRow {
+        pokes: 1,
+        first_poke_at: Some(at(3)),
+        reason: Some("not there yet".to_owned()),
+        ..task_row(1, "a", TaskState::UpForReschedule)
+    };
+    let waits = change(fence(&task_row(1, "a", TaskState::Queued)), waiting.clone());
+    commit(Vec::new(), vec![waits]).await.expect("it waits");
+    let reader = &bed.store.reader;
+    assert_eq!(reader.task(&waiting.key).await.expect("reads"), Some(waiting));
+    commit(vec![next(2, None)], Vec::new()).await.expect("the second poke");
+    // A third and a fourth that no commit came between, and the end.
+    let end = try_write(poke(4), false, Some(TryOutcome::Success));
+    commit(vec![next(3, None), next(4, None), end], Vec::new()).await.expect("the last poke");
+    let tries = reader.tries(&instance(1, "a")).await.expect("reads");
+    let found: Vec<_> = tries.iter().map(|row| (row.attempt.clone(), row.outcome)).collect();
+    assert_eq!(found, [(poke(4), Some(TryOutcome::Success))]);
+    assert_eq!(reader.token_hash(&poke(4)).await.expect("reads"), Some("hash 4".to_owned()));
+    assert_eq!(reader.token_hash(&poke(2)).await.expect("reads"), None);
+    let rendered = reader.rendered(&poke(4)).await.expect("reads").expect("is there");
+    assert_eq!(rendered["script"], "true", "what a poke does not say stays");
+    let error = commit(vec![next(5, None)], Vec::new()).await.expect_err("it has ended");
+    assert!(matches!(&error, CommitError::GuardMismatch { what: RowRef::Try(_) }), "{error}");
 }
 
 pub(crate) async fn outputs_are_replaced_and_cleared(bed: &Bed) {

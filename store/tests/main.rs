@@ -52,6 +52,7 @@ over_all! {
     crate::conformance::a_batch_is_written_once as a_batch_is_written_once,
     crate::conformance::coalesced_changes_arrive as coalesced_changes_arrive,
     crate::conformance::tries_end_once as tries_end_once,
+    crate::conformance::pokes_go_on_with_one_try as pokes_go_on_with_one_try,
     crate::conformance::outputs_are_replaced_and_cleared as outputs_are_replaced_and_cleared,
     crate::conformance::the_elements_of_mapped_tasks_come_back as the_elements_of_mapped_tasks_come_back,
     crate::conformance::retention_deletes_what_hangs_on_a_run as retention_deletes_what_hangs_on_a_run,

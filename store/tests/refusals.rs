@@ -118,6 +118,14 @@ pub(crate) async fn checks_tie_states_to_columns(bed: &Bed) {
         ("success without an end", task(TaskState::Success, &|c| c.row.finished_at = None)),
         ("running with an end", task(TaskState::Running, &|c| c.row.finished_at = Some(at(9)))),
         ("up_for_retry without a time", task(TaskState::UpForRetry, &|c| c.row.retry_at = None)),
+        (
+            "up_for_reschedule without a time",
+            task(TaskState::UpForReschedule, &|c| c.row.next_poke_at = None),
+        ),
+        (
+            "scheduled with a time of a poke",
+            task(TaskState::Scheduled, &|c| c.row.next_poke_at = Some(at(9))),
+        ),
         ("success with a retry time", task(TaskState::Success, &|c| c.row.retry_at = Some(at(9)))),
         ("running without a worker", task(TaskState::Running, &|c| c.row.worker = None)),
         ("running without a try", task(TaskState::Running, &|c| c.row.try_number = 0)),

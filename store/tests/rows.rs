@@ -32,6 +32,8 @@ pub(crate) fn run_row(key: i64, state: RunState) -> RunRow {
         cancel_requested_at: None,
         timed_out_at: None,
         triggered_by: Some("ann".to_owned()),
+        deadline_at: (key % 2 == 0).then(|| at(200)),
+        deadline_missed_at: (key % 4 == 0).then(|| at(201)),
     }
 }
 
@@ -56,6 +58,9 @@ pub(crate) fn task_row(run: i64, task: &str, state: TaskState) -> TaskRow {
         started_at: None,
         finished_at: state.is_terminal().then(|| at(9)),
         retry_at: (state == TaskState::UpForRetry).then(|| at(100)),
+        pokes: 0,
+        first_poke_at: None,
+        next_poke_at: (state == TaskState::UpForReschedule).then(|| at(100)),
         worker: state.has_lease().then(|| WorkerId::new("w1").expect("a name")),
         exit_code: (state == TaskState::Failed).then_some(-7),
         reason: None,
@@ -95,7 +100,7 @@ pub(crate) fn try_write(attempt: AttemptKey, is_new: bool, outcome: Option<TryOu
         reason: outcome.map(|_| "said \u{1F409} so".to_owned()),
     };
     TryWrite {
-        change: TryChange { is_new, row },
+        change: TryChange { is_new, from_epoch: None, row },
         token_hash: is_new.then(|| "hash".to_owned()),
         rendered: is_new.then(|| serde_json::json!({"kind": "shell", "script": "true"})),
     }

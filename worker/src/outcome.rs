@@ -76,6 +76,9 @@ pub(crate) enum Problem {
     /// The python operator: its requirements file.
     #[error("WRK0315: the requirements file {file} cannot be read: {error}")]
     PythonRequirements { file: String, error: String },
+    /// The file sensor cannot look.
+    #[error("WRK0350: cannot look for {path:?}: {error}")]
+    FileSensor { path: String, error: String },
     /// An operator ended without a result.
     #[error("WRK0305: the operator ended without a readable result: {error}")]
     Operator { error: String },

@@ -111,6 +111,10 @@ codes! {
     PYTHON_TARGET = "DAG0430", "a python task needs a script or a callable";
     PYTHON_CALLABLE = "DAG0431", "a callable is a file and a function";
     PYTHON_ARGUMENT = "DAG0432", "not the name of a Python argument";
+    POKE_ABOVE_CAP = "DAG0450", "poke_interval is longer than max_poke_interval";
+    SINGLE_POKE = "DAG0451", "a sensor that gives up before its second poke";
+    DEADLINE_TABLE = "DAG0452", "a deadline needs exactly one of within and usual";
+    DEADLINE_NEVER = "DAG0453", "a deadline that makes no run late";
     JOIN_BELOW_BRANCH = "DAG0501", "a join below a branch would be skipped";
     RULE_ON_ROOT = "DAG0502", "a trigger rule on a task without upstreams";
     RULE_NEVER_HOLDS = "DAG0503", "a trigger rule that can never hold";

@@ -22,7 +22,7 @@ pub fn json_schema() -> Value {
     let mut definitions = Map::new();
     for table in TableId::ALL {
         let schema = match table {
-            TableId::Root => continue,
+            TableId::Root | TableId::Sensor => continue,
             TableId::Task => task(),
             other => object(&built(*other)),
         };
@@ -102,8 +102,7 @@ fn task() -> Value {
         common.iter().map(|spec| (spec.name.to_owned(), property(spec))).collect();
     let mut rules = Vec::new();
     for operator in OPERATORS {
-        let table = TableId::ALL.iter().find(|table| table.operator() == Some(operator));
-        let own: Vec<&KeySpec> = table.map_or_else(Vec::new, |table| built(*table));
+        let own: Vec<&KeySpec> = TableId::of_operator(operator).into_iter().flat_map(built).collect();
         for spec in &own {
             // Two operators may have a key of one name.
             let schema = property(spec);
@@ -240,6 +239,11 @@ fn special(spec: &KeySpec) -> Value {
                 { "type": "object", "additionalProperties": source, "minProperties": 1 },
             ] })
         }
+        (TableId::Dag, "deadline") => json!({ "anyOf": [
+            { "type": "string", "pattern": DURATION, "minLength": 2 },
+            { "type": "integer", "minimum": 1 },
+            reference(TableId::Deadline),
+        ] }),
         (TableId::Schedule, "cron") => one_or_more(&cron),
         (TableId::Dag, "default_args") => json!({ "$ref": "#/definitions/default_args" }),
         (TableId::Param, "type") => {
@@ -288,7 +292,7 @@ mod tests {
         for spec in TableId::ALL.iter().flat_map(|table| of_table(*table)) {
             let table = match (spec.table, spec.table.operator()) {
                 (TableId::Root, _) => &schema,
-                (_, Some(_)) => &schema["definitions"]["task"],
+                (_, Some(_)) | (TableId::Sensor, _) => &schema["definitions"]["task"],
                 (table, None) => &schema["definitions"][name(table)],
             };
             let property = &table["properties"][spec.name];

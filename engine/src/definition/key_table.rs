@@ -4,11 +4,11 @@ use super::keys::{
     Default::{Bool, Float, Int, None, Required, Said, Seconds, Text},
     KeySpec, Kind,
     TableId::{
-        Arm, Branch, Categorical, Command, Dag, Drift, Group, Notification, Notify, Numeric, Param, Python,
-        Root, Rule, Schedule, ShortCircuit, Task,
+        Arm, Branch, Categorical, Command, Dag, Deadline, Drift, FileSensor, Group, Notification, Notify,
+        Numeric, Param, Python, Root, Rule, Schedule, Sensor, ShortCircuit, Task,
     },
-    categorical_metrics, corrections, feature_rules, key, ks_methods, numeric_metrics, psi_variants,
-    retries_exhausted, trigger_rules, weight_rules,
+    categorical_metrics, corrections, deadline_starts, feature_rules, key, ks_methods, numeric_metrics,
+    psi_variants, retries_exhausted, trigger_rules, weight_rules,
 };
 
 const DAY: u64 = 86_400;
@@ -60,6 +60,12 @@ pub const KEYS: &[KeySpec] = &[
     key(Dag, "on_failure", Kind::Tables(Notification), None, "{ webhook = \"http://hooks.internal/dag\" }", "Sent when a run fails."),
     key(Dag, "retention", Kind::Duration(3600, 36_500 * DAY), Said("the daemon's own"), "\"90d\"", "How long finished runs and their logs are kept."),
     key(Dag, "max_consecutive_failed_runs", Kind::Int(1, 1000), None, "5", "Pauses the DAG after so many failed runs in a row, whatever made them. A run that succeeds and unpausing begin the count anew; a cancelled one says nothing."),
+    key(Dag, "deadline", Kind::Special("a duration or a table"), None, "\"2h\"", "When a run that has not ended is late. It goes on; `on_deadline` is sent once, and pages and the API say it. A duration counts from when the run was created or cleared. A deadline that is over by then is none, and runs of a backfill have none."),
+    key(Dag, "on_deadline", Kind::Tables(Notification), None, "{ webhook = \"http://hooks.internal/dag\" }", "Sent once when a run is late."),
+    // deadline = { … }
+    key(Deadline, "within", Kind::Duration(1, LONG), None, "\"2h\"", "How long after `from`."),
+    key(Deadline, "from", Kind::Word(deadline_starts), Text("queued"), "\"data_interval_end\"", "From when it counts: `queued`, when the run was created or cleared; `logical_date` or `data_interval_end`, for scheduled runs alone."),
+    key(Deadline, "usual", Kind::Float(1.0, 100.0, true), None, "1.5", "Instead of `within`: so many times the usual time, from the start of the run. Usual is the median of the last 20 successful runs; with fewer than 5 there is no deadline."),
     // schedule = { … }
     key(Schedule, "every", Kind::Duration(1, LONG), None, "\"15m\"", "A run every so often, counted from `start_date`, or from the Unix epoch without one."),
     key(Schedule, "cron", Kind::Special("a cron expression or a list of them"), None, "\"0 6 * * MON\"", "The same as the plain form."),
@@ -102,7 +108,7 @@ pub const KEYS: &[KeySpec] = &[
     key(Task, "max_lost_retries", Kind::Int(0, 100), Int(3), "3", "How many losses of a worker are followed by another try. They do not count as retries.").default_arg(),
     key(Task, "skip_on_exit_code", Kind::ExitCodes, Said("`[99]`"), "[99]", "Exit codes that end the task as skipped.").default_arg(),
     key(Task, "fail_on_exit_code", Kind::ExitCodes, None, "[2]", "Exit codes after which no retry follows.").default_arg(),
-    key(Task, "timeout", Kind::Duration(1, LONG), None, "\"2h\"", "The longest time of one try; its processes are stopped then.").default_arg(),
+    key(Task, "timeout", Kind::Duration(1, LONG), None, "\"2h\"", "The longest time of one try; its processes are stopped then. For a sensor it is the time that it waits in all, from its first poke over all tries (default `\"7d\"`); no retry follows its end.").default_arg(),
     key(Task, "pool", Kind::Name, Text("default_pool"), "\"gpu\"", "The pool whose slots it takes.").default_arg(),
     key(Task, "pool_slots", Kind::Int(1, 10_000), Int(1), "1", "How many slots it takes.").default_arg(),
     key(Task, "priority_weight", Kind::Int(-1_000_000, 1_000_000), Int(1), "10", "Who goes first in a pool: the higher weight.").default_arg(),
@@ -180,6 +186,14 @@ pub const KEYS: &[KeySpec] = &[
     // notify, notifications
     key(Notify, "webhook", Kind::Template, Required, "\"http://hooks.internal/ml\"", "The address that is called with a JSON body by POST. When it renders to nothing, the task is skipped."),
     key(Notify, "message", Kind::Template, Said("a sentence that names the dag run"), "\"{{ run_id }} is done\"", "The text."),
+    // every sensor
+    key(Sensor, "poke_interval", Kind::Duration(1, DAY), Seconds(60), "\"5m\"", "The wait between two pokes. While it waits, a sensor has no process and takes no slot."),
+    key(Sensor, "poke_backoff", Kind::Backoff, Float(1.0), "2.0", "Multiplies the wait with every poke that found nothing; `true` means 2.0."),
+    key(Sensor, "max_poke_interval", Kind::Duration(1, 30 * DAY), Seconds(3600), "\"30m\"", "The longest wait between two pokes."),
+    key(Sensor, "poke_timeout", Kind::Duration(1, DAY), Seconds(60), "\"10s\"", "The longest time of one poke; it fails then, which `retries` may follow."),
+    key(Sensor, "soft_fail", Kind::Bool, Bool(false), "true", "Whether the sensor is skipped where it would fail: when its `timeout` is over, or a poke failed and no try is left."),
+    // file_sensor
+    key(FileSensor, "path", Kind::Template, Required, "\"incoming/{{ ds }}/*.csv\"", "What is waited for: a file, a folder with a file in it, or a pattern with `*`, `?`, `[…]` or `**`. Relative to the folder of the DAG file."),
     key(Notification, "webhook", Kind::Line, Required, "\"http://hooks.internal/ml\"", "The address that is called with a JSON body by POST."),
     key(Notification, "message", Kind::Template, Said("a sentence that says what happened"), "\"{{ run_id }} failed\"", "The text."),
 ];

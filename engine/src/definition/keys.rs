@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use super::drift::{CategoricalMetric, Correction, FeatureRule, KsMethod, NumericMetric, PsiVariant};
-use super::model::RetriesExhausted;
+use super::model::{DeadlineFrom, RetriesExhausted};
 use crate::state::{TriggerRule, WeightRule};
 
 pub use super::key_table::KEYS;
@@ -20,6 +20,8 @@ pub enum TableId {
     Dag,
     /// `schedule = { … }`.
     Schedule,
+    /// `deadline = { … }`.
+    Deadline,
     /// `[params.NAME]`.
     Param,
     /// `[[group]]`.
@@ -46,6 +48,10 @@ pub enum TableId {
     Python,
     /// `[[task]]` with `operator = "notify"`.
     Notify,
+    /// `[[task]]` of every sensor.
+    Sensor,
+    /// `[[task]]` with `operator = "file_sensor"`.
+    FileSensor,
     /// `on_success` and `on_failure`.
     Notification,
 }
@@ -56,6 +62,7 @@ impl TableId {
         Self::Root,
         Self::Dag,
         Self::Schedule,
+        Self::Deadline,
         Self::Param,
         Self::Group,
         Self::Task,
@@ -69,6 +76,8 @@ impl TableId {
         Self::Rule,
         Self::Python,
         Self::Notify,
+        Self::Sensor,
+        Self::FileSensor,
         Self::Notification,
     ];
 
@@ -79,6 +88,7 @@ impl TableId {
             Self::Root => "the file",
             Self::Dag => "`[dag]`",
             Self::Schedule => "`schedule = { … }`",
+            Self::Deadline => "`deadline = { … }`",
             Self::Param => "`[params.NAME]`",
             Self::Group => "`[[group]]`",
             Self::Task => "`[[task]]`",
@@ -92,7 +102,9 @@ impl TableId {
             Self::Rule => "`rule` of a drift task",
             Self::Python => "`[[task]]` with `operator = \"python\"`",
             Self::Notify => "`[[task]]` with `operator = \"notify\"`",
-            Self::Notification => "`on_success` and `on_failure`",
+            Self::Sensor => "`[[task]]` of every sensor",
+            Self::FileSensor => "`[[task]]` with `operator = \"file_sensor\"`",
+            Self::Notification => "`on_success`, `on_failure` and `on_deadline`",
         }
     }
 
@@ -106,8 +118,16 @@ impl TableId {
             Self::Drift => Some("drift"),
             Self::Python => Some("python"),
             Self::Notify => Some("notify"),
+            Self::FileSensor => Some("file_sensor"),
             _ => None,
         }
+    }
+
+    /// Returns the tables whose keys a task of an operator has beside the common ones.
+    #[must_use]
+    pub fn of_operator(operator: &str) -> Vec<Self> {
+        let own = Self::ALL.iter().copied().find(|table| table.operator() == Some(operator));
+        own.into_iter().chain(SENSORS.contains(&operator).then_some(Self::Sensor)).collect()
     }
 }
 
@@ -284,7 +304,6 @@ pub const NOT_BUILT_OPERATORS: &[&str] = &[
     "http",
     "sql",
     "trigger_dag",
-    "file_sensor",
     "http_sensor",
     "sql_sensor",
     "dag_run_sensor",
@@ -297,8 +316,20 @@ pub const NOT_BUILT_OPERATORS: &[&str] = &[
 ];
 
 /// Operators that exist.
-pub const OPERATORS: &[&str] =
-    &["command", "python", "noop", "branch", "short_circuit", "latest_only", "drift", "notify"];
+pub const OPERATORS: &[&str] = &[
+    "command",
+    "python",
+    "noop",
+    "branch",
+    "short_circuit",
+    "latest_only",
+    "drift",
+    "notify",
+    "file_sensor",
+];
+
+/// Those of them that wait for something outside of their run.
+pub const SENSORS: &[&str] = &["file_sensor"];
 
 /// Those of them that never leave the engine: without a process, a slot or keys of their own.
 pub(crate) const IN_ENGINE: &[&str] = &["noop", "latest_only"];
@@ -353,6 +384,7 @@ macro_rules! words {
 
 words! {
     trigger_rules: TriggerRule;
+    deadline_starts: DeadlineFrom;
     weight_rules: WeightRule;
     retries_exhausted: RetriesExhausted;
     numeric_metrics: NumericMetric;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     brackets,
     code::Code,
-    conflicts,
+    conflicts, deadline,
     fields::{Fields, Mode},
     graph_checks,
     groups::Groups,
@@ -179,6 +179,8 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
     };
     let on_success = notify::read(dag, "on_success", report);
     let on_failure = notify::read(dag, "on_failure", report);
+    let on_deadline = notify::read(dag, "on_deadline", report);
+    let deadline = deadline::read(dag, timetable, report);
     let groups = Groups::read(root, report);
     let drafts = tasks(root, fields, (&defaults, dag, &groups), report);
     let graph = graph_checks::check(&drafts, groups.names(), report);
@@ -207,6 +209,8 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
         on_failure,
         retention: dag.duration("retention"),
         max_consecutive_failed_runs: dag.u32("max_consecutive_failed_runs"),
+        deadline,
+        on_deadline,
         params,
         groups: groups.described,
         tasks,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use super::waits::{Deadline, DeadlineFrom, Poke};
 use super::{DriftSpec, PythonSpec};
 use crate::{
     ids::{ConnectionId, DagId, PoolName, TaskId},
@@ -97,6 +98,12 @@ pub struct Dag {
     /// Pauses the DAG after so many failed runs in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_consecutive_failed_runs: Option<u32>,
+    /// When a run is late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
+    /// Sent once when a run is late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_deadline: Vec<Notification>,
     /// Declared parameters by name, in the file's order of declaration where it matters for the form.
     pub params: Vec<Param>,
     /// The groups that say something about themselves, in file order. Membership stands in the tasks.
@@ -428,6 +435,13 @@ pub enum Operator {
         /// What is sent and where.
         notification: Notification,
     },
+    /// Waits until a file is there; its slot is free between pokes.
+    FileSensor {
+        /// The file, a folder with a file in it, or a pattern; relative to the folder of the DAG file.
+        path: String,
+        /// How it waits.
+        poke: Poke,
+    },
 }
 
 /// A command line.
@@ -466,6 +480,15 @@ impl Task {
         self.depends_on_past || self.wait_for_downstream
     }
 
+    /// How it waits, when it is a sensor.
+    #[must_use]
+    pub const fn poke(&self) -> Option<&Poke> {
+        match &self.operator {
+            Operator::FileSensor { poke, .. } => Some(poke),
+            _ => None,
+        }
+    }
+
     /// Whether it belongs to a group or to one inside it.
     #[must_use]
     pub fn is_in_group(&self, group: &str) -> bool {
@@ -487,6 +510,7 @@ impl Operator {
             Self::LatestOnly => "latest_only",
             Self::Drift { .. } => "drift",
             Self::Notify { .. } => "notify",
+            Self::FileSensor { .. } => "file_sensor",
         }
     }
 
@@ -502,7 +526,8 @@ impl Operator {
             | Self::Branch { .. }
             | Self::Drift { .. }
             | Self::Python { .. }
-            | Self::Notify { .. } => Vec::new(),
+            | Self::Notify { .. }
+            | Self::FileSensor { .. } => Vec::new(),
         }
     }
 

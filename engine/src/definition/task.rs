@@ -13,7 +13,7 @@ use super::{
     model::{BranchArm, Branches, Command, MapSpec, Operator, RetriesExhausted, Role, Task},
     notify,
     problem::{Draft, Report},
-    python_task, retry_on, role,
+    python_task, retry_on, role, sensor,
     suggest::nearest,
     tree::{Node, Table, Value},
     values::show_seconds,
@@ -94,8 +94,8 @@ pub(crate) fn read<'s, 'a>(
         Some(Value::String(text)) => keys::OPERATORS.iter().find(|known| *known == text).copied(),
         Some(_) => None,
     };
-    let own_table = TableId::ALL.iter().copied().find(|table| word.is_some() && table.operator() == word);
-    let tables: Vec<TableId> = [Some(TableId::Task), own_table].into_iter().flatten().collect();
+    let own_tables = word.map(TableId::of_operator).unwrap_or_default();
+    let tables: Vec<TableId> = [TableId::Task].into_iter().chain(own_tables).collect();
     let mode = if word.is_some() { Mode::Strict } else { Mode::Lenient };
     let own = Fields::read(table, at.clone(), &tables, mode, report);
     own.require("id", "this task", report);
@@ -196,7 +196,9 @@ fn assemble(
             Some("pause") => RetriesExhausted::Pause,
             _ => RetriesExhausted::Fail,
         },
-        timeout: fields.duration("timeout"),
+        timeout: fields
+            .duration("timeout")
+            .or_else(|| fields.duration("poke_interval").map(|_| sensor::TIMEOUT)),
         pool: PoolName::new(fields.text_or_default("pool")).ok()?,
         pool_slots: fields.u32("pool_slots")?,
         priority_weight: fields.int("priority_weight")?,
@@ -350,6 +352,7 @@ fn operator<'s>(
         }
         Some("latest_only") => (Some(Operator::LatestOnly), GraphKind::Gate),
         Some("drift") => drift_task::read(fields, name, groups, report),
+        Some(sensor) if keys::SENSORS.contains(&sensor) => sensor::read(sensor, fields, name, report),
         Some("notify") => {
             let notification = notify::notification(fields, name, true, report);
             (notification.map(|notification| Operator::Notify { notification }), GraphKind::Process)

@@ -122,7 +122,7 @@ fn of_task(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
                 }
             }
             ("when", _) => visit(Kind::Condition, &entry.node),
-            ("branches" | "reference" | "current" | "webhook" | "message" | "script", _) => {
+            ("branches" | "reference" | "current" | "webhook" | "message" | "script" | "path", _) => {
                 visit(Kind::Text, &entry.node)
             }
             ("args" | "kwargs", _) => nested(&entry.node, visit),
@@ -144,7 +144,7 @@ fn nested(node: &Node<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
 
 /// Visits the messages of `on_success` and `on_failure`.
 fn messages(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
-    for entry in ["on_success", "on_failure"].iter().filter_map(|key| table.get(key)) {
+    for entry in ["on_success", "on_failure", "on_deadline"].iter().filter_map(|key| table.get(key)) {
         let items = match &entry.node.value {
             Value::Array { items, .. } => items.as_slice(),
             _ => std::slice::from_ref(&entry.node),

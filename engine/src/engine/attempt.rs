@@ -31,7 +31,8 @@ impl Engine {
         if run.instances[ix].row.state == TaskState::Queued {
             out.actions.push(run.change_task(ix, Change::Note, |row| {
                 row.state = TaskState::Running;
-                row.started_at = Some(started_at);
+                // Of a sensor it is the start of the try, not of each poke.
+                row.started_at.get_or_insert(started_at);
             }));
         }
     }
@@ -102,6 +103,11 @@ impl Engine {
 
     /// The one place where a try ends: its record, its slots, and what follows.
     fn attempt_ended(&mut self, (key, ix): Instance, result: AttemptResult, out: &mut Out) {
+        let result = self.judge_poke((key, ix), result);
+        if result.outcome == TryOutcome::Rescheduled {
+            self.wait_for_poke((key, ix), result, out);
+            return self.expire((key, ix), out);
+        }
         let Some(run) = self.runs.get_mut(&key) else { return };
         let Some((closed, lease)) = run.close_try(ix, out.now, &result) else { return };
         out.actions.push(closed);
@@ -115,6 +121,7 @@ impl Engine {
             }
             None => self.resolve((key, ix), result, out),
         }
+        self.expire((key, ix), out);
     }
 
     /// What follows an end that nobody asked for.
@@ -134,7 +141,9 @@ impl Engine {
             TryOutcome::Success | TryOutcome::Skipped => self.finish_with(instance, result, out),
             TryOutcome::Failed | TryOutcome::TimedOut => self.failed(instance, &task, result, out),
             // Stopped without having been asked to: the worker ended it on its own behalf.
-            TryOutcome::Lost | TryOutcome::Stopped => self.was_lost(instance, &task, result, out),
+            TryOutcome::Lost | TryOutcome::Stopped | TryOutcome::Rescheduled => {
+                self.was_lost(instance, &task, result, out)
+            }
             TryOutcome::HandedBack => self.schedule(instance, out),
         }
     }
@@ -210,7 +219,9 @@ impl Engine {
             return self.park(instance, failures, result, out);
         }
         if !is_retried || is_exhausted || is_ending {
-            return self.finish(instance, TaskState::Failed, out, |row| {
+            let is_soft = task.poke().is_some_and(|poke| poke.soft_fail);
+            let state = if is_soft { TaskState::Skipped } else { TaskState::Failed };
+            return self.finish(instance, state, out, |row| {
                 row.failures = failures;
                 row.exit_code = result.exit_code;
                 row.reason = result.reason;
@@ -249,16 +260,17 @@ impl Engine {
         self.timers.insert((at, Timer::Retry(key, ix)));
     }
 
-    /// The next try may start.
+    /// The next try or poke may start.
     pub(super) fn retry_due(&mut self, instance: Instance, out: &mut Out) {
         self.forget_retry(instance);
         let (key, ix) = instance;
-        if self.runs.get(&key).is_some_and(|run| run.instances[ix].row.state == TaskState::UpForRetry) {
+        let state = self.runs.get(&key).map(|run| run.instances[ix].row.state);
+        if matches!(state, Some(TaskState::UpForRetry | TaskState::UpForReschedule)) {
             self.schedule(instance, out);
         }
     }
 
-    /// Drops the timer of an instance that does not wait for its next try any more.
+    /// Drops the timer of an instance that does not wait for its next try or poke any more.
     pub(super) fn forget_retry(&mut self, (key, ix): Instance) {
         if let Some(run) = self.runs.get_mut(&key)
             && let Some(at) = run.instances[ix].retry_at.take()
@@ -316,6 +328,7 @@ impl Engine {
             StopReason::Cancelled => end(self, TaskState::Skipped, "stopped: its run was cancelled"),
             StopReason::RunTimedOut => end(self, TaskState::Skipped, "stopped: its run timed out"),
             StopReason::Cleared => {
+                self.forget_wait(instance);
                 let Some(run) = self.runs.get_mut(&key) else { return };
                 out.actions.push(super::operate::blank_out(run, ix));
                 self.unexpand_if_cleared((key, ix.task), out);

@@ -15,7 +15,7 @@ use crate::{
     graph::Priority,
     ids::{RunKey, TaskId},
     rows::TaskRow,
-    state::{RunState, RunType, TaskState},
+    state::{RunState, RunType, TaskState, TryOutcome},
     trigger_rule::Decision,
 };
 
@@ -131,6 +131,7 @@ impl Engine {
             row.state = TaskState::Scheduled;
             row.scheduled_at.get_or_insert(now);
             row.retry_at = None;
+            row.next_poke_at = None;
         }));
         // In a run that is parked it waits for the person first.
         if run.is_active() {
@@ -156,12 +157,14 @@ impl Engine {
         change: impl FnOnce(&mut TaskRow),
     ) {
         self.unprepared.remove(&(key, ix));
+        self.leave_wait((key, ix), TryOutcome::Stopped, None, out);
         let Some(run) = self.runs.get_mut(&key) else { return };
         let now = out.now.wall;
         out.actions.push(run.change_task(ix, Change::Durable, |row| {
             row.state = state;
             row.finished_at = Some(now);
             row.retry_at = None;
+            row.next_poke_at = None;
             row.stop = None;
             change(row);
         }));
@@ -228,6 +231,7 @@ impl Engine {
         let Some(run) = self.runs.remove(&key) else { return };
         self.unask_run(key);
         self.past_has_ended(&run);
+        self.disarm_deadline(&run);
         if let Some(at) = run.deadline {
             self.timers.remove(&(at, Timer::Run(key)));
         }

@@ -94,12 +94,21 @@ impl Engine {
         let Some(boot_id) = self.fleet.get(worker).map(|worker| worker.boot_id.clone()) else { return };
         let Some(run) = self.runs.get_mut(&key) else { return };
         let now = out.now;
+        let is_sensor = run.graph.task(ix.task).poke().is_some();
+        // The next poke of a sensor goes on with the try of the one before.
+        let is_new = run.instances[ix].open.take().is_none();
+        let from_epoch = (!is_new).then_some(run.instances[ix].row.epoch);
         out.actions.push(run.change_task(ix, Change::Durable, |row| {
             row.state = TaskState::Queued;
-            row.try_number += 1;
             row.epoch += 1;
-            row.queued_at = Some(now.wall);
-            row.started_at = None;
+            if is_new {
+                row.try_number += 1;
+                row.queued_at = Some(now.wall);
+                row.started_at = None;
+            }
+            if is_sensor {
+                row.first_poke_at.get_or_insert(now.wall);
+            }
             row.worker = Some(worker.clone());
             row.exit_code = None;
             row.reason = None;
@@ -107,14 +116,16 @@ impl Engine {
         let attempt = run.attempt(ix);
         let deadline = now.mono + LEASE;
         run.instances[ix].lease = Some(Lease { worker: worker.clone(), boot_id: boot_id.clone(), deadline });
+        let (queued_at, started_at) = (run.instances[ix].row.queued_at, run.instances[ix].row.started_at);
         out.actions.push(Action::Try(TryChange {
-            is_new: true,
+            is_new,
+            from_epoch,
             row: TryRow {
                 attempt: attempt.clone(),
                 worker: worker.clone(),
                 boot_id,
-                queued_at: now.wall,
-                started_at: None,
+                queued_at: queued_at.unwrap_or(now.wall),
+                started_at,
                 finished_at: None,
                 outcome: None,
                 exit_code: None,
@@ -124,6 +135,7 @@ impl Engine {
         out.actions.push(Action::Assign(Assign { attempt, worker: worker.clone(), is_redelivery: false }));
         self.timers.insert((deadline, Timer::Lease(key, ix)));
         self.hold((key, ix), worker);
+        self.begin_to_wait((key, ix), now);
     }
 
     /// Enters a leased instance wherever leases count.

@@ -13,6 +13,7 @@
 //! a clear or a mark only. Deciding and explaining share `Engine::obstacle`.
 
 mod attempt;
+mod deadline;
 mod decide;
 mod dispatch;
 mod explain;
@@ -26,6 +27,7 @@ mod ready;
 mod restore;
 mod run;
 mod schedule;
+mod sensor;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -81,6 +83,10 @@ pub struct Engine {
     unknown_past: BTreeSet<RunKey>,
     /// What has to be prepared before the engine can act on an instance.
     unprepared: BTreeMap<Instance, Preparation>,
+    /// Deadlines by the wall clock.
+    late_dates: BTreeSet<(DateTime<Utc>, RunKey)>,
+    /// Runs for which the usual time has to be looked up.
+    unknown_usual: BTreeSet<RunKey>,
     /// Per run the active ones that it is the previous run of.
     followers: BTreeMap<RunKey, BTreeSet<RunKey>>,
     /// The wall clock of the newest tick: earlier than now unless it was set back.
@@ -129,12 +135,16 @@ impl Pool {
 enum Timer {
     /// An attempt's lease ends.
     Lease(RunKey, InstanceIndex),
-    /// The next try may start.
+    /// The next try or poke may start.
     Retry(RunKey, InstanceIndex),
     /// A run reaches `run_timeout`.
     Run(RunKey),
     /// A worker was not heard of for a lease.
     Worker(WorkerId),
+    /// A run is late.
+    Deadline(RunKey),
+    /// A sensor has waited for as long as it may.
+    Sensor(RunKey, InstanceIndex),
 }
 
 /// What one step has produced and still has to look at.
@@ -236,6 +246,7 @@ impl Engine {
             Event::RunsDeleted { runs } => self.runs_deleted(&runs),
             Event::Prepared { instance, what, result } => self.prepared(&instance, what, result, out),
             Event::Past { run, previous } => self.past_known(run, previous, out),
+            Event::Usual { run, duration } => self.usual_known(run, duration, out),
             Event::Resume { request, run, is_dry_run, ended } => {
                 self.resume_run(request, park::ResumeRun { run, is_dry_run, ended }, out);
             }
@@ -269,11 +280,13 @@ impl Engine {
     /// Returns the next instant at which a tick can change anything: due when *either* clock reaches its part.
     #[must_use]
     pub fn wake_at(&self) -> Option<Now> {
-        if self.timers.is_empty() && self.dates.is_empty() {
+        if self.timers.is_empty() && self.dates.is_empty() && self.late_dates.is_empty() {
             return None;
         }
+        let dates = self.dates.first().map(|(at, _)| *at).into_iter();
+        let walls = dates.chain(self.late_dates.first().map(|(at, _)| *at));
         Some(Now {
-            wall: self.dates.first().map_or(DateTime::<Utc>::MAX_UTC, |(at, _)| *at),
+            wall: walls.min().unwrap_or(DateTime::<Utc>::MAX_UTC),
             mono: self.timers.first().map_or(Duration::MAX, |(at, _)| *at),
         })
     }

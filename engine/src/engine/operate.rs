@@ -9,7 +9,7 @@ use crate::{
     graph::TaskIndex,
     ids::{RunKey, TaskId, TaskInstanceKey},
     rows::{FinishedRun, RunSnapshot},
-    state::{RunState, StopReason, TaskState},
+    state::{RunState, StopReason, TaskState, TryOutcome},
 };
 
 /// A clear that somebody asks for.
@@ -131,6 +131,7 @@ impl Engine {
                 state: TaskState::NoStatus,
                 finished_at: None,
                 retry_at: None,
+                next_poke_at: None,
                 stop: None,
                 ..row
             };
@@ -169,6 +170,7 @@ impl Engine {
                 TaskState::Scheduled => self.unschedule(instance),
                 _ => self.forget_retry(instance),
             }
+            self.leave_wait(instance, TryOutcome::Stopped, Some("it was cleared while it waited"), out);
             if let Some(run) = self.runs.get_mut(&key) {
                 out.actions.push(blank_out(run, *ix));
             }
@@ -191,6 +193,7 @@ impl Engine {
             return self.unpark_if_free(key, out);
         }
         let now = out.now.wall;
+        let dag = std::sync::Arc::clone(&run.graph.dag);
         out.actions.push(run.change(|row| {
             row.state = RunState::Queued;
             row.queued_at = now;
@@ -200,11 +203,14 @@ impl Engine {
             row.reason = None;
             row.cancel_requested_at = None;
             row.timed_out_at = None;
+            row.deadline_missed_at = None;
+            row.deadline_at = super::deadline::deadline_of(&dag, row);
         }));
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
             entry.queued.insert((run.row.logical_date, key));
             out.promoting.insert(run.row.dag_id.clone());
         }
+        self.arm_deadline(key, out.now);
     }
 
     /// Marks a leased instance for its end and tells its worker. The newest word counts: what a person asked for last
@@ -247,9 +253,10 @@ impl Engine {
         let (key, ix) = instance;
         match self.runs.get(&key).map(|run| run.instances[ix].row.state) {
             Some(TaskState::Scheduled) => self.unschedule(instance),
-            Some(TaskState::UpForRetry) => self.forget_retry(instance),
+            Some(TaskState::UpForRetry | TaskState::UpForReschedule) => self.forget_retry(instance),
             _ => {}
         }
+        self.leave_wait(instance, TryOutcome::Stopped, Some(why), out);
         let why = why.to_owned();
         self.finish(instance, state, out, |row| row.reason = Some(why));
     }

@@ -56,9 +56,11 @@ impl Engine {
         if !resume.is_dry_run {
             self.unpark(key, out);
             for ix in parked {
+                self.forget_wait((key, ix));
                 if let Some(run) = self.runs.get_mut(&key) {
                     let row = &mut run.instances[ix].row;
                     (row.failures, row.losses, row.reason) = (0, 0, None);
+                    (row.pokes, row.first_poke_at) = (0, None);
                 }
                 self.schedule((key, ix), out);
             }

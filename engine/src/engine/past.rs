@@ -139,7 +139,10 @@ impl Engine {
             return;
         }
         let mut waiting = run.of_task_in(task, TaskState::Scheduled);
-        waiting.retain(|ix| run.instances[*ix].row.failures == 0 && run.instances[*ix].row.losses == 0);
+        waiting.retain(|ix| {
+            let row = &run.instances[*ix].row;
+            row.failures == 0 && row.losses == 0 && row.first_poke_at.is_none()
+        });
         for ix in waiting {
             self.unschedule((key, ix));
             if let Some(run) = self.runs.get_mut(&key) {

@@ -127,11 +127,17 @@ impl Engine {
         let Some((key, ix)) = self.locate(&row.attempt.instance) else { return };
         let Some(run) = self.runs.get_mut(&key) else { return };
         let record = &mut run.instances[ix];
-        if !record.row.state.has_lease() || record.row.epoch != row.attempt.epoch {
+        let deadline = now.mono + LEASE;
+        let lease = Lease { worker: row.worker.clone(), boot_id: row.boot_id.clone(), deadline };
+        if record.row.epoch != row.attempt.epoch {
             return;
         }
-        let deadline = now.mono + LEASE;
-        record.lease = Some(Lease { worker: row.worker.clone(), boot_id: row.boot_id.clone(), deadline });
+        if !record.row.state.has_lease() {
+            // A sensor between two pokes.
+            record.open = Some(lease);
+            return;
+        }
+        record.lease = Some(lease);
         self.timers.insert((deadline, Timer::Lease(key, ix)));
         self.hold((key, ix), &row.worker);
     }
@@ -143,9 +149,10 @@ impl Engine {
                 .instances
                 .all()
                 .map(|(ix, record)| ((key, ix), record.row.state))
-                .filter(|(_, state)| matches!(state, TaskState::Scheduled | TaskState::UpForRetry))
+                .filter(|(_, state)| !state.is_terminal() && *state != TaskState::NoStatus)
                 .collect();
             for (instance, state) in waiting {
+                self.restore_wait(instance, now);
                 match state {
                     // One in a run that is parked for a person has no place among what is ready.
                     TaskState::Scheduled if !self.runs[&key].is_active() => {}
@@ -153,10 +160,12 @@ impl Engine {
                         let (group, priority) = place(&self.runs[&key], instance.1);
                         self.ready.insert(group, priority, instance);
                     }
-                    _ => self.restore_retry(instance, now),
+                    TaskState::UpForRetry => self.restore_retry(instance, now),
+                    _ => {}
                 }
             }
             self.restore_run_timeout(key, now);
+            self.arm_deadline(key, now);
         }
         let dags: Vec<DagId> = self.dags.keys().cloned().collect();
         for dag_id in dags {
@@ -247,7 +256,7 @@ impl Engine {
                 if record.row.state != TaskState::NoStatus {
                     stored.tasks.push(record.row.clone());
                 }
-                if let Some(lease) = &record.lease {
+                if let Some(lease) = record.lease.as_ref().or(record.open.as_ref()) {
                     snapshot.open_tries.push(open_try(run.attempt(ix), lease, &record.row));
                 }
             }
@@ -275,6 +284,6 @@ fn open_try(attempt: AttemptKey, lease: &Lease, row: &crate::rows::TaskRow) -> T
 }
 
 /// Returns how much of a delay is left, at most the whole.
-fn remaining(end: Option<DateTime<Utc>>, now: DateTime<Utc>, whole: Duration) -> Duration {
+pub(super) fn remaining(end: Option<DateTime<Utc>>, now: DateTime<Utc>, whole: Duration) -> Duration {
     end.and_then(|end| (end - now).to_std().ok()).unwrap_or_default().min(whole)
 }

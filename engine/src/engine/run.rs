@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
+
 use super::{
     instances::{InstanceIndex, Instances, Tally, TaskRecord},
     past::Past,
@@ -32,6 +34,8 @@ pub(super) struct Run {
     pub(super) moving: usize,
     /// When `run_timeout` is reached, by the monotonic clock.
     pub(super) deadline: Option<Duration>,
+    /// When it is late, by the monotonic clock; where that is the clock of its deadline.
+    pub(super) late_at: Option<Duration>,
     /// The run before, where a task asks for it.
     pub(super) past: Past,
 }
@@ -41,8 +45,13 @@ pub(super) struct Run {
 pub(super) struct InstanceRecord {
     pub(super) row: TaskRow,
     pub(super) lease: Option<Lease>,
-    /// When the next try may start, by the monotonic clock; set exactly in `up_for_retry`.
+    /// When the next try or poke may start, by the monotonic clock; set exactly in `up_for_retry` and
+    /// `up_for_reschedule`.
     pub(super) retry_at: Option<Duration>,
+    /// When a sensor has waited long enough in all, by the monotonic clock; from its first poke to its end.
+    pub(super) expires_at: Option<Duration>,
+    /// Whose poke was the last one of a try that goes on; set while a sensor waits for its next one.
+    pub(super) open: Option<Lease>,
     /// Ended attempts by epoch, newest last, for verdicts on repeated results. Bounded.
     pub(super) closed: Vec<(u32, TryOutcome)>,
 }
@@ -53,6 +62,16 @@ pub(super) struct Lease {
     pub(super) worker: WorkerId,
     pub(super) boot_id: String,
     pub(super) deadline: Duration,
+}
+
+impl InstanceRecord {
+    /// Remembers how an attempt ended, for verdicts on repeated results.
+    fn close(&mut self, epoch: u32, outcome: TryOutcome) {
+        self.closed.push((epoch, outcome));
+        if self.closed.len() > 8 {
+            self.closed.remove(0);
+        }
+    }
 }
 
 /// What kind of change of a task row it is.
@@ -77,6 +96,9 @@ pub(super) fn blank(run: RunKey, graph: &Graph, ix: InstanceIndex) -> TaskRow {
         started_at: None,
         finished_at: None,
         retry_at: None,
+        pokes: 0,
+        first_poke_at: None,
+        next_poke_at: None,
         worker: None,
         exit_code: None,
         reason: None,
@@ -99,7 +121,14 @@ const fn is_clearing(row: &TaskRow) -> bool {
 
 impl InstanceRecord {
     fn blank(run: RunKey, graph: &Graph, ix: InstanceIndex) -> Self {
-        Self { row: blank(run, graph, ix), lease: None, retry_at: None, closed: Vec::new() }
+        Self {
+            row: blank(run, graph, ix),
+            lease: None,
+            retry_at: None,
+            expires_at: None,
+            open: None,
+            closed: Vec::new(),
+        }
     }
 }
 
@@ -115,8 +144,16 @@ impl Run {
             elements: Vec::new(),
         });
         let instances = Instances::new(tasks.collect());
-        let mut run =
-            Self { row, graph, instances, unfinished: 0, moving: 0, deadline: None, past: Past::Unasked };
+        let mut run = Self {
+            row,
+            graph,
+            instances,
+            unfinished: 0,
+            moving: 0,
+            deadline: None,
+            late_at: None,
+            past: Past::Unasked,
+        };
         run.recount();
         run
     }
@@ -333,10 +370,7 @@ impl Run {
         if instance.row.started_at.is_none() {
             instance.row.started_at = result.started_at;
         }
-        instance.closed.push((attempt.epoch, result.outcome));
-        if instance.closed.len() > 8 {
-            instance.closed.remove(0);
-        }
+        instance.close(attempt.epoch, result.outcome);
         let row = TryRow {
             attempt,
             worker: lease.worker.clone(),
@@ -348,7 +382,23 @@ impl Run {
             exit_code: result.exit_code,
             reason: result.reason.clone(),
         };
-        Some((Action::Try(TryChange { is_new: false, row }), lease))
+        Some((Action::Try(TryChange { is_new: false, from_epoch: None, row }), lease))
+    }
+
+    /// Gives up the lease of a try that goes on with the next poke.
+    pub(super) fn pause_try(
+        &mut self,
+        ix: InstanceIndex,
+        started_at: Option<DateTime<Utc>>,
+    ) -> Option<Lease> {
+        let instance = &mut self.instances[ix];
+        let lease = instance.lease.take()?;
+        if instance.row.started_at.is_none() {
+            instance.row.started_at = started_at;
+        }
+        instance.close(instance.row.epoch, TryOutcome::Rescheduled);
+        instance.open = Some(lease.clone());
+        Some(lease)
     }
 
     /// Whether the run counts as running (not queued, not ended).

@@ -182,8 +182,11 @@ impl Engine {
                 Timer::Retry(run, ix) => self.retry_due((run, ix), out),
                 Timer::Run(run) => self.run_timed_out(run, out),
                 Timer::Worker(worker) => self.worker_silent(&worker),
+                Timer::Deadline(run) => self.deadline_passed(run, out),
+                Timer::Sensor(run, ix) => self.expire((run, ix), out),
             }
         }
+        self.pass_late_dates(out);
         let due: Vec<DagId> = self
             .dates
             .iter()
@@ -281,13 +284,17 @@ impl Engine {
             cancel_requested_at: None,
             timed_out_at: None,
             triggered_by: wanted.triggered_by,
+            deadline_at: None,
+            deadline_missed_at: None,
         };
+        let row = RunRow { deadline_at: super::deadline::deadline_of(&entry.graph.dag, &row), ..row };
         let run = Run::new(row.clone(), Arc::clone(&entry.graph));
         out.actions.push(run.insert());
         entry.queued.insert((row.logical_date, key));
         entry.run_ids.insert(row.run_id.clone());
         self.runs.insert(key, run);
         self.past_of_new(&row);
+        self.arm_deadline(key, out.now);
         out.promoting.insert(dag_id.clone());
         Some(row)
     }
@@ -455,6 +462,9 @@ impl Engine {
         // One that was cancelled while it waited is here to clean up, however long that takes.
         if let Some(timeout) = run.graph.dag.run_timeout.filter(|_| !run.is_ending()) {
             self.arm_run_timeout(key, timeout, out);
+        }
+        if self.runs.get(&key).is_some_and(|run| run.row.deadline_at.is_none()) {
+            self.arm_deadline(key, now);
         }
         let Some(run) = self.runs.get(&key) else { return };
         out.undecided.extend(run.graph.topological().iter().map(|ix| (key, *ix)));

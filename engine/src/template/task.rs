@@ -62,6 +62,11 @@ pub enum RenderedWork {
         /// The JSON body.
         body: Json,
     },
+    /// Looks once whether a file is there.
+    FileSensor {
+        /// The file, folder or pattern.
+        path: String,
+    },
 }
 
 /// A task, ready to be assigned.
@@ -138,6 +143,7 @@ fn templates(task: &Task) -> Vec<&str> {
             found.push(&notification.webhook);
             found.extend(notification.message.as_deref());
         }
+        Operator::FileSensor { path, .. } => found.push(path),
     }
     found
 }
@@ -197,6 +203,9 @@ pub fn render_task(dag: &Dag, task: &Task, context: &Context) -> Result<Rendered
             let default = format!("Task {} of dag run {} of {}.", task.id, context.run_id, dag.id);
             let body = render_message(notification, context, &default).map_err(at("message"))?;
             Some(RenderedWork::Notify { webhook, body })
+        }
+        Operator::FileSensor { path, .. } => {
+            Some(RenderedWork::FileSensor { path: render_text(path, context).map_err(at("path"))? })
         }
     };
     for (name, value) in &env {

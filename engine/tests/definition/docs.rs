@@ -93,6 +93,10 @@ fn with_example(table: TableId, line: &str) -> String {
         TableId::Root => String::new(),
         TableId::Dag => format!("{dag}{line}\n{rest}"),
         TableId::Schedule => format!("{dag}schedule = {{ {line} }}\n{rest}"),
+        TableId::Deadline => {
+            let within = if line.starts_with("from") { "within = \"2h\", " } else { "" };
+            format!("{dag}deadline = {{ {within}{line} }}\n{rest}")
+        }
         TableId::Param => format!("{dag}[params.p]\n{line}\n{rest}"),
         TableId::Group => {
             let id = if line.starts_with("id") { "" } else { "id = \"load.daily\"\n" };
@@ -119,6 +123,8 @@ fn with_example(table: TableId, line: &str) -> String {
             task(&format!("operator = \"python\"\n{target}{line}"))
         }
         TableId::Notify => task(&format!("operator = \"notify\"\n{line}")),
+        TableId::Sensor => task(&format!("operator = \"file_sensor\"\npath = \"f\"\n{line}")),
+        TableId::FileSensor => task(&format!("operator = \"file_sensor\"\n{line}")),
         TableId::Notification => task(&format!("command = \"true\"\non_failure = {{ {line} }}")),
     }
 }

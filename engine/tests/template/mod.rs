@@ -444,6 +444,8 @@ mod task {
             on_failure: Vec::new(),
             retention: None,
             max_consecutive_failed_runs: None,
+            deadline: None,
+            on_deadline: Vec::new(),
             params: Vec::new(),
             groups: Vec::new(),
             tasks: vec![Task {

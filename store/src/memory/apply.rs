@@ -296,11 +296,12 @@ impl Apply<'_> {
     }
 
     fn attempt(&mut self, write: TryWrite) -> Result<(), CommitError> {
+        let former = write.change.stored_attempt();
         let row = write.change.row;
         let run = row.attempt.instance.run;
         check::try_row(&row).map_err(|what| constraint(Some(run), what))?;
         self.check_run(run, "try")?;
-        let stored = self.state.tries.get(&row.attempt);
+        let stored = self.state.tries.get(&former);
         let (token_hash, rendered) = if write.change.is_new {
             let instance = &row.attempt.instance;
             let first = AttemptKey { instance: instance.clone(), try_number: 0, epoch: 0 };
@@ -316,11 +317,17 @@ impl Apply<'_> {
             (write.token_hash, write.rendered)
         } else {
             match stored.filter(|stored| stored.row.outcome.is_none()) {
-                Some(stored) => (stored.token_hash.clone(), stored.rendered.clone()),
+                Some(stored) => (
+                    write.token_hash.or_else(|| stored.token_hash.clone()),
+                    write.rendered.or_else(|| stored.rendered.clone()),
+                ),
                 None => return Err(mismatch(RowRef::Try(row.attempt))),
             }
         };
         let key = row.attempt.clone();
+        if former != key {
+            self.set(|s| &mut s.tries, former, None);
+        }
         self.set(|s| &mut s.tries, key, Some(StoredTry { row, token_hash, rendered }));
         Ok(())
     }

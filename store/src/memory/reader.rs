@@ -134,6 +134,7 @@ impl Reader for MemoryStore {
                 && query.finished_since.is_none_or(|since| run.finished_at.is_some_and(|at| at >= since))
                 && query.logical_since.is_none_or(|since| run.logical_date >= since)
                 && query.logical_before.is_none_or(|before| run.logical_date < before)
+                && (!query.is_late || run.deadline_missed_at.is_some())
         });
         Ok(page(rows.cloned(), &query.page, key))
     }

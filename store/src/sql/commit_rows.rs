@@ -38,10 +38,10 @@ pub(super) fn int_option(value: Option<i64>) -> Value {
 
 const RUN_COLUMNS: &str = "run_key, dag_id, run_id, run_type, previous_state, state, with_failures, reason, \
     logical_date, data_interval_start, data_interval_end, queued_at, started_at, finished_at, conf, \
-    dag_version, cancel_requested_at, timed_out_at, triggered_by";
+    dag_version, cancel_requested_at, timed_out_at, triggered_by, deadline_at, deadline_missed_at";
 
 pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) -> Result<(), Stop> {
-    let (mut inserts, mut updates) = (Rows::new(19), Rows::new(20));
+    let (mut inserts, mut updates) = (Rows::new(21), Rows::new(22));
     let (mut first_insert, mut first_update, mut inserted, mut updated) = (None, None, 0, 0);
     for change in wave {
         if change.from.is_none() {
@@ -51,7 +51,7 @@ pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) ->
         } else {
             let mut row = run_values(&change.row, text_option(change.from.as_ref())).to_vec();
             row.push(text_option(change.from.as_ref()));
-            if let Ok(row) = <[Value; 20]>::try_from(row) {
+            if let Ok(row) = <[Value; 22]>::try_from(row) {
                 updates.push(row);
             }
             first_update.get_or_insert(change.row.key);
@@ -83,12 +83,13 @@ fn update_runs_sql(values: &str) -> String {
             data_interval_end = v.data_interval_end, queued_at = v.queued_at, started_at = v.started_at,
             finished_at = v.finished_at, conf = v.conf, dag_version = v.dag_version,
             cancel_requested_at = v.cancel_requested_at, timed_out_at = v.timed_out_at,
-            triggered_by = v.triggered_by
+            triggered_by = v.triggered_by, deadline_at = v.deadline_at,
+            deadline_missed_at = v.deadline_missed_at
          FROM v WHERE r.run_key = v.run_key AND r.state = v.from_state"
     )
 }
 
-fn run_values(row: &RunRow, previous_state: Value) -> [Value; 19] {
+fn run_values(row: &RunRow, previous_state: Value) -> [Value; 21] {
     [
         int(row.key.0),
         text(&row.dag_id),
@@ -109,6 +110,8 @@ fn run_values(row: &RunRow, previous_state: Value) -> [Value; 19] {
         int_option(micros_option(row.cancel_requested_at)),
         int_option(micros_option(row.timed_out_at)),
         text_option(row.triggered_by.as_ref()),
+        int_option(micros_option(row.deadline_at)),
+        int_option(micros_option(row.deadline_missed_at)),
     ]
 }
 
@@ -118,10 +121,11 @@ pub(super) const KEY: [&str; 3] = ["run_key", "task_id", "map_index"];
 const FENCE: [&str; 6] = ["run_key", "task_id", "map_index", "state", "try_number", "epoch"];
 
 const TASK_COLUMNS: &str = "run_key, task_id, map_index, previous_state, state, try_number, epoch, failures, \
-    losses, scheduled_at, queued_at, started_at, finished_at, retry_at, worker, exit_code, reason, stop, follow";
+    losses, scheduled_at, queued_at, started_at, finished_at, retry_at, worker, exit_code, reason, stop, \
+    follow, pokes, first_poke_at, next_poke_at";
 
 pub(super) async fn write_tasks(db: &DatabaseTransaction, wave: &[&TaskChange]) -> Result<(), Stop> {
-    let (mut inserts, mut updates, mut deletes) = (Rows::new(19), Rows::new(23), Rows::new(6));
+    let (mut inserts, mut updates, mut deletes) = (Rows::new(22), Rows::new(26), Rows::new(6));
     let mut cleared = Rows::new(3);
     let mut expected = [0; 3];
     for change in wave {
@@ -149,7 +153,7 @@ pub(super) async fn write_tasks(db: &DatabaseTransaction, wave: &[&TaskChange]) 
                     fence_epoch(change),
                     Value::Bool(Some(change.is_clear)),
                 ]);
-                if let Ok(row) = <[Value; 23]>::try_from(row) {
+                if let Ok(row) = <[Value; 26]>::try_from(row) {
                     updates.push(row);
                 }
                 expected[2] += 1;
@@ -179,7 +183,8 @@ fn update_tasks_sql(values: &str) -> String {
             state = v.state, try_number = v.try_number, epoch = v.epoch, failures = v.failures,
             losses = v.losses, scheduled_at = v.scheduled_at, queued_at = v.queued_at,
             started_at = v.started_at, finished_at = v.finished_at, retry_at = v.retry_at,
-            worker = v.worker, exit_code = v.exit_code, reason = v.reason, stop = v.stop, follow = v.follow
+            worker = v.worker, exit_code = v.exit_code, reason = v.reason, stop = v.stop, follow = v.follow,
+            pokes = v.pokes, first_poke_at = v.first_poke_at, next_poke_at = v.next_poke_at
          FROM v
          WHERE t.run_key = v.run_key AND t.task_id = v.task_id AND t.map_index = v.map_index
             AND t.state = v.from_state AND t.try_number = v.from_try AND t.epoch = v.from_epoch"
@@ -198,7 +203,7 @@ fn fence_epoch(change: &TaskChange) -> Value {
     int(change.from.epoch)
 }
 
-fn task_values(change: &TaskChange) -> [Value; 19] {
+fn task_values(change: &TaskChange) -> [Value; 22] {
     let row = &change.row;
     let [run, task, map_index] = key_values(&row.key);
     [
@@ -221,6 +226,9 @@ fn task_values(change: &TaskChange) -> [Value; 19] {
         text_option(row.reason.as_ref()),
         text_option(row.stop.map(StopReason::as_str).as_ref()),
         text_option(row.follow.as_ref().map(json).as_ref()),
+        int(row.pokes),
+        int_option(micros_option(row.first_poke_at)),
+        int_option(micros_option(row.next_poke_at)),
     ]
 }
 
@@ -229,13 +237,17 @@ const TRY_COLUMNS: &str = "run_key, task_id, map_index, try_number, epoch, worke
 
 /// Ends tries before it begins new ones: an instance has one live try.
 pub(super) async fn write_tries(db: &DatabaseTransaction, tries: &[TryWrite]) -> Result<(), Stop> {
-    let (mut inserts, mut updates) = (Rows::new(15), Rows::new(15));
+    let (mut inserts, mut updates) = (Rows::new(15), Rows::new(16));
     let (mut first, mut expected) = (None, 0);
     for write in tries {
         if write.change.is_new {
             inserts.push(try_values(write));
         } else {
-            updates.push(try_values(write));
+            let mut row = try_values(write).to_vec();
+            row.push(int(write.change.from_epoch.unwrap_or(write.change.row.attempt.epoch)));
+            if let Ok(row) = <[Value; 16]>::try_from(row) {
+                updates.push(row);
+            }
             first.get_or_insert(&write.change.row.attempt);
             expected += 1;
         }
@@ -250,13 +262,15 @@ pub(super) async fn write_tries(db: &DatabaseTransaction, tries: &[TryWrite]) ->
 
 fn update_tries_sql(values: &str) -> String {
     format!(
-        "WITH v ({TRY_COLUMNS}) AS (VALUES {values})
+        "WITH v ({TRY_COLUMNS}, from_epoch) AS (VALUES {values})
          UPDATE task_try AS t SET
-            worker = v.worker, boot_id = v.boot_id, queued_at = v.queued_at, started_at = v.started_at,
+            epoch = v.epoch, token_hash = COALESCE(v.token_hash, t.token_hash),
+            rendered = COALESCE(v.rendered, t.rendered), worker = v.worker, boot_id = v.boot_id,
+            queued_at = v.queued_at, started_at = v.started_at,
             finished_at = v.finished_at, outcome = v.outcome, exit_code = v.exit_code, reason = v.reason
          FROM v
          WHERE t.run_key = v.run_key AND t.task_id = v.task_id AND t.map_index = v.map_index
-            AND t.try_number = v.try_number AND t.epoch = v.epoch AND t.outcome IS NULL"
+            AND t.try_number = v.try_number AND t.epoch = v.from_epoch AND t.outcome IS NULL"
     )
 }
 
@@ -304,9 +318,9 @@ mod tests {
         let db = connect_maintenance(&database).await.expect("connects").0;
         let values = |width| placeholders(DbBackend::Sqlite, 4, width);
         for sql in [
-            update_runs_sql(&values(20)),
-            update_tasks_sql(&values(23)),
-            update_tries_sql(&values(15)),
+            update_runs_sql(&values(22)),
+            update_tasks_sql(&values(26)),
+            update_tries_sql(&values(16)),
             delete_sql(DbBackend::Sqlite, "task_instance", &FENCE, 4),
             delete_sql(DbBackend::Sqlite, "task_output", &KEY, 4),
         ] {

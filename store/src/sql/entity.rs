@@ -86,6 +86,8 @@ table!(dag_run, "dag_run",
     cancel_requested_at: Option<i64>,
     timed_out_at: Option<i64>,
     triggered_by: Option<String>,
+    deadline_at: Option<i64>,
+    deadline_missed_at: Option<i64>,
 );
 
 table!(task_instance, "task_instance",
@@ -108,6 +110,9 @@ table!(task_instance, "task_instance",
     reason: Option<String>,
     stop: Option<String>,
     follow: Option<String>,
+    pokes: i64,
+    first_poke_at: Option<i64>,
+    next_poke_at: Option<i64>,
 );
 
 table!(task_try, "task_try",

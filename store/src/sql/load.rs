@@ -307,7 +307,7 @@ pub(super) async fn find_mismatch(reader: &SqlReader, batch: &Batch) -> Option<R
         }
     }
     for write in batch.tries.iter().filter(|write| !write.change.is_new) {
-        let attempt = &write.change.row.attempt;
+        let attempt = &write.change.stored_attempt();
         let stored = super::reader::find_try(reader, attempt).await.ok()?;
         if stored.is_none_or(|model| model.outcome.is_some()) {
             return Some(RowRef::Try(attempt.clone()));

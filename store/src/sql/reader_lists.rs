@@ -220,6 +220,9 @@ pub(super) async fn runs(reader: &SqlReader, query: &RunQuery) -> Result<Page<Ru
     if let Some(before) = query.logical_before {
         select = select.filter(Column::LogicalDate.lt(rows::micros(before)));
     }
+    if query.is_late {
+        select = select.filter(Column::DeadlineMissedAt.is_not_null());
+    }
     if let Some((date, key)) = read_cursor::<(i64, RunKey)>(&query.page)? {
         select = select.filter(older_than(date, key));
     }

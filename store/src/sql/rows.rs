@@ -182,6 +182,8 @@ pub(super) fn run_row(model: entity::dag_run::Model) -> Result<RunRow, ReadError
         cancel_requested_at: row.at_option(model.cancel_requested_at)?,
         timed_out_at: row.at_option(model.timed_out_at)?,
         triggered_by: model.triggered_by,
+        deadline_at: row.at_option(model.deadline_at)?,
+        deadline_missed_at: row.at_option(model.deadline_missed_at)?,
     })
 }
 
@@ -213,6 +215,9 @@ pub(super) fn task_row(model: entity::task_instance::Model) -> Result<TaskRow, R
         started_at: row.at_option(model.started_at)?,
         finished_at: row.at_option(model.finished_at)?,
         retry_at: row.at_option(model.retry_at)?,
+        pokes: row.number(model.pokes)?,
+        first_poke_at: row.at_option(model.first_poke_at)?,
+        next_poke_at: row.at_option(model.next_poke_at)?,
         worker: model.worker.map(|name| row.name(&name)).transpose()?,
         exit_code: model.exit_code.map(|code| row.number(code)).transpose()?,
         reason: model.reason,

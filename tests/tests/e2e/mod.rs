@@ -18,6 +18,7 @@ mod python_tasks;
 mod ready;
 mod schema;
 mod secrets;
+mod sensors;
 mod server;
 mod signals;
 mod standby;

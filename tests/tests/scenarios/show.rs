@@ -143,6 +143,9 @@ fn task(change: &TaskChange) -> String {
     if let Some(at) = row.retry_at {
         line.push_str(&format!(" until {}, failures {}", instant(at), row.failures));
     }
+    if let Some(at) = row.next_poke_at {
+        line.push_str(&format!(" until {}, pokes {}", instant(at), row.pokes));
+    }
     if let Some(follow) = &row.follow {
         let follow: Vec<&str> = follow.iter().map(|id| id.as_str()).collect();
         let follow = if follow.is_empty() { "nothing".to_owned() } else { follow.join(" ") };

@@ -322,7 +322,8 @@ impl World {
                 }
             }
             Action::Try(change) => {
-                let former = self.tries.insert(change.row.attempt.clone(), change.row.clone());
+                let former = self.tries.remove(&change.stored_attempt());
+                self.tries.insert(change.row.attempt.clone(), change.row.clone());
                 assert_eq!(former.is_none(), change.is_new, "try guard");
             }
             Action::Pool(row) => drop(self.pools.insert(row.name.clone(), row.clone())),

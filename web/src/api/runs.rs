@@ -36,6 +36,8 @@ pub(crate) struct RunListParams {
     #[serde(default)]
     pub(crate) until: Option<String>,
     #[serde(default)]
+    pub(crate) is_late: Option<bool>,
+    #[serde(default)]
     pub(crate) cursor: Option<String>,
     #[serde(default)]
     pub(crate) limit: Option<u32>,
@@ -60,12 +62,13 @@ impl RunListParams {
             finished_since,
             logical_since: instant("from", self.from.as_deref())?,
             logical_before: instant("until", self.until.as_deref())?,
+            is_late: self.is_late == Some(true),
         })
     }
 }
 
 /// Lists runs of every DAG by logical date, the newest first.
-#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("from" = Option<String>, Query, description = "Only logical dates at this instant or later: RFC 3339, or a date in UTC"), ("until" = Option<String>, Query, description = "Only logical dates before this instant"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("from" = Option<String>, Query, description = "Only logical dates at this instant or later: RFC 3339, or a date in UTC"), ("until" = Option<String>, Query, description = "Only logical dates before this instant"), ("is_late" = Option<bool>, Query, description = "Only runs that have missed their deadline"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = List<RunView>)))]
 pub(crate) async fn all(
     State(state): State<WebState>,
@@ -76,7 +79,7 @@ pub(crate) async fn all(
 }
 
 /// Lists runs of a DAG by logical date, the newest first.
-#[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs", tag = "runs", params(("dag_id" = String, Path), ("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("from" = Option<String>, Query, description = "Only logical dates at this instant or later: RFC 3339, or a date in UTC"), ("until" = Option<String>, Query, description = "Only logical dates before this instant"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+#[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs", tag = "runs", params(("dag_id" = String, Path), ("state" = Option<String>, Query, description = "States, separated by commas"), ("run_type" = Option<String>, Query), ("ended_within" = Option<String>, Query, description = "Only what ended within so many hours or days: 24h, 7d"), ("from" = Option<String>, Query, description = "Only logical dates at this instant or later: RFC 3339, or a date in UTC"), ("until" = Option<String>, Query, description = "Only logical dates before this instant"), ("is_late" = Option<bool>, Query, description = "Only runs that have missed their deadline"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = List<RunView>)))]
 pub(crate) async fn list(
     State(state): State<WebState>,

@@ -3,8 +3,11 @@
 use askama::Template;
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
+use tidemill_engine::state::RunState;
 use tidemill_scheduler::StoreState;
-use tidemill_store::reader::{DagFilter, DagQuery, DagSummary, HomeCounts, PAGE_LIMIT, PageRequest};
+use tidemill_store::reader::{
+    DagFilter, DagQuery, DagSummary, HomeCounts, PAGE_LIMIT, PageRequest, RunQuery,
+};
 
 use super::{
     Chrome, page,
@@ -161,6 +164,21 @@ async fn needs(state: &WebState, counts: &HomeCounts) -> Result<Vec<Need>> {
         let (id, why) = (summary.dag.dag_id, summary.dag.pause_reason.unwrap_or_default());
         let text = format!("{id} was paused by the scheduler: {why}");
         needs.push(Need { word: "paused", href: format!("/dags/{id}"), text });
+    }
+    let late = RunQuery {
+        page: PageRequest { cursor: None, limit: 6 },
+        states: vec![RunState::Queued, RunState::Running, RunState::Paused],
+        is_late: true,
+        ..RunQuery::default()
+    };
+    for run in state.reader().runs(&late).await?.items {
+        let due =
+            run.deadline_at.map(|at| format!(": it was due at {}", time::exact(at))).unwrap_or_default();
+        needs.push(Need {
+            word: "late",
+            href: format!("/dags/{}/runs/{}", run.dag_id, run.run_id),
+            text: format!("a run of {} is late{due}", run.dag_id),
+        });
     }
     if counts.dags_missing > 0 {
         let (n, s) = (counts.dags_missing, if counts.dags_missing == 1 { " is" } else { "s are" });

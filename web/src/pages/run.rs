@@ -84,6 +84,7 @@ struct RunPage {
     run_id: String,
     state: &'static str,
     with_failures: bool,
+    is_late: bool,
     sentence: String,
     actions: Vec<Offer>,
     facts: Vec<(&'static str, Markup)>,
@@ -121,6 +122,7 @@ pub(crate) async fn show(
         run_id: run.run_id.to_string(),
         state: run.state.as_str(),
         with_failures: run.with_failures,
+        is_late: run.deadline_missed_at.is_some(),
         sentence: sentence(&run, failed, usual),
         actions: offers(&run, &rows),
         facts: facts(&run, usual),
@@ -296,7 +298,7 @@ fn facts(run: &RunRow, usual: Option<i64>) -> Vec<(&'static str, Markup)> {
         .raw("<a class=\"mono\"")
         .attr("href", &format!("/dags/{}/code?version={}", run.dag_id, run.dag_version));
     version.raw(">").text(&run.dag_version.as_str()[..8.min(run.dag_version.as_str().len())]).raw("</a>");
-    vec![
+    let mut facts = vec![
         ("Logical date", time::absolute(run.logical_date)),
         ("Data interval", {
             let mut out = time::absolute(run.data_interval_start);
@@ -310,7 +312,10 @@ fn facts(run: &RunRow, usual: Option<i64>) -> Vec<(&'static str, Markup)> {
         ("Type", text(run.run_type.as_str())),
         ("Triggered by", text(run.triggered_by.as_deref().unwrap_or("the schedule"))),
         ("Version", version),
-    ]
+    ];
+    facts.extend(run.deadline_at.map(|at| ("Deadline", time::relative(at, now))));
+    facts.extend(run.deadline_missed_at.map(|at| ("Late since", time::relative(at, now))));
+    facts
 }
 
 /// The usual duration, and how the run compares to it once it has ended.

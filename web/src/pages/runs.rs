@@ -30,6 +30,7 @@ struct Row {
     run_id: String,
     state: &'static str,
     with_failures: bool,
+    is_late: bool,
     run_type: &'static str,
     logical_date: Markup,
     started: Markup,
@@ -151,6 +152,7 @@ fn row(state: &WebState, run: RunRow) -> Row {
     Row {
         state: run.state.as_str(),
         with_failures: run.with_failures,
+        is_late: run.deadline_missed_at.is_some(),
         run_type: run.run_type.as_str(),
         logical_date: time::absolute_in(run.logical_date, zone),
         started,

@@ -242,13 +242,22 @@ fn facts(
         facts.push(("Pool", format!("{} ({} slot{s})", task.pool, task.pool_slots)));
         facts.push(("Queue", task.queue.clone()));
         if let Some(timeout) = task.timeout {
-            facts.push(("Timeout", time::duration(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))));
+            let name = if task.poke().is_some() { "Timeout (in all)" } else { "Timeout" };
+            facts.push((name, time::duration(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))));
         }
     }
     if let Some(row) = row {
         facts.extend(row.exit_code.map(|code| ("Exit code", code.to_string())));
         facts.extend(row.worker.as_ref().map(|w| ("Worker", w.to_string())));
         facts.extend(row.retry_at.map(|at| ("Next try", time::exact(at))));
+        facts.extend(row.first_poke_at.map(|at| ("Waits since", time::exact(at))));
+        if row.pokes > 0 {
+            facts.push(("Pokes in vain", row.pokes.to_string()));
+        }
+        facts.extend(row.next_poke_at.map(|at| ("Next poke", time::exact(at))));
+        let end = |whole| row.first_poke_at?.checked_add_signed(chrono::TimeDelta::from_std(whole).ok()?);
+        let gives_up = task.and_then(|task| end(task.timeout.filter(|_| task.poke().is_some())?));
+        facts.extend(gives_up.filter(|_| !row.state.is_terminal()).map(|at| ("Gives up", time::exact(at))));
         facts.extend(row.stop.map(|stop| ("Being stopped", stop.to_string())));
         if row.epoch > 0 {
             facts.push(("Fence", row.epoch.to_string()));

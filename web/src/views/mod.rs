@@ -229,6 +229,10 @@ pub struct RunView {
     pub dag_version: String,
     /// Who or what created it.
     pub triggered_by: Option<String>,
+    /// It is late when it has not ended by then.
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// It was found to be late at.
+    pub deadline_missed_at: Option<DateTime<Utc>>,
 }
 
 impl From<RunRow> for RunView {
@@ -249,6 +253,8 @@ impl From<RunRow> for RunView {
             conf: run.conf.as_ref().clone(),
             dag_version: run.dag_version.to_string(),
             triggered_by: run.triggered_by,
+            deadline_at: run.deadline_at,
+            deadline_missed_at: run.deadline_missed_at,
         }
     }
 }
@@ -278,6 +284,12 @@ pub struct TaskView {
     pub worker: Option<String>,
     /// The exit code of the newest try.
     pub exit_code: Option<i32>,
+    /// How often a sensor has looked in vain since the last clear.
+    pub pokes: u32,
+    /// A sensor looked first at (since the last clear).
+    pub first_poke_at: Option<DateTime<Utc>>,
+    /// A sensor looks again at.
+    pub next_poke_at: Option<DateTime<Utc>>,
 }
 
 impl TaskView {
@@ -294,6 +306,9 @@ impl TaskView {
             finished_at: row.finished_at,
             worker: row.worker.map(|w| w.to_string()),
             exit_code: row.exit_code,
+            pokes: row.pokes,
+            first_poke_at: row.first_poke_at,
+            next_poke_at: row.next_poke_at,
         }
     }
 
@@ -311,6 +326,9 @@ impl TaskView {
             finished_at: None,
             worker: None,
             exit_code: None,
+            pokes: 0,
+            first_poke_at: None,
+            next_poke_at: None,
         }
     }
 }

@@ -139,7 +139,7 @@ impl Files {
         Ok(match &assignment.work {
             Work::Shell { script } => vec!["/bin/sh".into(), "-c".into(), script.into()],
             Work::Exec { argv } => argv.iter().map(OsString::from).collect(),
-            Work::Python { .. } | Work::Branch { .. } | Work::Drift { .. } | Work::Notify { .. } => {
+            _ => {
                 let around = operator::Surroundings {
                     connections: assignment.connections.clone(),
                     result: self.result(),

@@ -97,7 +97,7 @@ pub(crate) fn report(
                 add_exception(&mut report, files);
                 add_outputs(&mut report, files);
             }
-            Work::Branch { .. } | Work::Drift { .. } | Work::Notify { .. } => add_result(&mut report, files),
+            _ => add_result(&mut report, files),
         }
         match (report.outcome, &report.reason) {
             (TryOutcome::Failed, None) => report.reason = Some(format!("exited with code {code}")),
@@ -203,6 +203,10 @@ fn add_result(report: &mut AttemptReport, files: &Files) {
             report.outputs = result.outputs;
             if let (Some(why), TryOutcome::Success) = (result.skipped, report.outcome) {
                 report.outcome = TryOutcome::Skipped;
+                report.reason = Some(why);
+            }
+            if let (Some(why), TryOutcome::Success) = (result.not_yet, report.outcome) {
+                report.outcome = TryOutcome::Rescheduled;
                 report.reason = Some(why);
             }
             if let Some(problem) = result.problem {

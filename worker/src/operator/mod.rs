@@ -5,6 +5,7 @@
 
 mod branch;
 mod drift;
+mod file_sensor;
 mod notify;
 mod python;
 
@@ -60,6 +61,9 @@ pub(crate) struct OperatorResult {
     /// Why there was nothing to do: the try ends as skipped.
     #[serde(default)]
     pub(crate) skipped: Option<String>,
+    /// Why a sensor has to look again later.
+    #[serde(default)]
+    pub(crate) not_yet: Option<String>,
     /// Why it failed, coded.
     pub(crate) problem: Option<String>,
     /// Whether another try can only fail in the same way.
@@ -67,6 +71,12 @@ pub(crate) struct OperatorResult {
 }
 
 impl OperatorResult {
+    /// A poke that found nothing: one line in the log, and the reason for which the sensor waits.
+    fn not_yet(why: String, out: &mut Out) -> Self {
+        out.stamped(&why);
+        Self { not_yet: Some(why), ..Self::default() }
+    }
+
     fn failed(problem: &Problem, is_final: bool) -> Self {
         Self { problem: Some(problem.to_string()), is_final, ..Self::default() }
     }
@@ -79,6 +89,12 @@ impl Out {
     /// Writes one line. A log that cannot be written fails nothing.
     pub(crate) fn line(&mut self, text: &str) {
         let _ = writeln!(self.0, "{text}");
+    }
+
+    /// Writes one line with the time: the pokes of a sensor share one log.
+    fn stamped(&mut self, text: &str) {
+        let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
+        self.line(&format!("{now} {text}"));
     }
 }
 
@@ -103,6 +119,7 @@ pub fn main(spec: &Path) -> ExitCode {
             drift::execute(spec, on_drift, on_stable, on_insufficient_data.as_deref(), &mut out)
         }
         Work::Notify { webhook, body } => notify::execute(webhook, body, &mut out),
+        Work::FileSensor { path } => file_sensor::poke(path, &mut out),
         Work::Shell { .. } | Work::Exec { .. } => {
             let error = "a command is not an operator".to_owned();
             OperatorResult::failed(&Problem::Operator { error }, true)

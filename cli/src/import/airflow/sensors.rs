@@ -1,4 +1,5 @@
-//! Converts sensors: scripts that look again and again until what they wait for is there.
+//! Converts sensors: to sensors of ours where there is one, which free their slot between pokes, and else to scripts that
+//! look again and again until what they wait for is there.
 
 use toml::Value as Toml;
 
@@ -15,6 +16,8 @@ pub(super) const OWN: &[&str] = &[
     "poke_interval",
     "timeout",
     "soft_fail",
+    "exponential_backoff",
+    "max_wait",
     "mode",
     "filepath",
     "fs_conn_id",
@@ -107,19 +110,41 @@ fn poll(making: &mut Making<'_, '_>, expression: &str, env: Vec<(String, String)
     making.task.set("fail_on_exit_code", vec![98]);
 }
 
+/// Sets how a sensor of ours waits.
+fn poking(making: &mut Making<'_, '_>) {
+    // An `execution_timeout` of `default_args` is that of one poke in Airflow and would be the whole wait here.
+    making.task.set("timeout", "7d");
+    for (name, key) in
+        [("poke_interval", "poke_interval"), ("timeout", "timeout"), ("max_wait", "max_poke_interval")]
+    {
+        let Some(value) = making.value(name) else { continue };
+        match common::delay(value) {
+            Some(delay) => making.task.set(key, Toml::from(delay)),
+            None => making.problem(format!("`{name}` has a value that only Python can tell")),
+        }
+    }
+    for (name, key) in [("soft_fail", "soft_fail"), ("exponential_backoff", "poke_backoff")] {
+        match making.value(name).map(Value::truth) {
+            Some(Some(true)) => making.task.set(key, Toml::from(true)),
+            Some(None) => making.problem(format!("`{name}` has a value that only Python can tell")),
+            Some(Some(false)) | None => {}
+        }
+    }
+}
+
 fn file(making: &mut Making<'_, '_>) {
     let path = making.value("filepath").and_then(|value| making.interp.text_of(value));
     let Some(path) = path else { return making.refuse("a `filepath` that only Python can tell") };
     if !path.starts_with('/') && !path.starts_with("{{") {
         making.problem("`filepath` is relative to what the connection `fs_conn_id` says; here it is relative to the folder of the DAG file");
     }
-    let recursive =
-        if making.value("recursive").and_then(Value::truth) == Some(true) { "True" } else { "False" };
-    let body = format!(
-        "any(\n        _os.path.isfile(path) or any(files for _, _, files in _os.walk(path))\n        \
-         for path in __import__(\"glob\").glob(_env(\"FILEPATH\"), recursive={recursive})\n    )"
-    );
-    poll(making, &body, vec![("FILEPATH".to_owned(), path)]);
+    if path.contains("**") && making.value("recursive").and_then(Value::truth) != Some(true) {
+        making.note("`**` in its `filepath` looks into every folder below; without `recursive=True` Airflow looks into one");
+    }
+    let path = making.template(&path);
+    making.task.set("operator", "file_sensor");
+    making.task.set("path", path);
+    poking(making);
 }
 
 fn time(making: &mut Making<'_, '_>) {

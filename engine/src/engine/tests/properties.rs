@@ -6,11 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{
-    World, branch, dag, dag_id, latest_only, mapped, mapped_over, noop, result, setup, short_circuit, task,
-    task_id, teardown, worker_id,
+    World, branch, dag, dag_id, latest_only, mapped, mapped_over, noop, poking, result, sensor, setup,
+    short_circuit, task, task_id, teardown, worker_id,
 };
 use crate::{
-    definition::{Dag, RetriesExhausted, RetryOn, Schedule, Task},
+    definition::{Dag, Deadline, DeadlineFrom, Notification, RetriesExhausted, RetryOn, Schedule, Task},
     event::{AttemptResult, ClearSelection, Event},
     ids::{AttemptKey, PoolName, RunKey, WorkerId},
     rows::PoolRow,
@@ -20,7 +20,7 @@ use crate::{
 
 /// A random DAG of up to eight tasks whose edges go from earlier to later ones.
 fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
-    let one = (any::<u16>(), 0..12_usize, 0..15_u8, 0..3_u32, 1..3_u32);
+    let one = (any::<u16>(), 0..12_usize, 0..17_u8, 0..3_u32, 1..3_u32);
     (prop::collection::vec(one, 1..8), 1..3_u32, 1..4_u32, 0..4_u8).prop_map(
         move |(tasks, max_active_runs, max_active_tasks, schedule)| {
             let built = tasks.iter().enumerate().map(|(i, (edges, rule, kind, retries, slots))| {
@@ -40,6 +40,12 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                         let setups: Vec<&str> = upstream.iter().filter(is_setup).copied().collect();
                         teardown(&name, &setups, &upstream)
                     }
+                    15 => sensor(&name, &upstream),
+                    16 => poking(sensor(&name, &upstream), |poke| {
+                        poke.backoff = 2.0;
+                        poke.interval = Duration::from_secs(2);
+                        poke.soft_fail = true;
+                    }),
                     _ => task(&name, &upstream),
                 };
                 // Some are mapped: over a list of none, one or two, or over what the world says.
@@ -78,6 +84,18 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                 },
                 catchup: schedule == 0 && max_active_runs == 2,
                 run_timeout: (max_active_tasks == 3).then_some(Duration::from_secs(40)),
+                deadline: match max_active_tasks {
+                    1 => {
+                        Some(Deadline::Within { within: Duration::from_secs(9), from: DeadlineFrom::Queued })
+                    }
+                    2 if schedule == 0 => {
+                        let within = Duration::from_secs(5);
+                        Some(Deadline::Within { within, from: DeadlineFrom::DataIntervalEnd })
+                    }
+                    2 => Some(Deadline::Usual { factor: 1.5 }),
+                    _ => None,
+                },
+                on_deadline: vec![Notification { webhook: "http://h/".to_owned(), message: None }],
                 max_active_runs,
                 max_active_tasks,
                 max_consecutive_failed_runs: (schedule == 3).then_some(2),
@@ -151,7 +169,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         5 => (0..2_u8, 0..3_u8, 0..5_u32).prop_map(|(worker, boot, capacity)| Exchange { worker, boot, capacity }),
         2 => (0..2_u8).prop_map(Heartbeat),
         4 => any::<usize>().prop_map(Start),
-        12 => (any::<usize>(), 0..7_usize, any::<bool>(), any::<usize>())
+        12 => (any::<usize>(), 0..8_usize, any::<bool>(), any::<usize>())
             .prop_map(|(which, outcome, is_final, follow)| End { which, outcome, is_final, follow }),
         2 => any::<usize>().prop_map(Late),
         1 => any::<usize>().prop_map(Lost),

@@ -9,7 +9,7 @@ use super::super::Engine;
 use crate::{
     action::{Action, Assign, Refusal, Reply, TaskFence},
     definition::{
-        Branches, Command, Dag, MapSource, MapSpec, Operator, RetriesExhausted, Role, Schedule, Task,
+        Branches, Command, Dag, MapSource, MapSpec, Operator, Poke, RetriesExhausted, Role, Schedule, Task,
         TimetableKind,
     },
     event::{AttemptResult, ClearSelection, Event, RequestId},
@@ -79,6 +79,27 @@ pub(super) fn task(id: &str, depends_on: &[&str]) -> Task {
     }
 }
 
+/// A sensor that pokes every ten seconds and gives up after a minute.
+pub(super) fn sensor(id: &str, depends_on: &[&str]) -> Task {
+    let poke = Poke {
+        interval: Duration::from_secs(10),
+        backoff: 1.0,
+        max_interval: Duration::from_secs(3600),
+        timeout: Duration::from_secs(60),
+        soft_fail: false,
+    };
+    let operator = Operator::FileSensor { path: "f".to_owned(), poke };
+    Task { operator, timeout: Some(Duration::from_secs(60)), ..task(id, depends_on) }
+}
+
+/// Changes how a sensor pokes.
+pub(super) fn poking(mut task: Task, change: impl FnOnce(&mut Poke)) -> Task {
+    if let Operator::FileSensor { poke, .. } = &mut task.operator {
+        change(poke);
+    }
+    task
+}
+
 pub(super) fn noop(id: &str, depends_on: &[&str]) -> Task {
     Task { operator: Operator::Noop, ..task(id, depends_on) }
 }
@@ -145,6 +166,8 @@ pub(super) fn dag(id: &str, tasks: Vec<Task>) -> Dag {
         on_failure: Vec::new(),
         retention: None,
         max_consecutive_failed_runs: None,
+        deadline: None,
+        on_deadline: Vec::new(),
         params: Vec::new(),
         groups: Vec::new(),
         tasks,
@@ -224,6 +247,10 @@ impl World {
                 break;
             }
         }
+        while let Some((run, dag)) = self.engine.unknown_usual().into_iter().next() {
+            let duration = self.usual(&dag);
+            actions.extend(self.step_once(Event::Usual { run, duration }));
+        }
         self.check_reasons();
         actions
     }
@@ -235,6 +262,15 @@ impl World {
                 Ok(Prepared::Map(MapValues::List((0..length).map(serde_json::Value::from).collect())))
             }
         }
+    }
+
+    /// The median of the successful runs of a DAG, when there are two; the real loop wants five.
+    fn usual(&self, dag: &DagId) -> Option<Duration> {
+        let ended = self.runs.values().filter(|run| run.dag_id == *dag && run.state == RunState::Success);
+        let mut took: Vec<Duration> =
+            ended.filter_map(|run| (run.finished_at? - run.started_at?).to_std().ok()).collect();
+        took.sort();
+        (took.len() >= 2).then(|| took[took.len() / 2])
     }
 
     fn previous(&self, dag: &DagId, before: DateTime<Utc>) -> Option<PreviousRun> {
@@ -548,7 +584,8 @@ impl World {
                     }
                 }
                 Action::Try(change) => {
-                    let former = self.tries.insert(change.row.attempt.clone(), change.row.clone());
+                    let former = self.tries.remove(&change.stored_attempt());
+                    self.tries.insert(change.row.attempt.clone(), change.row.clone());
                     assert_eq!(former.is_none(), change.is_new, "try guard");
                     assert!(former.is_none_or(|row| row.outcome.is_none()), "an ended try was changed");
                 }
@@ -577,6 +614,7 @@ impl World {
         }
         assert_eq!(row.state.is_terminal(), row.finished_at.is_some(), "{row:?}");
         assert_eq!(row.state == TaskState::UpForRetry, row.retry_at.is_some(), "{row:?}");
+        assert_eq!(row.state == TaskState::UpForReschedule, row.next_poke_at.is_some(), "{row:?}");
         assert!(!row.state.has_lease() || row.worker.is_some(), "{row:?}");
         assert!(row.stop.is_none() || row.state.has_lease(), "{row:?}");
         if row.state == TaskState::NoStatus {
@@ -604,14 +642,23 @@ impl World {
         let mut live: BTreeMap<&TaskInstanceKey, u32> = BTreeMap::new();
         for row in self.tries.values().filter(|row| row.outcome.is_none()) {
             *live.entry(&row.attempt.instance).or_default() += 1;
-            let state = self.tasks.get(&row.attempt.instance).map(|row| row.state);
-            assert!(state.is_some_and(TaskState::has_lease), "a live try of a {state:?} instance");
+            let task = self.tasks.get(&row.attempt.instance);
+            let state = task.map(|row| row.state);
+            // The try of a sensor goes on between its pokes.
+            let is_open = task.is_some_and(|row| {
+                row.first_poke_at.is_some()
+                    && matches!(row.state, TaskState::UpForReschedule | TaskState::Scheduled)
+            });
+            assert!(is_open || state.is_some_and(TaskState::has_lease), "a live try of a {state:?} instance");
+            let newest = task.map(TaskRow::attempt);
+            assert_eq!(newest.as_ref(), Some(&row.attempt), "the live try is not the newest");
         }
         assert!(live.values().all(|count| *count == 1), "two live tries of one instance");
         for row in self.tasks.values().filter(|row| row.state.has_lease()) {
             assert!(live.contains_key(&row.key), "a lease without a live try");
         }
-        self.check_limits(&live.keys().map(|key| (*key).clone()).collect::<Vec<_>>());
+        let leased = live.keys().filter(|key| self.tasks[**key].state.has_lease());
+        self.check_limits(&leased.map(|key| (*key).clone()).collect::<Vec<_>>());
     }
 
     fn check_limits(&self, live: &[TaskInstanceKey]) {
@@ -636,7 +683,9 @@ impl World {
     /// What was given away just now was there to give: what is lowered later takes nothing back, so each limit is
     /// checked where something new counts against it.
     fn check_assigned(&self, actions: &[Action]) {
-        let live: Vec<&TryRow> = self.tries.values().filter(|row| row.outcome.is_none()).collect();
+        let is_leased = |row: &&TryRow| self.tasks[&row.attempt.instance].state.has_lease();
+        let live: Vec<&TryRow> =
+            self.tries.values().filter(|row| row.outcome.is_none()).filter(is_leased).collect();
         let task_of = |key: &TaskInstanceKey| {
             let run = &self.runs[&key.run];
             let dag = &self.versions[&(run.dag_id.clone(), run.dag_version.clone())];

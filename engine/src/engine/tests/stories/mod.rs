@@ -4,6 +4,7 @@
 mod attempts;
 mod cleaning;
 mod dates;
+mod deadlines;
 mod files;
 mod flow;
 mod gates;
@@ -12,6 +13,7 @@ mod mapping;
 mod parked;
 mod past;
 mod people;
+mod sensors;
 
 use super::world::{dag, task};
 use crate::definition::Dag;
