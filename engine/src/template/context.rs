@@ -123,9 +123,15 @@ impl Context {
         Value::from_pairs(all)
     }
 
-    fn connection_value(&self) -> Value {
+    /// One that is missing has no fields, so that `conn.a.host | default(…)` works.
+    fn connection_value(&self, needs: &Needs) -> Value {
+        let missing = needs.connections.iter().filter(|id| !self.connections.contains_key(*id));
+        let missing = missing.map(|id| (id.as_str(), Value::from_pairs([] as [(&str, Value); 0])));
         Value::from_pairs(
-            self.connections.iter().map(|(id, c)| (id.as_str(), Value::from(Serde(c.values())))),
+            self.connections
+                .iter()
+                .map(|(id, c)| (id.as_str(), Value::from(Serde(c.values()))))
+                .chain(missing),
         )
     }
 }
@@ -206,7 +212,7 @@ impl Context {
             ("params", Value::from(Serde(&self.params))),
             ("outputs", Value::from_pairs(outputs)),
             ("var", self.variable_value(needs)),
-            ("conn", self.connection_value()),
+            ("conn", self.connection_value(needs)),
             ("dag", self.dag_value()),
             ("dag_run", self.run_value()),
             ("task", Value::from_pairs([("task_id", task_id.clone())])),
