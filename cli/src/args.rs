@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        browser, completions, config as config_command, connections, dags, db, drift, explain, login,
+        assets, browser, completions, config as config_command, connections, dags, db, drift, explain, login,
         operator, pools, runs, schema, server, standalone, tasks, tokens, variables, worker,
     },
     config::Overrides,
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Tasks(tasks::TasksCommand),
     #[command(subcommand)]
     Pools(pools::PoolsCommand),
+    #[command(subcommand)]
+    Assets(assets::AssetsCommand),
     #[command(subcommand)]
     Variables(variables::VariablesCommand),
     #[command(subcommand)]

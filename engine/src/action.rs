@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    asset::{AssetChange, AssetEventRow},
     definition::Notification,
     event::RequestId,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
+    ids::{AssetName, AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
     mapping::MapValues,
     rows::{DagRow, PassedOver, PoolRow, RunRow, TaskRow, TryRow},
     state::{RunState, StopReason, TaskState},
@@ -31,6 +32,8 @@ pub enum Action {
     Map(MapChange),
     /// Inserts or changes a try.
     Try(TryChange),
+    /// Writes what happened on assets.
+    Asset(AssetChange),
     /// Inserts or replaces a pool.
     Pool(PoolRow),
     /// Deletes a pool.
@@ -171,6 +174,8 @@ pub enum Reply {
     RunCreated(Box<RunRow>),
     /// These instances changed, or would.
     Changed(Vec<Changed>),
+    /// An event on an asset was stored.
+    AssetEvent(Box<AssetEventRow>),
     /// What became of a result.
     Verdict(Verdict),
     /// Not done.
@@ -240,4 +245,6 @@ pub enum Refusal {
     UnknownElement(String),
     /// The state cannot be given by hand.
     NotMarkable,
+    /// No DAG file names the asset.
+    UnknownAsset(AssetName),
 }

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    asset::AssetExtra,
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AssetName, AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     preparation::{Preparation, Prepared},
     rows::{FinishedRun, PoolRow, PreviousRun, VersionHash},
     state::{RunState, TaskState, TryOutcome},
@@ -242,6 +243,17 @@ pub enum Event {
     RunsDeleted {
         /// Which.
         runs: Vec<RunKey>,
+    },
+    /// Somebody posts an event on an asset.
+    AssetPosted {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// The asset.
+        asset: AssetName,
+        /// What the sender says about it.
+        extra: AssetExtra,
+        /// Who posts it.
+        by: Option<String>,
     },
     /// A pool was made or resized.
     PoolChanged {

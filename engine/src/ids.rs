@@ -24,7 +24,15 @@ pub enum NameError {
         "must not contain {0:?}: only letters, digits, `_`, `-`, `.` are allowed, and the first must be a letter, a digit or `_`"
     )]
     Character(char),
+    /// The same for a pattern that allows more.
+    #[error(
+        "must not contain {0:?}: letters, digits, `_` and the characters `- . / : @ + = % ~ ,` are allowed, and the first must be a letter, a digit or `_`"
+    )]
+    AssetCharacter(char),
 }
+
+/// What the name of an asset may have beside what an id may: enough for a path and for most URIs.
+const ASSET_CHARACTERS: &[char] = &['/', ':', '@', '+', '=', '%', '~', ','];
 
 fn check_name(text: &str, extra: &[char]) -> Result<(), NameError> {
     let length = text.chars().count();
@@ -41,7 +49,10 @@ fn check_name(text: &str, extra: &[char]) -> Result<(), NameError> {
         let is_word = c.is_ascii_alphanumeric() || c == '_';
         let is_inner = index > 0 && (c == '.' || c == '-' || extra.contains(&c));
         if !is_word && !is_inner {
-            return Err(NameError::Character(c));
+            return Err(match extra.len() {
+                0 | 1 => NameError::Character(c),
+                _ => NameError::AssetCharacter(c),
+            });
         }
     }
     Ok(())
@@ -145,6 +156,12 @@ name_type!(
     /// The id of a connection; the same pattern as [`DagId`].
     ConnectionId,
     &[]
+);
+name_type!(
+    /// The name of an asset: up to 200 letters, digits and `_ - . / : @ + = % ~ ,`, the first a letter, a digit or `_`.
+    /// Nothing in it is normalised: two names are the same asset when they are the same text.
+    AssetName,
+    ASSET_CHARACTERS
 );
 name_type!(
     /// The name of a worker, unique among the connected ones; the same pattern as [`DagId`].

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 // Tests may unwrap; nothing that comes from outside may.
 pub mod action;
+pub mod asset;
 pub mod connection;
 pub mod definition;
 pub mod engine;

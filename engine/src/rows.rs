@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    asset::AssetQueueRow,
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     mapping::MapValues,
@@ -278,4 +279,8 @@ pub struct EngineSnapshot {
     pub pools: Vec<PoolRow>,
     /// The next run key: one more than the highest ever used.
     pub next_run_key: i64,
+    /// What waits of assets, by DAG and asset.
+    pub asset_queue: Vec<AssetQueueRow>,
+    /// The number of the next asset event: one more than the highest ever used.
+    pub next_asset_event: i64,
 }

@@ -3,6 +3,7 @@
 mod m20261123_000001_initial;
 mod m20261124_000001_parking;
 mod m20261201_000001_mapping;
+mod m20261201_000003_assets;
 mod m20261201_000004_variables_connections;
 mod m20261201_000006_sensors;
 mod m20261201_000007_deadlines;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261124_000001_parking::Migration),
             Box::new(m20261201_000001_mapping::Migration),
+            Box::new(m20261201_000003_assets::Migration),
             Box::new(m20261201_000004_variables_connections::Migration),
             Box::new(m20261201_000006_sensors::Migration),
             Box::new(m20261201_000007_deadlines::Migration),

@@ -37,48 +37,7 @@ struct Stored {
     own_dag: Option<DagId>,
 }
 
-impl Input {
-    /// Whether applying it reads rows that an open round may have changed.
-    pub(crate) fn needs_clean_store(&self) -> bool {
-        match self {
-            Self::Request { event, .. } => matches!(
-                event,
-                Event::Clear { .. }
-                    | Event::MarkTask { .. }
-                    | Event::MarkRun { .. }
-                    | Event::Cancel { .. }
-                    | Event::Resume { .. }
-                    | Event::DagDeleted { .. }
-            ),
-            Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
-            Self::Redeem { .. } | Self::Durable { .. } => true,
-            // A DAG that is deleted and comes back must not share a batch with its deletion.
-            Self::Folder(_) => true,
-            _ => false,
-        }
-    }
-
-    /// Answers with an error.
-    pub(crate) fn refuse(self, error: &Unavailable) {
-        let error = || CallError::from(error.clone());
-        match self {
-            Self::Request { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Trigger { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Admin { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Redeem { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Exchange { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Heartbeat { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Started { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Explain { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Workers { reply } => drop(reply.send(Err(error()))),
-            Self::Durable { reply } => drop(reply.send(Err(error()))),
-            Self::Outbox { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Folder(_) => {}
-        }
-    }
-}
-
-fn unavailable(error: &ReadError) -> CallError {
+pub(crate) fn unavailable(error: &ReadError) -> CallError {
     Unavailable::Store { reason: chain(error) }.into()
 }
 
@@ -92,6 +51,11 @@ impl Core {
             }
             Input::Trigger { trigger, suffix, side, reply } => {
                 self.trigger(*trigger, suffix, side, reply, now).await;
+            }
+            Input::PostAsset { post, side, reply } => self.post_asset(*post, &side, reply, now).await,
+            Input::Assets { dag_id, reply } => {
+                let found = self.engine.asset_status(&dag_id, now);
+                self.round.asset_reasons.push((reply, found));
             }
             Input::Admin { write, reply } => {
                 self.round.take_admin(&write, &self.known);

@@ -53,6 +53,8 @@ pub enum Change {
     },
     /// A worker came or went.
     Workers,
+    /// Something happened on an asset.
+    Assets,
     /// A pool changed.
     Pools,
     /// The list of import errors changed.

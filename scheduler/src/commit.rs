@@ -26,7 +26,7 @@ use crate::{
     handle::{Shared, chain},
     input::{FolderNews, Input},
     meter,
-    request::Triggered,
+    request::{PostedEvent, Triggered},
     round::{LogTail, Round, Waiter},
 };
 
@@ -178,6 +178,7 @@ impl Core {
             admin,
             reasons,
             pokes,
+            asset_reasons,
             ..
         } = round;
         for (request, answer) in answers {
@@ -187,6 +188,9 @@ impl Core {
                 }
                 Some(Waiter::Trigger { reply }) => {
                     let _ = reply.send(triggered(answer));
+                }
+                Some(Waiter::Post { reply }) => {
+                    let _ = reply.send(posted(answer));
                 }
                 Some(Waiter::Result { exchange, attempt }) => {
                     if let (Reply::Verdict(verdict), Some(open)) = (answer, exchanges.get_mut(exchange)) {
@@ -203,6 +207,9 @@ impl Core {
             let _ = reply.send(Ok(()));
         }
         for (reply, found) in reasons {
+            let _ = reply.send(Ok(found));
+        }
+        for (reply, found) in asset_reasons {
             let _ = reply.send(Ok(found));
         }
         for exchange in exchanges {
@@ -247,6 +254,9 @@ impl Core {
             let _ = reply.send(Ok(response));
         }
         for (reply, found) in std::mem::take(&mut self.round.reasons) {
+            let _ = reply.send(Ok(found));
+        }
+        for (reply, found) in std::mem::take(&mut self.round.asset_reasons) {
             let _ = reply.send(Ok(found));
         }
         // An exchange without results waits for nothing that is in this round.
@@ -307,6 +317,9 @@ impl Core {
                 state: row.state,
                 try_number: row.try_number,
             });
+        }
+        if !batch.assets.is_empty() {
+            self.shared.change(Change::Assets);
         }
         if !batch.pools.is_empty() || !batch.pool_deletes.is_empty() {
             self.shared.change(Change::Pools);
@@ -372,6 +385,7 @@ impl Core {
                 }
                 Waiter::Call { reply, .. } => drop(reply.send(Err(CallError::from(error.clone())))),
                 Waiter::Trigger { reply } => drop(reply.send(Err(CallError::from(error.clone())))),
+                Waiter::Post { reply } => drop(reply.send(Err(CallError::from(error.clone())))),
                 Waiter::Result { .. } => {}
             }
         }
@@ -385,6 +399,9 @@ impl Core {
             let _ = reply.send(Err(CallError::from(error.clone())));
         }
         for (reply, _) in round.reasons {
+            let _ = reply.send(Err(CallError::from(error.clone())));
+        }
+        for (reply, _) in round.asset_reasons {
             let _ = reply.send(Err(CallError::from(error.clone())));
         }
         again += self.defer_folder(round.folder, is_alone && is_refused);
@@ -435,6 +452,14 @@ fn refusals(answer: Reply) -> Result<Reply, CallError> {
     match answer {
         Reply::Refused(refusal) => Err(CallError::Refused(refusal)),
         other => Ok(other),
+    }
+}
+
+fn posted(answer: Reply) -> Result<PostedEvent, CallError> {
+    match answer {
+        Reply::AssetEvent(event) => Ok(PostedEvent { event: *event, is_repeated: false }),
+        Reply::Refused(refusal) => Err(CallError::Refused(refusal)),
+        _ => Err(Unavailable::NotCommitted { reason: "the engine gave no event".to_owned() }.into()),
     }
 }
 

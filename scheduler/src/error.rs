@@ -37,6 +37,14 @@ pub enum InvalidRequest {
         /// One sentence per problem.
         problems: Vec<String>,
     },
+    /// What is said about an asset event is too large.
+    #[error("extra has {size_bytes} bytes; at most {limit_bytes} are kept with an event")]
+    ExtraTooLarge {
+        /// How large.
+        size_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for a request with another body")]
     IdempotencyConflict,
@@ -137,6 +145,7 @@ impl InvalidRequest {
         match self {
             Self::ReservedRunId { .. } => "SCH0213",
             Self::Conf { .. } => "SCH0214",
+            Self::ExtraTooLarge { .. } => "SCH0231",
             Self::IdempotencyConflict => "SCH0215",
             Self::Protocol { .. } => "SCH0401",
             Self::Replaced { .. } => "SCH0402",
@@ -185,6 +194,7 @@ pub const fn refusal_code(refusal: &Refusal) -> &'static str {
         Refusal::RunEnding => "SCH0216",
         Refusal::RunActive => "SCH0217",
         Refusal::NotPaused => "SCH0218",
+        Refusal::UnknownAsset(_) => "SCH0230",
     }
 }
 
@@ -207,6 +217,9 @@ pub fn refusal_text(refusal: &Refusal) -> String {
         Refusal::UnknownElement(name) => format!("the run has no task instance {name}"),
         Refusal::RunEnding => "the dag run is being cancelled or timed out; wait for its end".into(),
         Refusal::RunActive => "the dag run is active, and this is for finished ones".into(),
+        Refusal::UnknownAsset(asset) => {
+            format!("no DAG file names the asset {asset}, neither in `outlets` nor in a schedule")
+        }
         Refusal::NotPaused => "the dag run is not paused, so there is nothing to resume".into(),
     }
 }

@@ -444,7 +444,7 @@ impl Handle {
         self.send(|reply| Input::Request { request, event, side, reply }).await
     }
 
-    async fn send<T>(&self, input: impl FnOnce(ReplyTo<T>) -> Input) -> Result<T, CallError> {
+    pub(crate) async fn send<T>(&self, input: impl FnOnce(ReplyTo<T>) -> Input) -> Result<T, CallError> {
         let (reply, answer) = oneshot::channel();
         self.shared.inbox.try_send(input(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Unavailable::Overloaded,

@@ -6,7 +6,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tidemill_engine::ids::{DagId, RunKey};
-use tidemill_store::Writer;
+use tidemill_store::{Writer, assets::OldAssetEvents};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::{
@@ -21,6 +21,8 @@ const EXPIRED_FOR: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 const RUNS_PER_WRITE: u32 = 100;
 /// How many rows one retention write deletes about, so that no commit grows long: everything else waits for it.
 const ROWS_PER_WRITE: u32 = 10_000;
+/// How many asset events one retention write deletes.
+const EVENTS_PER_WRITE: u32 = 2_000;
 /// Wait between two such writes, so that what people and workers want comes first.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many runs are looked for at a time while logs without a run are looked for.
@@ -98,6 +100,12 @@ pub(crate) async fn run_once(handle: &Handle, default: Option<Duration>) {
     if let Err(error) = handle.write(expiry).await {
         tracing::warn!(error = %error, "nothing was expired");
     }
+    let before = default.and_then(|kept| chrono::TimeDelta::from_std(kept).ok());
+    if let Some(before) = before.and_then(|kept| now.checked_sub_signed(kept))
+        && let Err(error) = delete_asset_events(handle, before).await
+    {
+        tracing::warn!(error, "old asset events were not deleted");
+    }
     let dags: Vec<(DagId, Option<Duration>, usize)> = {
         let dags = handle.shared.dags.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         dags.iter().map(|(id, dag)| (id.clone(), dag.retention.or(default), dag.tasks.len())).collect()
@@ -140,6 +148,29 @@ pub(crate) async fn delete_runs(
         // What nothing refers to any more goes with the last run that did.
         let prunes = if is_last { vec![(dag_id.clone(), before)] } else { Vec::new() };
         let write = AdminWrite { run_deletes, prunes, ..AdminWrite::default() };
+        handle.write(write).await.map_err(|error| error.to_string())?;
+        if is_last {
+            return Ok(());
+        }
+        let now = handle.shared.clock.now().mono;
+        handle.shared.clock.sleep_until(now + PAUSE).await;
+    }
+}
+
+/// Deletes the asset events of before an instant that nobody waits for and that no run which is kept was caused by, a
+/// bounded number at a time.
+pub(crate) async fn delete_asset_events(
+    handle: &Handle,
+    before: chrono::DateTime<chrono::Utc>,
+) -> Result<(), String> {
+    loop {
+        let old = OldAssetEvents { before, limit: EVENTS_PER_WRITE };
+        let ids = handle.shared.reader.old_asset_events(old).await.map_err(|error| chain(&error))?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let is_last = ids.len() < EVENTS_PER_WRITE as usize;
+        let write = AdminWrite { asset_deletes: ids, ..AdminWrite::default() };
         handle.write(write).await.map_err(|error| error.to_string())?;
         if is_last {
             return Ok(());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidemill_engine::{
     action::Reply,
+    asset::AssetStatus,
     definition::Dag,
     event::{Event, RequestId},
     ids::{DagId, TaskInstanceKey},
@@ -17,8 +18,8 @@ use tidemill_store::batch::{ImportErrorChange, OutboxChange, Session};
 use tokio::sync::oneshot;
 
 use crate::{
-    error::CallError,
-    request::{AdminWrite, TriggerRequest, Triggered},
+    error::{CallError, Unavailable},
+    request::{AdminWrite, AssetPost, PostedEvent, TriggerRequest, Triggered},
     view::WorkerView,
 };
 
@@ -31,6 +32,10 @@ pub(crate) enum Input {
     Request { request: RequestId, event: Event, side: AdminWrite, reply: ReplyTo<Reply> },
     /// Somebody asks for a run.
     Trigger { trigger: Box<TriggerRequest>, suffix: String, side: AdminWrite, reply: ReplyTo<Triggered> },
+    /// Somebody posts an event on an asset.
+    PostAsset { post: Box<AssetPost>, side: AdminWrite, reply: ReplyTo<PostedEvent> },
+    /// Somebody asks why a DAG is not run by its assets.
+    Assets { dag_id: DagId, reply: ReplyTo<Option<AssetStatus>> },
     /// Something is written that the engine has no say in.
     Admin { write: Box<AdminWrite>, reply: ReplyTo<()> },
     /// A login link is used, once.
@@ -51,6 +56,50 @@ pub(crate) enum Input {
     Durable { reply: ReplyTo<Box<EngineSnapshot>> },
     /// The DAG folder changed.
     Folder(Vec<FolderNews>),
+}
+
+impl Input {
+    /// Whether applying it reads rows that an open round may have changed.
+    pub(crate) fn needs_clean_store(&self) -> bool {
+        match self {
+            Self::Request { event, .. } => matches!(
+                event,
+                Event::Clear { .. }
+                    | Event::MarkTask { .. }
+                    | Event::MarkRun { .. }
+                    | Event::Cancel { .. }
+                    | Event::Resume { .. }
+                    | Event::DagDeleted { .. }
+            ),
+            Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
+            Self::PostAsset { post, .. } => post.idempotency.is_some(),
+            Self::Redeem { .. } | Self::Durable { .. } => true,
+            // A DAG that is deleted and comes back must not share a batch with its deletion.
+            Self::Folder(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Answers with an error.
+    pub(crate) fn refuse(self, error: &Unavailable) {
+        let error = || CallError::from(error.clone());
+        match self {
+            Self::Request { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Trigger { reply, .. } => drop(reply.send(Err(error()))),
+            Self::PostAsset { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Assets { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Admin { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Redeem { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Exchange { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Heartbeat { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Started { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Explain { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Workers { reply } => drop(reply.send(Err(error()))),
+            Self::Durable { reply } => drop(reply.send(Err(error()))),
+            Self::Outbox { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Folder(_) => {}
+        }
+    }
 }
 
 /// One change of the DAG folder that the engine has to know.

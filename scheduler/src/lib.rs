@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod apply;
+mod assets;
 mod assign;
 mod change;
 mod clear;
@@ -35,6 +36,7 @@ mod usual;
 mod vault;
 mod view;
 
+pub use assets::EXTRA_LIMIT;
 pub use change::Change;
 pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use error::{CallError, InvalidRequest, Unavailable, refusal_code, refusal_text};
@@ -46,7 +48,9 @@ pub use logs::{LogError, LogSlice, LogStore, READ_LIMIT_BYTES};
 pub use meter::describe_metrics;
 pub use options::{Options, OptionsError};
 pub use rendered::shown_work;
-pub use request::{AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered};
+pub use request::{
+    AdminWrite, AssetPost, ClearRequest, IdempotencyKey, MarkRequest, PostedEvent, TriggerRequest, Triggered,
+};
 pub use service::{Scheduler, StartError};
 pub use tokens::{InstanceSecret, NoEntropy, is_token, random_suffix, random_token, token_hash};
 pub use vault::{

@@ -12,6 +12,7 @@ use tidemill_engine::{
     now::Now,
     preparation::{Prepared, Unprepared},
     rows::RunRow,
+    state::RunType,
     template::{Context, MappedOutputs, Needs, needs_of_preparation, needs_of_task, prepare},
 };
 use tidemill_store::ReadError;
@@ -135,6 +136,9 @@ impl Core {
             let previous = self.shared.reader.previous_success(&run.dag_id, run.logical_date).await?;
             context.prev_data_interval_start_success = previous.as_ref().map(|row| row.data_interval_start);
             context.prev_data_interval_end_success = previous.as_ref().map(|row| row.data_interval_end);
+        }
+        if needs.asset_events && run.run_type == RunType::Asset {
+            context.set_asset_events(&self.causes_of(run).await?);
         }
         let mut inputs = BTreeMap::new();
         for (id, found) in found {

@@ -8,11 +8,15 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tidemill_engine::{
     action::{RunChange, TaskChange, TaskFence, TryChange},
+    asset::{AssetChange, AssetSource},
     ids::{AttemptKey, DagId, RunKey},
     rows::{EngineSnapshot, RunSnapshot, TaskRow, TryRow},
     state::{RunState, TaskState, TryOutcome},
 };
-use tidemill_store::{Batch, BatchId, CommitError, ReadError, batch::TryWrite};
+use tidemill_store::{
+    Batch, BatchId, CommitError, ReadError,
+    batch::{AssetWrite, TryWrite},
+};
 
 use crate::{
     core::{Core, Exit},
@@ -249,5 +253,13 @@ fn part_of(batch: &Batch, run: RunKey) -> Batch {
     part.tries.extend(batch.tries.iter().filter(|write| is_of(&write.change.row.attempt)).cloned());
     part.outputs.extend(batch.outputs.iter().filter(|write| is_of(&write.attempt)).cloned());
     part.reports.extend(batch.reports.iter().filter(|write| is_of(&write.attempt)).cloned());
+    let is_of_run = |write: &AssetWrite| match &write.change {
+        AssetChange::Event { row, .. } => {
+            matches!(&row.source, AssetSource::Task { run: by, .. } if *by == run)
+        }
+        AssetChange::Take { run: by, .. } => *by == run,
+        AssetChange::Drop { .. } => false,
+    };
+    part.assets.extend(batch.assets.iter().filter(|write| is_of_run(write)).cloned());
     part
 }

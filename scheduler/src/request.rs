@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
+    asset::{AssetEventId, AssetEventRow},
     event::ClearSelection,
-    ids::{DagId, RunId, RunKey, TaskId},
+    ids::{AssetName, DagId, RunId, RunKey, TaskId},
     rows::RunRow,
     state::TaskState,
 };
@@ -43,6 +44,28 @@ pub struct IdempotencyKey {
 pub struct Triggered {
     /// The run.
     pub run: RunRow,
+    /// An earlier request with the same idempotency key made it.
+    pub is_repeated: bool,
+}
+
+/// Posts an event on an asset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AssetPost {
+    /// The asset.
+    pub asset: AssetName,
+    /// What the sender says about it.
+    pub extra: serde_json::Map<String, serde_json::Value>,
+    /// Who posts it, for people.
+    pub by: Option<String>,
+    /// Makes a repetition of the same request return the same event.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// What became of a post.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostedEvent {
+    /// The event.
+    pub event: AssetEventRow,
     /// An earlier request with the same idempotency key made it.
     pub is_repeated: bool,
 }
@@ -102,6 +125,8 @@ pub struct AdminWrite {
     pub settings: Vec<(String, String)>,
     /// Finished runs that retention deletes; their logs go with them.
     pub run_deletes: Vec<(DagId, RunKey)>,
+    /// Asset events that retention deletes.
+    pub asset_deletes: Vec<AssetEventId>,
     /// Per DAG: versions that nothing uses and records of dates that were passed over, older than the instant, are
     /// deleted.
     pub prunes: Vec<(DagId, DateTime<Utc>)>,

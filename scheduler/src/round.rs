@@ -9,6 +9,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{Action, Assign, Cancel, Notify, Reply, TaskChange, TryChange},
+    asset::{AssetChange, AssetEventId, AssetSource, AssetStatus},
     event::{Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, WorkerId},
     rows::{DagRow, RunRow, TryRow},
@@ -18,13 +19,13 @@ use tidemill_engine::{
 use tidemill_protocol::worker::{AttemptReport, HeartbeatResponse, Verdict};
 use tidemill_store::{
     Batch, BatchId, Coalescer,
-    batch::{IdempotencyRow, OutboxChange, OutputsWrite, ReportWrite, TryWrite},
+    batch::{AssetKey, AssetWrite, IdempotencyRow, OutboxChange, OutputsWrite, ReportWrite, TryWrite},
 };
 
 use crate::{
     input::{FolderNews, ReplyTo},
     known::Known,
-    request::{AdminWrite, IdempotencyKey, Triggered},
+    request::{AdminWrite, IdempotencyKey, PostedEvent, Triggered},
     sessions::OpenExchange,
 };
 
@@ -32,6 +33,8 @@ use crate::{
 pub(crate) enum Waiter {
     /// A caller of the handle; the event is kept so that it can be tried once more after a rebuild.
     Call { event: Box<Event>, side: Box<AdminWrite>, reply: ReplyTo<Reply> },
+    /// An event on an asset.
+    Post { reply: ReplyTo<PostedEvent> },
     /// A trigger.
     Trigger { reply: ReplyTo<Triggered> },
     /// A result of a worker; an index into [`Round::exchanges`].
@@ -77,6 +80,8 @@ pub(crate) struct Round {
     pub(crate) folder: Vec<FolderNews>,
     /// Who asked why an instance does not run, and what they are told once that is committed.
     pub(crate) reasons: Vec<(ReplyTo<Vec<WaitReason>>, Vec<WaitReason>)>,
+    /// The same for why a DAG is not run by its assets.
+    pub(crate) asset_reasons: Vec<(ReplyTo<Option<AssetStatus>>, Option<AssetStatus>)>,
     /// Who waits for nothing but the commit.
     pub(crate) admin: Vec<ReplyTo<()>>,
     /// DAGs and runs whose logs are deleted after the commit.
@@ -85,6 +90,9 @@ pub(crate) struct Round {
     /// How many events were applied.
     pub(crate) events: usize,
 }
+
+/// The output of a task that is kept with the events on its outlets.
+pub(crate) const ASSET_EXTRA: &str = "asset_extra";
 
 /// How long a note may wait for a commit to ride on.
 const NOTE_INTERVAL: Duration = Duration::from_millis(250);
@@ -125,6 +133,7 @@ impl Round {
             Action::Task(change) => self.coalescer.push_task(&mut self.batch, change),
             Action::Map(change) => self.batch.maps.push(change),
             Action::Try(change) => self.take_try(change),
+            Action::Asset(change) => self.batch.assets.push(AssetWrite { change, key: None }),
             Action::Pool(row) => {
                 self.forget_pool(&row.name);
                 self.batch.pools.push(row);
@@ -230,6 +239,7 @@ impl Round {
             write.run_deletes.iter().filter(|(_, run)| !known.runs.contains_key(run)).cloned().collect();
         self.batch.run_deletes.extend(deleted.iter().map(|(_, run)| *run));
         self.deleted_runs.extend(deleted);
+        self.batch.asset_deletes.extend(write.asset_deletes.iter().copied());
         self.batch.prunes.extend(write.prunes.iter().cloned());
         if let Some(before) = write.expire_before {
             self.batch.expire_before =
@@ -247,6 +257,33 @@ impl Round {
         });
     }
 
+    /// Notes the idempotency key that an event was posted with.
+    pub(crate) fn take_asset_key(&mut self, key: &IdempotencyKey, posted: AssetEventId) {
+        let is_posted = |write: &&mut AssetWrite| match &write.change {
+            AssetChange::Event { row, .. } => row.id == posted,
+            _ => false,
+        };
+        if let Some(write) = self.batch.assets.iter_mut().rev().find(is_posted) {
+            let (key_hash, request_hash) = (key.key_hash.clone(), key.request_hash.clone());
+            write.key = Some(AssetKey { key_hash, request_hash });
+        }
+    }
+
+    /// Lets a task say more about the events that its success made: the object that it wrote as its output
+    /// [`ASSET_EXTRA`].
+    fn take_asset_extra(&mut self, report: &AttemptReport) {
+        let Some(serde_json::Value::Object(extra)) = report.outputs.get(ASSET_EXTRA) else { return };
+        let (instance, extra) = (&report.attempt.instance, Arc::new(extra.clone()));
+        for write in self.batch.assets.iter_mut().rev() {
+            let AssetChange::Event { row, .. } = &mut write.change else { continue };
+            let AssetSource::Task { run, task, map_index, try_number, .. } = &row.source else { continue };
+            let is_its = (*run, task, *map_index) == (instance.run, &instance.task, instance.map_index);
+            if is_its && *try_number == report.attempt.try_number {
+                row.extra = Arc::clone(&extra);
+            }
+        }
+    }
+
     /// Takes in what came with a result: outputs and report of an accepted one, and the end of the log of every attempt
     /// of the sender's own, whose DAG is given then. What a lost attempt wrote before it was killed is kept too.
     pub(crate) fn take_evidence(
@@ -257,6 +294,9 @@ impl Round {
     ) {
         let attempt = &report.attempt;
         if verdict == Verdict::Accepted {
+            if report.outcome == TryOutcome::Success {
+                self.take_asset_extra(report);
+            }
             if report.outcome == TryOutcome::Success && !report.outputs.is_empty() {
                 let values = report.outputs.clone();
                 self.batch.outputs.push(OutputsWrite { attempt: attempt.clone(), values });

@@ -27,6 +27,8 @@ macro_rules! over_both_stores {
 }
 
 #[cfg(test)]
+mod assets;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod commits;

@@ -179,6 +179,8 @@ impl World {
         // The store counts keys that were given out, the engine those that it gave out itself.
         running.next_run_key = 0;
         rebuilt.next_run_key = 0;
+        running.next_asset_event = 0;
+        rebuilt.next_asset_event = 0;
         assert_eq!(running, rebuilt);
     }
 }

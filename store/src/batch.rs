@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tidemill_engine::{
     action::{MapChange, Notify, RunChange, TaskChange, TaskFence, TryChange},
+    asset::{AssetChange, AssetEventId},
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskInstanceKey, WorkerId},
     rows::{DagRow, PassedOver, PoolRow, VersionHash},
@@ -64,6 +65,10 @@ pub struct Batch {
     pub outputs: Vec<OutputsWrite>,
     /// Reports of operators, one per attempt.
     pub reports: Vec<ReportWrite>,
+    /// What happened on assets, in order.
+    pub assets: Vec<AssetWrite>,
+    /// Asset events that retention deletes; one that somebody waits for, or that a run was caused by, stays.
+    pub asset_deletes: Vec<AssetEventId>,
     /// Pools, inserted or replaced.
     pub pools: Vec<PoolRow>,
     /// Pools, deleted.
@@ -177,6 +182,24 @@ pub(crate) fn is_task_step(from: TaskState, to: TaskState) -> bool {
     static STEPS: LazyLock<HashSet<(TaskState, TaskState)>> =
         LazyLock::new(|| TaskState::transitions().into_iter().collect());
     STEPS.contains(&(from, to))
+}
+
+/// A change of assets with what only the store keeps of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AssetWrite {
+    /// The change.
+    pub change: AssetChange,
+    /// The `Idempotency-Key` that an event was posted with. One that exists is a guard mismatch.
+    pub key: Option<AssetKey>,
+}
+
+/// What keeps a posted event from being posted twice, hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetKey {
+    /// SHA-256 of actor, route and key, hexadecimal.
+    pub key_hash: String,
+    /// SHA-256 of the request's body, hexadecimal.
+    pub request_hash: String,
 }
 
 /// A version of a DAG.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod assets;
 pub mod batch;
 mod check;
 mod codec;

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
+    asset::{AssetEventId, AssetEventRow},
     definition::Dag,
     ids::{AttemptKey, ConnectionId, DagId, RunId, RunKey, TaskId, TaskInstanceKey, VariableName, WorkerId},
     mapping::MapValues,
@@ -16,6 +17,7 @@ use tidemill_engine::{
 
 pub use crate::pages::*;
 use crate::{
+    assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
     error::{OpenError, ReadError},
     history::HistoryReader,
@@ -237,6 +239,42 @@ pub trait Reader: HistoryReader {
         until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<ReportPoint>, ReadError>;
+
+    /// Returns the assets that DAG files name, by name.
+    ///
+    /// # Errors
+    /// As above.
+    async fn assets(&self, query: &AssetQuery) -> Result<Page<AssetSummary>, ReadError>;
+
+    /// Returns events on assets, the newest first.
+    ///
+    /// # Errors
+    /// As above.
+    async fn asset_events(&self, query: &AssetEventQuery) -> Result<Page<AssetEventItem>, ReadError>;
+
+    /// Returns the events that caused a run, the newest first.
+    ///
+    /// # Errors
+    /// As above.
+    async fn run_asset_events(&self, run: RunKey, limit: u32) -> Result<Vec<AssetEventRow>, ReadError>;
+
+    /// Returns the events that wait for a DAG, the newest first.
+    ///
+    /// # Errors
+    /// As above.
+    async fn queued_asset_events(&self, dag_id: &DagId, limit: u32) -> Result<Vec<AssetEventRow>, ReadError>;
+
+    /// Returns the event that was posted with an `Idempotency-Key`, and the hash of its request.
+    ///
+    /// # Errors
+    /// As above.
+    async fn asset_event_by_key(&self, key_hash: &str) -> Result<Option<(AssetEventRow, String)>, ReadError>;
+
+    /// Returns events that retention may delete, the oldest first.
+    ///
+    /// # Errors
+    /// As above.
+    async fn old_asset_events(&self, old: OldAssetEvents) -> Result<Vec<AssetEventId>, ReadError>;
 
     /// Counts for the home page.
     ///

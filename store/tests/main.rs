@@ -1,6 +1,8 @@
 //! One conformance suite over memory, SQLite and PostgreSQL, and what is particular to each.
 
 #[cfg(test)]
+mod assets;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod history;
@@ -71,5 +73,10 @@ over_all! {
     crate::lists::filters_and_counts as filters_and_counts,
     crate::past::what_has_been_is_counted_and_listed as what_has_been_is_counted_and_listed,
     crate::past::subjects_and_pauses_are_told_apart as subjects_and_pauses_are_told_apart,
+    crate::assets::events_wait_and_are_taken_once as events_wait_and_are_taken_once,
+    crate::assets::what_is_listened_to_no_more_is_dropped as what_is_listened_to_no_more_is_dropped,
+    crate::assets::retention_takes_no_event_that_somebody_needs as retention_takes_no_event_that_somebody_needs,
+    crate::assets::a_key_is_good_for_one_event as a_key_is_good_for_one_event,
+    crate::assets::assets_are_listed_by_who_names_them as assets_are_listed_by_who_names_them,
     crate::leadership::terms_only_grow as terms_only_grow,
 }

@@ -8,14 +8,14 @@ use sha2::{Digest, Sha256};
 use tidemill_engine::{
     action::Changed,
     event::ClearSelection,
-    ids::{DagId, PoolName, RunId, TaskId, WorkerId},
+    ids::{AssetName, DagId, PoolName, RunId, TaskId, WorkerId},
     rows::{PoolRow, RunRow},
     state::{RunState, TaskState},
 };
 use tidemill_protocol::worker::Token;
 use tidemill_scheduler::{
-    AdminWrite, ClearRequest, IdempotencyKey, MarkRequest, TriggerRequest, Triggered, random_suffix,
-    random_token, token_hash,
+    AdminWrite, AssetPost, ClearRequest, IdempotencyKey, MarkRequest, PostedEvent, TriggerRequest, Triggered,
+    random_suffix, random_token, token_hash,
 };
 use tidemill_store::batch::{AccessChange, ApiToken, JoinToken, LoginLink, Role, WorkerKey};
 
@@ -23,7 +23,9 @@ use crate::{
     auth::{Identity, Joining},
     error::{Problem, Result},
     state::WebState,
-    views::{ChangesView, ClearBody, LoginLinkBody, MarkBody, PoolBody, TokenBody, TriggerBody},
+    views::{
+        AssetEventBody, ChangesView, ClearBody, LoginLinkBody, MarkBody, PoolBody, TokenBody, TriggerBody,
+    },
 };
 
 /// How long a login link works.
@@ -55,7 +57,9 @@ pub(crate) async fn trigger(
         Some(text) => Some(RunId::new(text).map_err(|e| invalid(format!("run_id {e}")))?),
         None => None,
     };
-    let idempotency = key.map(|key| idempotency(who, &dag_id, key, &body)).transpose()?;
+    let route = format!("/dags/{dag_id}/runs");
+    let request = json!([body.conf, body.logical_date, body.run_id]).to_string();
+    let idempotency = key.map(|key| idempotency(who, &route, key, &request)).transpose()?;
     let detail = json!({ "conf": body.conf, "logical_date": body.logical_date, "run_id": body.run_id });
     let side = AdminWrite::audit(who.did("run.trigger", format!("dag/{dag_id}"), detail));
     let request = TriggerRequest {
@@ -69,15 +73,30 @@ pub(crate) async fn trigger(
     Ok(state.handle().trigger(request, side).await?)
 }
 
-fn idempotency(who: &Identity, dag_id: &DagId, key: &str, body: &TriggerBody) -> Result<IdempotencyKey> {
+/// Posts an event on an asset. `key` is the `Idempotency-Key` header.
+pub(crate) async fn post_asset_event(
+    state: &WebState,
+    who: &Identity,
+    body: AssetEventBody,
+    key: Option<&str>,
+) -> Result<PostedEvent> {
+    let asset =
+        AssetName::new(&body.asset).map_err(|e| invalid(format!("asset {:?}: it {e}", body.asset)))?;
+    let request = json!([asset, body.extra]).to_string();
+    let idempotency = key.map(|key| idempotency(who, "/assets/events", key, &request)).transpose()?;
+    let side = AdminWrite::audit(who.did("asset.emit", format!("asset/{asset}"), json!({})));
+    let post = AssetPost { asset, extra: body.extra, by: Some(who.actor.clone()), idempotency };
+    Ok(state.handle().post_asset_event(post, side).await?)
+}
+
+fn idempotency(who: &Identity, route: &str, key: &str, request: &str) -> Result<IdempotencyKey> {
     if key.is_empty() || key.len() > 255 || !key.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Problem::new("WEB0202", "Idempotency-Key must be 1 to 255 visible ASCII characters"));
     }
-    let request = json!([body.conf, body.logical_date, body.run_id]).to_string();
     let hash = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
     Ok(IdempotencyKey {
-        key_hash: hash(&format!("{}\n/dags/{dag_id}/runs\n{key}", who.actor)),
-        request_hash: hash(&request),
+        key_hash: hash(&format!("{}\n{route}\n{key}", who.actor)),
+        request_hash: hash(request),
     })
 }
 

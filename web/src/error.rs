@@ -132,7 +132,9 @@ impl From<CallError> for Problem {
         match error {
             CallError::Refused(_) => {
                 let (status, title) = match code {
-                    "SCH0114" | "SCH0201" | "SCH0203" | "SCH0204" | "SCH0211" => (404, "Not found"),
+                    "SCH0114" | "SCH0201" | "SCH0203" | "SCH0204" | "SCH0211" | "SCH0230" => {
+                        (404, "Not found")
+                    }
                     "SCH0209" | "SCH0212" => (422, "A value is not valid"),
                     _ => (409, "The state does not allow it"),
                 };

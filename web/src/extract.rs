@@ -4,7 +4,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, StatusCode, request::Parts},
 };
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -107,6 +107,14 @@ impl<S: Send + Sync> FromRequest<S> for Form {
             Err(error) => Err(Problem::new("WEB0202", error.body_text())),
         }
     }
+}
+
+/// Reads the header `Idempotency-Key`.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
+    const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+    let Some(value) = headers.get(&KEY) else { return Ok(None) };
+    let text = value.to_str();
+    text.map(Some).map_err(|_| Problem::new("WEB0202", "Idempotency-Key must be visible ASCII"))
 }
 
 /// `{dag_id}`.

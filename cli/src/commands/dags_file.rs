@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use miette::NamedSource;
 use serde_json::json;
 use tidemill_engine::{
-    definition::{Dag, Loaded, Problem, load},
+    definition::{Dag, Loaded, Problem, check_assets, load},
     timetable::{Slot, Timetable},
 };
 
@@ -111,6 +111,8 @@ pub(crate) fn check(paths: &[PathBuf], format: Format) -> Result {
             all.push(read(&file)?);
         }
     }
+    // What is not there is worth a word only where everything is.
+    check_together(&mut all, paths.iter().any(|path| path.is_dir()));
     match format {
         Format::Json => {
             let files: Vec<_> = all
@@ -142,6 +144,18 @@ pub(crate) fn check(paths: &[PathBuf], format: Format) -> Result {
         }
     }
     if all.iter().any(|checked| checked.loaded.has_errors()) { Err(CliError::Exit(1)) } else { Ok(()) }
+}
+
+/// Adds what the files say together.
+fn check_together(all: &mut [Checked], is_whole: bool) {
+    let loaded: Vec<&Loaded> = all.iter().map(|checked| &checked.loaded).collect();
+    for (index, problem) in check_assets(&loaded, is_whole) {
+        if let Some(checked) = all.get_mut(index) {
+            let problems = &mut checked.loaded.problems;
+            let place = problems.partition_point(|other| other.place() <= problem.place());
+            problems.insert(place, problem);
+        }
+    }
 }
 
 /// Loads the source of a DAG that a server gave.

@@ -1,6 +1,7 @@
 //! One file per command family.
 
 pub(crate) mod accept;
+pub(crate) mod assets;
 pub(crate) mod browser;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -65,6 +66,10 @@ pub(crate) fn run(args: Cli) -> Result<ExitCode> {
         Command::Pools(command) => {
             let client = client(command.connection(), overrides)?;
             block_on(pools::run(&command, &client))?;
+        }
+        Command::Assets(command) => {
+            let client = client(command.connection(), overrides)?;
+            block_on(assets::run(&command, &client))?;
         }
         Command::Variables(variables::VariablesCommand::NewKey { key_file }) => {
             variables::new_key(&key_file)?

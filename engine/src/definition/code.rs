@@ -83,6 +83,11 @@ codes! {
     UNKNOWN_PRESET = "DAG0209", "unknown preset";
     NOT_IN_LIST = "DAG0210", "a schedule that stands alone is in a list";
     NEVER_FIRES = "DAG0211", "a schedule that never fires";
+    BAD_ASSET = "DAG0220", "a text is not the name of an asset";
+    ASSET_CIRCLE = "DAG0221", "a DAG runs because of its own runs";
+    ASSET_WITHOUT_SOURCE = "DAG0222", "no task updates an asset that a DAG waits for";
+    ANY_WITHOUT_CHOICE = "DAG0223", "`any` has nothing to choose from";
+    NO_DATES = "DAG0224", "a key about dates has no effect without them";
     BAD_PARAM_NAME = "DAG0301", "a parameter name that templates cannot use";
     KEYWORD_FOR_OTHER_TYPE = "DAG0302", "a schema keyword that does not apply to the type";
     DEFAULT_BREAKS_SCHEMA = "DAG0303", "a default that its own schema refuses";

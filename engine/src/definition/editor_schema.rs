@@ -12,6 +12,8 @@ use super::keys::{Default, KeySpec, Kind, OPERATORS, Status, TableId, of_table};
 const NAME: &str = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$";
 /// What a list of upstreams holds: an id, or a group.
 const TASKS: &str = r"^(group:)?[A-Za-z0-9_][A-Za-z0-9_.-]*$";
+/// What the name of an asset looks like.
+const ASSET: &str = r"^[A-Za-z0-9_][A-Za-z0-9_./:@+=%~,-]{0,199}$";
 const DURATION: &str = r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
 const DATE: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}";
 
@@ -171,6 +173,12 @@ fn of_kind(kind: Kind) -> Value {
             { "type": "integer", "minimum": low, "maximum": high },
         ] }),
         Kind::Date => text(DATE),
+        Kind::Assets => json!({
+            "type": "array",
+            "items": text(ASSET),
+            "uniqueItems": true,
+            "minItems": 1,
+        }),
         Kind::Lines => json!({ "type": "array", "items": { "type": "string" }, "uniqueItems": true }),
         Kind::Tasks => json!({ "anyOf": [
             text(TASKS),

@@ -69,8 +69,8 @@ pub const KEYS: &[KeySpec] = &[
     // schedule = { … }
     key(Schedule, "every", Kind::Duration(1, LONG), None, "\"15m\"", "A run every so often, counted from `start_date`, or from the Unix epoch without one."),
     key(Schedule, "cron", Kind::Special("a cron expression or a list of them"), None, "\"0 6 * * MON\"", "The same as the plain form."),
-    key(Schedule, "assets", Kind::Special("a list of assets"), None, "[\"warehouse/features\"]", "Runs when each of the assets has had an event.").not_built("asset schedules"),
-    key(Schedule, "any", Kind::Bool, None, "true", "Runs when one of the assets has had an event.").not_built("asset schedules"),
+    key(Schedule, "assets", Kind::Assets, None, "[\"warehouse/features\"]", "A run when each of the assets has had an event since the last run that these made. With `cron` or `every` beside it, also on those dates."),
+    key(Schedule, "any", Kind::Bool, None, "true", "With `assets`: an event on one of them is enough."),
     // [params.NAME]
     key(Param, "type", Kind::Special("`string`, `integer`, `number`, `boolean`, `array`, `object`, `null`, or a list of them"), Said("that of the default"), "\"number\"", "The type of the value."),
     key(Param, "default", Kind::Special("a value of the type"), None, "0.01", "The value where a run gives none. A DAG with a schedule needs one for every parameter."),
@@ -131,7 +131,7 @@ pub const KEYS: &[KeySpec] = &[
     key(Task, "setup", Kind::Bool, None, "true", "Whether it prepares what the tasks below it need: they run only when it succeeded, and it runs again when one of them is cleared."),
     key(Task, "teardown", Kind::Special("an id, a list of ids, or `true`"), None, "\"start_cluster\"", "Cleans up after these setups: runs when its upstreams have ended, however, and one of the setups succeeded, also when the run is cancelled. With `true` it runs when its upstreams have ended. The setups become upstreams."),
     key(Task, "on_failure_fail_run", Kind::Bool, None, "true", "Whether a failure of this teardown fails the run. Otherwise teardowns do not decide how a run ends."),
-    key(Task, "outlets", Kind::Lines, None, "[\"warehouse/features\"]", "The assets that a success updates.").not_built("assets"),
+    key(Task, "outlets", Kind::Assets, None, "[\"warehouse/features\"]", "The assets that it updates: its success is an event on each, and makes runs of the DAGs whose `schedule` names them. Not a template."),
     // command
     key(Command, "command", Kind::Special("a string or a list of strings (templates)"), Required, "\"python3 train.py --date {{ ds }}\"", "A string goes to `/bin/sh`; a list is executed as it is, without a shell. It runs in the folder of the DAG file."),
     // branch

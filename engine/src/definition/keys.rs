@@ -160,6 +160,8 @@ pub enum Kind {
     Zone,
     /// A list of texts without duplicates.
     Lines,
+    /// A list of names of assets without duplicates, at least one.
+    Assets,
     /// An id, `group:NAME`, or a list of them without duplicates.
     Tasks,
     /// The name of a group with those around it: ids with single dots between them.
@@ -205,6 +207,7 @@ impl Kind {
             Self::Date => "a date or date-time".to_owned(),
             Self::Zone => "an IANA time zone".to_owned(),
             Self::Lines => "a list of strings".to_owned(),
+            Self::Assets => "a list of names of assets".to_owned(),
             Self::Tasks => "an id, `group:NAME`, or a list of them".to_owned(),
             Self::Group => "a name with those of the groups around it, joined by dots".to_owned(),
             Self::ExitCodes => "a list of exit codes (1–255)".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
+use crate::ids::AssetName;
+
 use super::{
     code::Code,
     fields::{Placed, Typed},
@@ -68,6 +70,9 @@ pub(crate) fn check<'s, 'a>(
         }
         (Kind::Lines, Value::Array { items, is_tables: false }) => {
             lines(name, items, report).map(Typed::Texts)
+        }
+        (Kind::Assets, Value::Array { items, is_tables: false }) => {
+            assets(name, items, node, report).map(Typed::Texts)
         }
         (Kind::Group, Value::String(text)) => group(name, text, node, report).then_some(Typed::Text(text)),
         (Kind::Tasks, Value::String(_)) => names(name, std::slice::from_ref(node), report).map(Typed::Texts),
@@ -291,6 +296,37 @@ fn lines<'s>(name: &str, items: &'s [Node<'_>], report: &mut Report<'_>) -> Opti
         |text, item, report| filled(name, text, item, report) && clean(name, text, item, false, report),
         true,
     )
+}
+
+fn assets<'s>(
+    name: &str,
+    items: &'s [Node<'_>],
+    node: &Node<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Placed<'s>>> {
+    if items.is_empty() {
+        let message = format!("`{name}` must not be empty");
+        report.push(
+            Draft::error(Code::EMPTY_VALUE, message, node.span.clone()).help("leave the key out instead"),
+        );
+        return None;
+    }
+    let is_good = |text: &str, item: &Node<'_>, report: &mut Report<'_>| match AssetName::new(text) {
+        Ok(_) => true,
+        Err(error) => {
+            let draft = Draft::error(
+                Code::BAD_ASSET,
+                format!("`{}` is not the name of an asset: it {error}", shown(text)),
+                item.span.clone(),
+            );
+            report.push(match text.contains("{{") || text.contains("{%") {
+                true => draft.help("the names of assets are not templates: they say what belongs together"),
+                false => draft.help("write a name such as \"warehouse/features\" or \"s3://bucket/key\""),
+            });
+            false
+        }
+    };
+    list(name, items, report, is_good, true)
 }
 
 fn names<'s>(name: &str, items: &'s [Node<'_>], report: &mut Report<'_>) -> Option<Vec<Placed<'s>>> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{
+    asset_checks::{self, AssetPlaces},
     brackets,
     code::Code,
     conflicts, deadline,
@@ -36,6 +37,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// The id in the file, even when the rest is wrong, so that the problems can be shown with the DAG.
     pub dag_id: Option<String>,
+    /// The assets that it names, with their places.
+    pub assets: AssetPlaces,
 }
 
 impl Loaded {
@@ -54,7 +57,12 @@ pub fn load(source: &[u8], path: &str) -> Loaded {
         let message = format!("{path} has {} bytes; a DAG file has at most {MAX_BYTES}", source.len());
         report
             .push(Draft::error(Code::FILE_TOO_LARGE, message, 0..0).help("put data into files of their own"));
-        return Loaded { dag: None, problems: report.finish(&[]), dag_id: None };
+        return Loaded {
+            dag: None,
+            problems: report.finish(&[]),
+            dag_id: None,
+            assets: AssetPlaces::default(),
+        };
     }
     // A byte order mark is no character of the file, but it counts in byte places.
     let (source, offset) = match source.strip_prefix(b"\xef\xbb\xbf") {
@@ -78,7 +86,7 @@ fn not_utf8(source: &[u8], valid: usize, offset: usize) -> Loaded {
         "save the file as UTF-8"
     };
     report.push(Draft::error(Code::NOT_UTF8, message, valid..valid).help(help));
-    Loaded { dag: None, problems: report.finish(&[]), dag_id: None }
+    Loaded { dag: None, problems: report.finish(&[]), dag_id: None, assets: AssetPlaces::default() }
 }
 
 fn load_text(text: &str, offset: usize) -> Loaded {
@@ -130,9 +138,10 @@ fn build(parsed: &Parsed<'_>, mut report: Report<'_>) -> Loaded {
         _ => None,
     });
     let dag = read_dag(&parsed.root, &root, report_ref);
+    let assets = asset_checks::read(&parsed.root, report_ref);
     let has_errors = report.has_errors();
     let problems = report.finish(&parsed.syntax_errors);
-    Loaded { dag: if has_errors { None } else { dag }, problems, dag_id }
+    Loaded { dag: if has_errors { None } else { dag }, problems, dag_id, assets }
 }
 
 fn dag_table<'s, 'a>(root: &'s Table<'a>) -> Option<(&'s Table<'a>, Range<usize>)> {

@@ -6,6 +6,7 @@
 //! Data flow: bytes → [`load()`] → `syntax` (a tree with places) → `fields` (each table against the one table of
 //! [`keys`]) → `task`, `params`, `schedule`, … → `graph_checks` → [`Dag`] and [`Problem`]s.
 
+mod asset_checks;
 mod brackets;
 mod branch_checks;
 pub mod code;
@@ -45,6 +46,7 @@ mod tree;
 pub mod values;
 mod waits;
 
+pub use asset_checks::{AssetPlaces, check_assets};
 pub use code::Code;
 pub use drift::DriftSpec;
 pub use editor_schema::json_schema;

@@ -12,7 +12,7 @@ use super::{
     retry_on::RetryOn,
 };
 use crate::{
-    ids::{ConnectionId, DagId, PoolName, TaskId},
+    ids::{AssetName, ConnectionId, DagId, PoolName, TaskId},
     state::{TriggerRule, WeightRule},
 };
 
@@ -143,6 +143,41 @@ pub enum Schedule {
     Cron(Vec<String>),
     /// Every so often, counted from `start_date`, or from the Unix epoch without one.
     Every(#[serde(with = "millis")] Duration),
+    /// When assets have had events, perhaps beside dates.
+    Assets(AssetSchedule),
+}
+
+/// A schedule by assets (`semantics.md` §11).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetSchedule {
+    /// The assets, sorted; at least one.
+    pub assets: Vec<AssetName>,
+    /// Whether an event on one of them is enough; otherwise each needs one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any: bool,
+    /// The dates on which runs are created, too: `Cron` or `Every`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Box<Schedule>>,
+}
+
+impl Schedule {
+    /// Returns the part that makes dates: the schedule itself, or what stands beside its assets.
+    #[must_use]
+    pub fn time(&self) -> &Self {
+        match self {
+            Self::Assets(AssetSchedule { time, .. }) => time.as_deref().unwrap_or(&Self::Never),
+            other => other,
+        }
+    }
+
+    /// Returns the part that listens to assets.
+    #[must_use]
+    pub const fn assets(&self) -> Option<&AssetSchedule> {
+        match self {
+            Self::Assets(assets) => Some(assets),
+            _ => None,
+        }
+    }
 }
 
 /// What the logical date of a scheduled run is.
@@ -245,6 +280,9 @@ pub struct Task {
     /// Whether it waits for the tasks directly below it in the run before, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wait_for_downstream: bool,
+    /// The assets on which its success is an event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outlets: Vec<AssetName>,
     /// Whom to ask.
     pub owner: Option<String>,
     /// Text shown on the task's page.

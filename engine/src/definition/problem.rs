@@ -245,7 +245,8 @@ impl<'a> Report<'a> {
         u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    fn span(&self, range: &Range<usize>, label: String) -> Span {
+    /// Returns the place of a byte range.
+    pub(crate) fn span(&self, range: &Range<usize>, label: String) -> Span {
         let floor = |mut byte: usize| {
             byte = byte.min(self.text.len());
             while !self.text.is_char_boundary(byte) {

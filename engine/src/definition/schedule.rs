@@ -4,17 +4,20 @@ use std::ops::Range;
 
 use super::{
     code::Code,
-    fields::{Fields, Mode},
+    fields::{Fields, Mode, Placed},
     keys::TableId,
     kinds::wrong_type,
-    model::{Schedule, TimetableKind},
+    model::{AssetSchedule, Schedule, TimetableKind},
     places,
     problem::{Draft, Report},
     suggest::{nearest, shown},
     tree::{Node, Value},
     values::{Instant, instant},
 };
-use crate::timetable::{self, TimetableError};
+use crate::{
+    ids::AssetName,
+    timetable::{self, TimetableError},
+};
 
 /// Reads the schedule. `None` when it is wrong, which has been reported.
 pub(crate) fn schedule(dag: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<Schedule> {
@@ -43,41 +46,79 @@ pub(crate) fn schedule(dag: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<
 }
 
 fn from_table(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<Schedule> {
-    let (every, cron_key) = (fields.field("every"), fields.field("cron"));
-    match (every, cron_key) {
-        (Some(_), None) => fields.duration("every").map(Schedule::Every),
-        (None, Some(field)) => match &field.node.value {
-            Value::String(text) => cron(text, field.node, report).map(|cron| Schedule::Cron(vec![cron])),
-            Value::Array { items, is_tables: false } => crons(items, field.node, report),
-            _ => {
-                wrong_type("cron", "a cron expression or a list of them", field.node, report);
-                None
-            }
-        },
-        (Some(every), Some(cron)) => {
+    let errors_before = report.error_count();
+    let time = dates_of(fields, report);
+    if let (Some(every), Some(cron)) = (fields.field("every"), fields.field("cron")) {
+        report.push(
+            Draft::error(
+                Code::SCHEDULE_TABLE,
+                "`every` and `cron` exclude each other",
+                cron.key_span.clone(),
+            )
+            .also(every.key_span.clone(), "the other one")
+            .help("keep one of them"),
+        );
+    }
+    let assets: Vec<Placed<'_>> = fields.texts("assets");
+    if fields.field("assets").is_none() && fields.field("every").is_none() && fields.field("cron").is_none() {
+        check_any(fields, &assets, report);
+        let is_misspelt = ["assets", "every", "cron"].into_iter().any(|name| fields.is_misspelt(name));
+        if !is_misspelt && fields.field("any").is_none() {
             report.push(
                 Draft::error(
                     Code::SCHEDULE_TABLE,
-                    "`every` and `cron` exclude each other",
-                    cron.key_span.clone(),
-                )
-                .also(every.key_span.clone(), "the other one")
-                .help("keep one of them"),
-            );
-            None
-        }
-        (None, None) => {
-            report.push(
-                Draft::error(
-                    Code::SCHEDULE_TABLE,
-                    "the schedule says neither `every` nor `cron`",
+                    "the schedule says neither `every` nor `cron` nor `assets`",
                     fields.at.clone(),
                 )
                 .absence()
                 .help("write `schedule = { every = \"15m\" }`"),
             );
+        }
+        return None;
+    }
+    check_any(fields, &assets, report);
+    if report.error_count() > errors_before || fields.field("assets").is_none() {
+        return time;
+    }
+    let mut names: Vec<AssetName> = assets.iter().filter_map(|(text, _)| AssetName::new(text).ok()).collect();
+    // They have no order: the canonical form must not either.
+    names.sort_unstable();
+    let any = fields.bool("any") && names.len() > 1;
+    Some(Schedule::Assets(AssetSchedule { assets: names, any, time: time.map(Box::new) }))
+}
+
+/// Reads the dates of a schedule table.
+fn dates_of(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<Schedule> {
+    if fields.field("every").is_some() {
+        return fields.duration("every").map(Schedule::Every);
+    }
+    let field = fields.field("cron")?;
+    match &field.node.value {
+        Value::String(text) => cron(text, field.node, report).map(|cron| Schedule::Cron(vec![cron])),
+        Value::Array { items, is_tables: false } => crons(items, field.node, report),
+        _ => {
+            wrong_type("cron", "a cron expression or a list of them", field.node, report);
             None
         }
+    }
+}
+
+fn check_any(fields: &Fields<'_, '_>, assets: &[Placed<'_>], report: &mut Report<'_>) {
+    let Some(field) = fields.field("any") else { return };
+    if fields.field("assets").is_none() {
+        report.push(
+            Draft::error(Code::ANY_WITHOUT_CHOICE, "`any` belongs to `assets`", field.key_span.clone())
+                .help("name the assets, or leave `any` out"),
+        );
+    } else if assets.len() == 1 && fields.bool("any") {
+        report.push(
+            Draft::warning(
+                Code::ANY_WITHOUT_CHOICE,
+                "`any` changes nothing: there is one asset only",
+                field.key_span.clone(),
+            )
+            .help("leave `any` out"),
+        );
     }
 }
 
@@ -251,7 +292,23 @@ pub(crate) fn check_together(
             .help("add `start_date`, or leave `catchup` out"),
         );
     }
-    let has_intervals = matches!(schedule, None | Some(Schedule::Cron(_) | Schedule::Every(_)));
+    if let Some(field) = dag.field("catchup")
+        && dag.bool("catchup")
+        && schedule.is_some_and(|schedule| schedule.assets().is_some() && *schedule.time() == Schedule::Never)
+    {
+        report.push(
+            Draft::warning(
+                Code::NO_DATES,
+                "`catchup` has no effect: assets have events, not dates that could be missed",
+                field.key_span.clone(),
+            )
+            .help(
+                "leave `catchup` out; what happens while the server is down or the DAG is paused is queued",
+            ),
+        );
+    }
+    let time = schedule.map(Schedule::time);
+    let has_intervals = matches!(time, None | Some(Schedule::Cron(_) | Schedule::Every(_)));
     if let Some(field) = dag.field("timetable")
         && timetable == TimetableKind::Interval
         && !has_intervals

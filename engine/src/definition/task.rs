@@ -20,7 +20,7 @@ use super::{
     values::show_seconds,
 };
 use crate::{
-    ids::{PoolName, TaskId},
+    ids::{AssetName, PoolName, TaskId},
     state::{TriggerRule, WeightRule},
 };
 
@@ -214,6 +214,11 @@ fn assemble(
         depends_on_past: fields.bool("depends_on_past"),
         wait_for_downstream: fields.bool("wait_for_downstream"),
         role,
+        outlets: fields
+            .texts("outlets")
+            .into_iter()
+            .filter_map(|(text, _)| AssetName::new(text).ok())
+            .collect(),
         owner: fields.string("owner").or_else(|| dag.string("owner")),
         doc: fields.string("doc"),
         on_success,

@@ -313,13 +313,19 @@ impl Engine {
         let exit_code = result.exit_code;
         let mut end = |engine: &mut Self, state, reason: &str| {
             let reason = reason.to_owned();
-            engine.finish(instance, state, out, |row| {
+            engine.finish_by_hand(instance, state, out, |row| {
                 row.exit_code = exit_code;
                 row.reason = Some(reason);
             });
         };
         match stop {
-            StopReason::MarkedSuccess => end(self, TaskState::Success, "marked success by a person"),
+            StopReason::MarkedSuccess => {
+                end(self, TaskState::Success, "marked success by a person");
+                // It was done before the stop reached it, so its outlets are new all the same.
+                if result.outcome == TryOutcome::Success {
+                    self.update_outlets(instance, out);
+                }
+            }
             StopReason::MarkedFailed => end(self, TaskState::Failed, "marked failed by a person"),
             StopReason::Cancelled | StopReason::RunTimedOut if result.outcome == TryOutcome::Success => {
                 // It was done before the stop reached it.

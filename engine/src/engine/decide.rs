@@ -148,8 +148,22 @@ impl Engine {
         }
     }
 
-    /// Ends an instance that has no lease and tells its downstreams.
+    /// Ends an instance that has no lease and tells its downstreams. A success is an event on its outlets.
     pub(super) fn finish(
+        &mut self,
+        instance: Instance,
+        state: TaskState,
+        out: &mut Out,
+        change: impl FnOnce(&mut TaskRow),
+    ) {
+        self.finish_by_hand(instance, state, out, change);
+        if state == TaskState::Success {
+            self.update_outlets(instance, out);
+        }
+    }
+
+    /// The same for a verdict that a person gave: no work was done, so nothing is new in its outlets.
+    pub(super) fn finish_by_hand(
         &mut self,
         (key, ix): Instance,
         state: TaskState,

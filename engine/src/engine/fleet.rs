@@ -106,6 +106,13 @@ impl Fleet {
 }
 
 impl Engine {
+    /// A worker was not heard of for a lease.
+    pub(super) fn worker_silent(&mut self, worker: &WorkerId) {
+        if let Some(boot_id) = self.fleet.get(worker).map(|worker| worker.boot_id.clone()) {
+            self.worker_left(worker, &boot_id);
+        }
+    }
+
     /// Notes that a worker was heard of.
     pub(super) fn heard(&mut self, id: &WorkerId, out: &Out) {
         let silent_at = out.now.mono + LEASE;

@@ -12,6 +12,7 @@
 //! when it is `scheduled`. It has a lease exactly when it is `queued` or `running`. A terminal state is left by
 //! a clear or a mark only. Deciding and explaining share `Engine::obstacle`.
 
+mod assets;
 mod attempt;
 mod deadline;
 mod decide;
@@ -41,7 +42,13 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use self::{fleet::Fleet, instances::InstanceIndex, ready::ReadyQueue, run::Run};
+use self::{
+    assets::{AssetIndex, AssetQueue},
+    fleet::Fleet,
+    instances::InstanceIndex,
+    ready::ReadyQueue,
+    run::Run,
+};
 use crate::{
     action::{Action, Answer, Refusal, Reply},
     event::{Event, RequestId},
@@ -90,6 +97,9 @@ pub struct Engine {
     unknown_usual: BTreeSet<RunKey>,
     /// Per run the active ones that it is the previous run of.
     followers: BTreeMap<RunKey, BTreeSet<RunKey>>,
+    /// Who listens to assets and who makes events on them.
+    assets: AssetIndex,
+    next_asset_event: i64,
     /// The wall clock of the newest tick: earlier than now unless it was set back.
     last_wall: Option<DateTime<Utc>>,
 }
@@ -112,6 +122,25 @@ struct DagEntry {
     leased_by_task: BTreeMap<TaskId, BTreeSet<Instance>>,
     /// Where this DAG stands in [`Engine::dates`].
     next_date: Option<DateTime<Utc>>,
+    /// What its assets have had since its last run that took any.
+    asset_queue: AssetQueue,
+    /// Its next run by assets waits for [`Timer::Assets`].
+    is_asset_run_deferred: bool,
+}
+
+impl DagEntry {
+    fn active_runs(&self) -> usize {
+        self.queued.len() + self.running.len()
+    }
+
+    /// Whether a run started beyond the limit because the others stand still until it has ended.
+    fn is_over_limit(&self) -> bool {
+        self.running.len() > self.limit()
+    }
+
+    fn limit(&self) -> usize {
+        self.graph.dag.max_active_runs as usize
+    }
 }
 
 /// A pool and who holds its slots, by how many each holds.
@@ -146,6 +175,8 @@ enum Timer {
     Deadline(RunKey),
     /// A sensor has waited for as long as it may.
     Sensor(RunKey, InstanceIndex),
+    /// The assets of a DAG are looked at again.
+    Assets(DagId),
 }
 
 /// What one step has produced and still has to look at.
@@ -158,9 +189,22 @@ struct Out {
     ending: BTreeSet<RunKey>,
     /// DAGs that may start a queued run or create the next one.
     promoting: BTreeSet<DagId>,
+    /// DAGs that got a run by their assets in this step.
+    by_assets: BTreeSet<DagId>,
 }
 
 impl Out {
+    const fn new(now: Now) -> Self {
+        Self {
+            now,
+            actions: Vec::new(),
+            undecided: VecDeque::new(),
+            ending: BTreeSet::new(),
+            promoting: BTreeSet::new(),
+            by_assets: BTreeSet::new(),
+        }
+    }
+
     fn answer(&mut self, request: RequestId, reply: Reply) {
         self.actions.push(Action::Answer(Answer { request, reply }));
     }
@@ -173,13 +217,7 @@ impl Out {
 impl Engine {
     /// Applies one event at `now` and returns what must now happen, in order.
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
-        let mut out = Out {
-            now,
-            actions: Vec::new(),
-            undecided: VecDeque::new(),
-            ending: BTreeSet::new(),
-            promoting: BTreeSet::new(),
-        };
+        let mut out = Out::new(now);
         self.apply(event, &mut out);
         self.settle(&mut out);
         out.actions
@@ -250,6 +288,9 @@ impl Engine {
             Event::Usual { run, duration } => self.usual_known(run, duration, out),
             Event::Resume { request, run, is_dry_run, ended } => {
                 self.resume_run(request, park::ResumeRun { run, is_dry_run, ended }, out);
+            }
+            Event::AssetPosted { request, asset, extra, by } => {
+                self.asset_posted(request, assets::Posted { asset, extra, by }, out);
             }
             Event::PoolChanged { request, pool } => self.pool_changed(request, pool, out),
             Event::PoolDeleted { request, name } => self.pool_deleted(request, &name, out),

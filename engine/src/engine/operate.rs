@@ -262,7 +262,7 @@ impl Engine {
         }
         self.leave_wait(instance, TryOutcome::Stopped, Some(why), out);
         let why = why.to_owned();
-        self.finish(instance, state, out, |row| row.reason = Some(why));
+        self.finish_by_hand(instance, state, out, |row| row.reason = Some(why));
     }
 
     /// Cancels a run.

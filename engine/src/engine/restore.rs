@@ -1,10 +1,6 @@
 //! Building the engine from what is stored, and what it must equal afterwards.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 
@@ -64,7 +60,8 @@ impl Engine {
     /// not compile, are left out: [`Engine::has_run`] tells which.
     #[must_use]
     pub fn restore(snapshot: EngineSnapshot, now: Now) -> Self {
-        let mut engine = Self { next_run_key: snapshot.next_run_key, ..Self::default() };
+        let (next_run_key, next_asset_event) = (snapshot.next_run_key, snapshot.next_asset_event);
+        let mut engine = Self { next_run_key, next_asset_event, ..Self::default() };
         for row in snapshot.pools {
             engine.pools.insert(row.name.clone(), Pool { row, holders: BTreeMap::new() });
         }
@@ -86,6 +83,7 @@ impl Engine {
         for row in &snapshot.open_tries {
             engine.restore_lease(row, now);
         }
+        engine.restore_assets(snapshot.asset_queue, now);
         engine.rearm_all(now);
         engine
     }
@@ -196,13 +194,7 @@ impl Engine {
         }
         let end = chrono::TimeDelta::from_std(whole).ok().and_then(|whole| started.checked_add_signed(whole));
         let left = remaining(end, now.wall, whole);
-        let out = Out {
-            now,
-            actions: Vec::new(),
-            undecided: std::collections::VecDeque::new(),
-            ending: BTreeSet::new(),
-            promoting: BTreeSet::new(),
-        };
+        let out = Out::new(now);
         self.arm_run_timeout(key, left, &out);
     }
 
@@ -210,13 +202,8 @@ impl Engine {
     /// [`Self::restore`], as the first step of a new leader.
     #[must_use]
     pub fn resume(&mut self, now: Now) -> Vec<crate::action::Action> {
-        let mut out = Out {
-            now,
-            actions: Vec::new(),
-            undecided: std::collections::VecDeque::new(),
-            ending: BTreeSet::new(),
-            promoting: self.dags.keys().cloned().collect(),
-        };
+        let mut out = Out::new(now);
+        out.promoting.extend(self.dags.keys().cloned());
         for (key, run) in &self.runs {
             out.undecided.extend((0..run.graph.len()).map(|task| (*key, task)));
             out.ending.insert(*key);
@@ -229,7 +216,12 @@ impl Engine {
     /// workers and verdict memory are left out.
     #[must_use]
     pub fn durable(&self) -> EngineSnapshot {
-        let mut snapshot = EngineSnapshot { next_run_key: self.next_run_key, ..EngineSnapshot::default() };
+        let mut snapshot = EngineSnapshot {
+            next_run_key: self.next_run_key,
+            asset_queue: self.asset_queues(),
+            next_asset_event: self.next_asset_event,
+            ..EngineSnapshot::default()
+        };
         for entry in self.dags.values() {
             snapshot.dags.push((entry.row.clone(), Arc::clone(&entry.graph.dag)));
         }

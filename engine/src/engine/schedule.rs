@@ -55,11 +55,9 @@ impl DagEntry {
             leased: BTreeSet::new(),
             leased_by_task: BTreeMap::new(),
             next_date: None,
+            asset_queue: BTreeMap::new(),
+            is_asset_run_deferred: false,
         }
-    }
-
-    fn active_runs(&self) -> usize {
-        self.queued.len() + self.running.len()
     }
 
     /// Whether dates of this DAG become runs at present.
@@ -67,26 +65,18 @@ impl DagEntry {
         !self.row.is_paused && !self.row.is_missing
     }
 
-    /// Whether a run started beyond the limit because the others stand still until it has ended.
-    pub(super) fn is_over_limit(&self) -> bool {
-        self.running.len() > self.limit()
-    }
-
-    pub(super) fn limit(&self) -> usize {
-        self.graph.dag.max_active_runs as usize
-    }
-
     /// Returns when this DAG's dates have to be looked at next.
     fn wanted_date(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if !self.is_scheduling() {
             return None;
         }
-        match self.graph.dag.schedule {
+        match self.graph.dag.schedule.time() {
             Schedule::Never => None,
             Schedule::Continuous if self.active_runs() > 0 => None,
             // A cursor that a clock set back has left in the future holds nothing up: there is no date to wait for.
             Schedule::Continuous => {
-                Some((self.row.cursor + TimeDelta::seconds(1)).min(now + TimeDelta::seconds(1)))
+                let next = (self.row.cursor + TimeDelta::seconds(1)).min(now + TimeDelta::seconds(1));
+                self.continuous_at(next).filter(|_| self.continuous_at(now).is_some())
             }
             // Catch-up holds until a run ends, so that thousands of missed dates are not thousands of rows.
             _ if self.graph.dag.catchup && self.active_runs() >= self.limit() => None,
@@ -94,13 +84,21 @@ impl DagEntry {
         }
     }
 
+    /// Returns the date of a `@continuous` run that is wanted at an instant: not before `start_date`, none after `end_date`.
+    fn continuous_at(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let dag = &self.graph.dag;
+        let at = dag.start_date.map_or(at, |start| at.max(start));
+        dag.end_date.is_none_or(|end| at <= end).then_some(at)
+    }
+
     /// Decides what becomes of the dates that are due at `now` (`semantics.md` §5).
     fn plan_dates(&self, now: DateTime<Utc>) -> DatePlan {
         if self.next_date.is_none_or(|at| at > now) {
             return DatePlan::default();
         }
-        if self.graph.dag.schedule == Schedule::Continuous {
+        if *self.graph.dag.schedule.time() == Schedule::Continuous {
             let at = now.trunc_subsecs(0).max(self.row.cursor + TimeDelta::seconds(1));
+            let Some(at) = self.continuous_at(at) else { return DatePlan::default() };
             let slot =
                 Slot { logical_date: at, data_interval_start: at, data_interval_end: at, run_after: at };
             return DatePlan { create: vec![slot], passed_over: None, cursor: Some(at) };
@@ -184,6 +182,7 @@ impl Engine {
                 Timer::Worker(worker) => self.worker_silent(&worker),
                 Timer::Deadline(run) => self.deadline_passed(run, out),
                 Timer::Sensor(run, ix) => self.expire((run, ix), out),
+                Timer::Assets(dag_id) => self.assets_due(dag_id, out),
             }
         }
         self.pass_late_dates(out);
@@ -195,12 +194,6 @@ impl Engine {
             .collect();
         for dag_id in due {
             self.create_due(&dag_id, taken, out);
-        }
-    }
-
-    fn worker_silent(&mut self, worker: &crate::ids::WorkerId) {
-        if let Some(boot_id) = self.fleet.get(worker).map(|worker| worker.boot_id.clone()) {
-            self.worker_left(worker, &boot_id);
         }
     }
 
@@ -253,7 +246,7 @@ impl Engine {
         self.create_run(dag_id, run_id, RunType::Scheduled, interval, wanted, out);
     }
 
-    fn create_run(
+    pub(super) fn create_run(
         &mut self,
         dag_id: &DagId,
         run_id: RunId,
@@ -351,13 +344,14 @@ impl Engine {
                 out.actions.extend(entry.pass_over(now).map(Action::PassedOver));
             }
             entry.timetable = Arc::new(timetable.first_seen(entry.row.created_at));
-            entry.graph = graph;
+            let former = std::mem::replace(&mut entry.graph, graph);
             entry.row.version = version;
             entry.row.path = path;
             entry.row.is_missing = false;
             out.actions.push(Action::Dag(entry.row.clone()));
             self.ready.unpark(&dag_id);
             self.wake_past(&dag_id, out);
+            self.relisten(&dag_id, Some(&former.dag), out);
         } else {
             let first = timetable.cursor_before_start();
             let is_from_start = dag.catchup || dag.schedule == Schedule::Once;
@@ -383,6 +377,7 @@ impl Engine {
             out.actions.push(Action::Dag(row.clone()));
             let timetable = Arc::new(timetable.first_seen(row.created_at));
             self.dags.insert(dag_id.clone(), DagEntry::new(row, graph, timetable));
+            self.relisten(&dag_id, None, out);
         }
         self.rearm(&dag_id, out.now);
         out.promoting.insert(dag_id);
@@ -405,6 +400,7 @@ impl Engine {
     pub(super) fn dag_deleted(&mut self, request: RequestId, dag_id: &DagId, out: &mut Out) {
         if self.undefined.get(dag_id).is_some_and(|row| row.is_missing) {
             self.undefined.remove(dag_id);
+            self.unlisten(dag_id, None);
             out.actions.push(Action::DeleteDag(dag_id.clone()));
             return out.answer(request, Reply::Done);
         }
@@ -416,7 +412,8 @@ impl Engine {
             let count = u32::try_from(entry.active_runs()).unwrap_or(u32::MAX);
             return out.refuse(request, Refusal::HasActiveRuns(count));
         }
-        self.dags.remove(dag_id);
+        let former = self.dags.remove(dag_id);
+        self.unlisten(dag_id, former.as_ref().map(|entry| &*entry.graph.dag));
         out.actions.push(Action::DeleteDag(dag_id.clone()));
         out.answer(request, Reply::Done);
     }
@@ -432,12 +429,14 @@ impl Engine {
             }
             out.actions.push(Action::Dag(entry.row.clone()));
             self.rearm(dag_id, out.now);
+            out.promoting.insert(dag_id.clone());
         }
         out.answer(request, Reply::Done);
     }
 
     /// Starts queued runs of a DAG while there is room, and lets its next date come.
     pub(super) fn promote(&mut self, dag_id: &DagId, out: &mut Out) {
+        self.run_by_assets(dag_id, out);
         while let Some(entry) = self.dags.get(dag_id) {
             let is_full = entry.running.len() >= entry.limit();
             let next = entry.queued.first().map(|(_, key)| *key);
@@ -485,7 +484,7 @@ impl Engine {
 
 /// Whether two versions fire at the same instants.
 fn is_same_schedule(a: &Dag, b: &Dag) -> bool {
-    a.schedule == b.schedule
+    a.schedule.time() == b.schedule.time()
         && a.timetable == b.timetable
         && a.timezone == b.timezone
         && a.start_date == b.start_date

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::{RenderError, instant::Instant, mapped_outputs::MappedOutputs, needs::Needs};
 use crate::{
+    asset::{AssetEventRow, AssetSource},
     connection::Connection,
     definition::Dag,
     ids::{DagId, RunId, TaskId},
@@ -64,6 +65,8 @@ pub struct Context {
     pub variables: BTreeMap<String, Variable>,
     /// The connections that are needed and exist, by id.
     pub connections: BTreeMap<String, Connection>,
+    /// The events that caused the run, by asset, the oldest first; see [`Context::set_asset_events`].
+    pub triggering_asset_events: BTreeMap<String, Vec<Json>>,
 }
 
 /// A variable as a template sees it.
@@ -176,6 +179,36 @@ impl Context {
             mapped_outputs: BTreeMap::new(),
             variables: BTreeMap::new(),
             connections: BTreeMap::new(),
+            triggering_asset_events: BTreeMap::new(),
+        }
+    }
+
+    /// Sets the events that caused the run, the oldest first.
+    pub fn set_asset_events<'a>(&mut self, events: impl IntoIterator<Item = &'a AssetEventRow>) {
+        self.triggering_asset_events.clear();
+        for event in events {
+            let seen = match &event.source {
+                AssetSource::Task { dag_id, run_id, task, map_index, .. } => serde_json::json!({
+                    "asset": event.asset,
+                    "timestamp": Instant::utc(event.at).iso(),
+                    "extra": *event.extra,
+                    "source_dag_id": dag_id,
+                    "source_run_id": run_id,
+                    "source_task_id": task,
+                    "source_map_index": map_index,
+                }),
+                AssetSource::Posted { by } => serde_json::json!({
+                    "asset": event.asset,
+                    "timestamp": Instant::utc(event.at).iso(),
+                    "extra": *event.extra,
+                    "source_dag_id": null,
+                    "source_run_id": null,
+                    "source_task_id": null,
+                    "source_map_index": null,
+                    "posted_by": by,
+                }),
+            };
+            self.triggering_asset_events.entry(event.asset.to_string()).or_default().push(seen);
         }
     }
 
@@ -213,6 +246,7 @@ impl Context {
             ("outputs", Value::from_pairs(outputs)),
             ("var", self.variable_value(needs)),
             ("conn", self.connection_value(needs)),
+            ("triggering_asset_events", Value::from(Serde(&self.triggering_asset_events))),
             ("dag", self.dag_value()),
             ("dag_run", self.run_value()),
             ("task", Value::from_pairs([("task_id", task_id.clone())])),

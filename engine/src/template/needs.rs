@@ -31,6 +31,8 @@ pub struct Needs {
     pub json_variables: BTreeSet<String>,
     /// Connections by id.
     pub connections: BTreeSet<String>,
+    /// `triggering_asset_events`.
+    pub asset_events: bool,
 }
 
 impl Needs {
@@ -47,6 +49,7 @@ impl Needs {
         self.variables.extend(other.variables);
         self.json_variables.extend(other.json_variables);
         self.connections.extend(other.connections);
+        self.asset_events |= other.asset_events;
         for (task, need) in other.outputs {
             match (self.outputs.get_mut(&task), need) {
                 (Some(OutputNeed::Keys(mine)), OutputNeed::Keys(keys)) => mine.extend(keys),
@@ -66,6 +69,7 @@ impl Needs {
                 "prev_data_interval_start_success" | "prev_data_interval_end_success" => {
                     needs.previous_success = true
                 }
+                "triggering_asset_events" => needs.asset_events = true,
                 "outputs" => needs.add_output(&reference.path),
                 "var" => needs.add_variable(&reference.path),
                 "conn" => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono_tz::Tz;
 
 use super::{
-    Clock, Plan, Timetable,
+    AssetSchedule, Clock, Plan, Timetable,
     fields::{CronExpression, FieldSet},
 };
 
@@ -26,6 +26,26 @@ const MONTHS: [&str; 12] = [
 ];
 
 pub(super) fn describe(timetable: &Timetable) -> String {
+    match &timetable.assets {
+        None => dates(timetable),
+        Some(schedule) => match timetable.plan {
+            Plan::Never => by_assets(schedule),
+            _ => format!("{}, and {}", by_assets(schedule), dates(timetable)),
+        },
+    }
+}
+
+fn by_assets(schedule: &AssetSchedule) -> String {
+    let names: Vec<&str> = schedule.assets.iter().map(|asset| asset.as_str()).collect();
+    match names.as_slice() {
+        [] => "only when triggered".to_owned(),
+        [one] => format!("on an event on {one}"),
+        [init @ .., last] if schedule.any => format!("on an event on {} or {last}", init.join(", ")),
+        several => format!("on events on {}", join(several)),
+    }
+}
+
+fn dates(timetable: &Timetable) -> String {
     match &timetable.plan {
         Plan::Never => "only when triggered".to_owned(),
         Plan::Continuous => "continuously".to_owned(),

@@ -30,7 +30,7 @@ pub use self::{
     error::{CronField, CronProblem, TimetableError},
     fields::CronExpression,
 };
-use crate::definition::{Dag, Schedule, TimetableKind};
+use crate::definition::{AssetSchedule, Dag, Schedule, TimetableKind};
 
 /// The presets that stand for a cron expression.
 pub const PRESETS: [(&str, &str); 8] = [
@@ -80,6 +80,8 @@ pub struct Timetable {
     end_date: Option<DateTime<Utc>>,
     /// The first instant that may begin a data interval, where `start_date` says so.
     first_start: Option<DateTime<Utc>>,
+    /// What runs are created by beside dates; only for words.
+    assets: Option<AssetSchedule>,
 }
 
 #[derive(Clone, Debug)]
@@ -170,8 +172,9 @@ impl Timetable {
         start_date: Option<DateTime<Utc>>,
         end_date: Option<DateTime<Utc>>,
     ) -> Result<Self, TimetableError> {
-        let plan = match schedule {
-            Schedule::Never => Plan::Never,
+        let assets = schedule.assets().cloned();
+        let plan = match schedule.time() {
+            Schedule::Never | Schedule::Assets(_) => Plan::Never,
             Schedule::Continuous => Plan::Continuous,
             Schedule::Once => Plan::Once(start_date),
             Schedule::Cron(list) if list.is_empty() => return Err(TimetableError::NoExpression),
@@ -188,7 +191,7 @@ impl Timetable {
             (Plan::Clock(clock), Some(start)) => clock.next(just_before(start)),
             _ => None,
         };
-        Ok(Self { plan, kind, start_date, end_date, first_start })
+        Ok(Self { plan, kind, start_date, end_date, first_start, assets })
     }
 
     /// Says when the DAG was first seen: an `@once` without start date fires at the first whole second after

@@ -120,13 +120,14 @@ fn every_malformed_file_is_refused_at_the_marked_places() {
 
 #[test]
 fn every_code_has_a_file_in_the_corpus_or_a_made_file() {
-    // These need more bytes than a repository should hold, or bytes that an editor would repair.
+    // These need more bytes than a repository should hold, bytes that an editor would repair, or a second file.
     let mut codes: BTreeSet<String> = [
         Code::FILE_TOO_LARGE,
         Code::TOO_MANY_TASKS,
         Code::TOO_MANY_EDGES,
         Code::NOT_UTF8,
         Code::MORE_PROBLEMS,
+        Code::ASSET_WITHOUT_SOURCE,
     ]
     .map(|c| c.to_string())
     .into();

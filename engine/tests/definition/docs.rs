@@ -133,8 +133,8 @@ fn with_example(table: TableId, line: &str) -> String {
 fn the_example_of_every_key_is_right_by_itself() {
     // What an example alone cannot have right: its surroundings.
     let about_surroundings = [
-        "DAG0005", "DAG0104", "DAG0402", "DAG0414", "DAG0505", "DAG0602", "DAG0604", "DAG0707", "DAG0302",
-        "DAG0409",
+        "DAG0005", "DAG0104", "DAG0223", "DAG0402", "DAG0414", "DAG0505", "DAG0602", "DAG0604", "DAG0707",
+        "DAG0302", "DAG0409",
     ];
     let mut checked = 0;
     for spec in KEYS.iter().filter(|spec| spec.table != TableId::Root) {

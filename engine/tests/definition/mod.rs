@@ -1,5 +1,6 @@
 //! DAG files: what loads, what is refused and where.
 
+mod assets;
 mod bad_files;
 mod conf;
 mod docs;

@@ -56,6 +56,7 @@ fn context(value: &str) -> Context {
         variables: BTreeMap::new(),
         connections: BTreeMap::new(),
         outputs: BTreeMap::from([("up".to_owned(), BTreeMap::from([("k".to_owned(), json!(value))]))]),
+        triggering_asset_events: BTreeMap::new(),
     }
 }
 

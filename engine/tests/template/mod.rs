@@ -50,6 +50,10 @@ fn context() -> Context {
         ]),
         variables: BTreeMap::new(),
         connections: BTreeMap::new(),
+        triggering_asset_events: BTreeMap::from([(
+            "wh/a".to_owned(),
+            vec![json!({"asset": "wh/a", "extra": {"rows": 3}})],
+        )]),
     }
 }
 
@@ -66,6 +70,7 @@ fn every_name_prints_as_documented() {
         ("data_interval_end", "2026-11-06T06:30:00+00:00"),
         ("prev_data_interval_start_success", "2026-11-04T06:30:00+00:00"),
         ("prev_data_interval_end_success", "null"),
+        ("triggering_asset_events[\"wh/a\"][0].extra.rows", "3"),
         ("run_id", "scheduled__2026-11-05T06:30:00Z"),
         ("try_number", "2"),
         ("map_index", "-1"),
@@ -477,6 +482,7 @@ mod task {
                 depends_on_past: false,
                 wait_for_downstream: false,
                 role: tidemill_engine::definition::Role::Work,
+                outlets: Vec::new(),
                 owner: None,
                 doc: None,
                 on_success: Vec::new(),

@@ -19,6 +19,7 @@ fn stored() -> Context {
             ("limits".to_owned(), variable(r#"{"rows": [10, 20], "on": true}"#, false)),
             ("api_key".to_owned(), variable("it's a secret", true)),
         ]),
+        triggering_asset_events: BTreeMap::new(),
         connections: BTreeMap::from([("my-db".to_owned(), Connection::from_uri(id, uri).unwrap())]),
         ..context()
     }

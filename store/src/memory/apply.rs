@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What plays one change back.
-type Undo = Box<dyn FnOnce(&mut State)>;
+pub(super) type Undo = Box<dyn FnOnce(&mut State)>;
 
 /// The smallest key that a task instance of the run can have.
 pub(super) fn first_of(run: RunKey) -> TaskInstanceKey {
@@ -31,20 +31,20 @@ pub(super) fn first_of(run: RunKey) -> TaskInstanceKey {
     TaskInstanceKey { run, task, map_index: i32::MIN }
 }
 
-fn constraint(run: Option<RunKey>, what: impl Into<String>) -> CommitError {
+pub(super) fn constraint(run: Option<RunKey>, what: impl Into<String>) -> CommitError {
     CommitError::Constraint { run, what: what.into() }
 }
 
-fn mismatch(what: RowRef) -> CommitError {
+pub(super) fn mismatch(what: RowRef) -> CommitError {
     CommitError::GuardMismatch { what }
 }
 
 /// Names the table that a change goes to.
-type Table<K, V> = fn(&mut State) -> &mut BTreeMap<K, V>;
+pub(super) type Table<K, V> = fn(&mut State) -> &mut BTreeMap<K, V>;
 
-struct Apply<'a> {
-    state: &'a mut State,
-    journal: Vec<Undo>,
+pub(super) struct Apply<'a> {
+    pub(super) state: &'a mut State,
+    pub(super) journal: Vec<Undo>,
 }
 
 /// Returns the row that an entry becomes at the end of the audit log.
@@ -70,7 +70,7 @@ impl State {
 
 impl Apply<'_> {
     /// Writes one row, or deletes it, and remembers what was there.
-    fn set<K, V>(&mut self, table: Table<K, V>, key: K, value: Option<V>)
+    pub(super) fn set<K, V>(&mut self, table: Table<K, V>, key: K, value: Option<V>)
     where
         K: Ord + Clone + 'static,
         V: 'static,
@@ -114,6 +114,9 @@ impl Apply<'_> {
                 created_at: batch.at,
             };
             self.set(|s| &mut s.reports, write.attempt.clone(), Some(row));
+        }
+        for write in &batch.assets {
+            self.asset(write)?;
         }
         for pool in &batch.pools {
             self.set(|s| &mut s.pools, pool.name.clone(), Some(pool.clone()));
@@ -190,6 +193,11 @@ impl Apply<'_> {
         for dag_id in &batch.dag_deletes {
             self.delete_dag(dag_id);
         }
+        for id in &batch.asset_deletes {
+            if self.state.assets.is_free(*id) {
+                self.set(|s| &mut s.assets.events, *id, None);
+            }
+        }
         for (dag_id, before) in &batch.prunes {
             self.prune(dag_id, *before);
         }
@@ -221,7 +229,7 @@ impl Apply<'_> {
         Ok(())
     }
 
-    fn check_run(&self, run: RunKey, what: &str) -> Result<(), CommitError> {
+    pub(super) fn check_run(&self, run: RunKey, what: &str) -> Result<(), CommitError> {
         if self.state.runs.contains_key(&run) {
             return Ok(());
         }
@@ -433,6 +441,10 @@ impl Apply<'_> {
         for key in keys {
             self.set(|s| &mut s.idempotency, key, None);
         }
+        let causes = self.state.assets.causes.iter().filter(|(_, cause)| **cause == run);
+        for key in causes.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.set(|s| &mut s.assets.causes, key, None);
+        }
         self.index_run(&row, false);
         self.set(|s| &mut s.runs, run, None);
     }
@@ -450,6 +462,10 @@ impl Apply<'_> {
         let keys = self.state.passed_over.keys().filter(|(dag, ..)| dag == dag_id);
         for key in keys.cloned().collect::<Vec<_>>() {
             self.set(|s| &mut s.passed_over, key, None);
+        }
+        let queued = self.state.assets.queue.keys().filter(|(dag, _)| dag == dag_id);
+        for key in queued.cloned().collect::<Vec<_>>() {
+            self.set(|s| &mut s.assets.queue, key, None);
         }
         self.set(|s| &mut s.dags, dag_id.clone(), None);
     }
@@ -488,6 +504,11 @@ impl Apply<'_> {
         let is_old = |row: &&OutboxRow| row.next_attempt_at.is_none() && row.created_at < before;
         let messages: Vec<_> =
             state.outbox.values().filter(is_old).map(|row| row.message.id.clone()).collect();
+        let keyed = state.assets.events.values().filter(|(row, key)| key.is_some() && row.at < before);
+        let keyed: Vec<_> = keyed.map(|(row, _)| row.clone()).collect();
+        for row in keyed {
+            self.set(|s| &mut s.assets.events, row.id, Some((row, None)));
+        }
         for key in sessions {
             self.set(|s| &mut s.sessions, key, None);
         }

@@ -5,6 +5,8 @@
 //! It can lead by leases, as PostgreSQL does, and each of several connections to it can be cut or held up.
 
 mod apply;
+mod asset_changes;
+mod assets;
 mod find;
 mod reader;
 mod reader_history;
@@ -102,6 +104,7 @@ struct Leader {
     term: i64,
     batch: BatchId,
     next_run_key: i64,
+    next_asset_event: i64,
     /// When the lease ends, by the lease clock.
     expires_at: Duration,
 }
@@ -121,6 +124,7 @@ struct State {
     maps: BTreeMap<(RunKey, TaskId), MapRow>,
     outputs: BTreeMap<TaskInstanceKey, BTreeMap<String, serde_json::Value>>,
     reports: BTreeMap<AttemptKey, StoredReport>,
+    assets: assets::AssetTables,
     pools: BTreeMap<PoolName, PoolRow>,
     outbox: BTreeMap<String, OutboxRow>,
     import_errors: BTreeMap<String, ImportError>,
@@ -145,7 +149,8 @@ impl Default for State {
             pools.insert(name.clone(), PoolRow { name, slots: 128, description });
         }
         Self {
-            leader: Leader { next_run_key: 1, ..Leader::default() },
+            leader: Leader { next_run_key: 1, next_asset_event: 1, ..Leader::default() },
+            assets: assets::AssetTables::default(),
             pools,
             dags: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -294,13 +299,14 @@ impl Writer for MemoryStore {
             return Err(LeadershipError::Held { holder, url, term, expires_in: Some(left) });
         }
         let term = state.leader.term + 1;
-        let next_run_key = state.leader.next_run_key;
+        let (next_run_key, next_asset_event) = (state.leader.next_run_key, state.leader.next_asset_event);
         state.leader = Leader {
             holder: holder.to_owned(),
             url: url.to_owned(),
             term,
             batch: BatchId::default(),
             next_run_key,
+            next_asset_event,
             expires_at: self.expiry(),
         };
         Ok(Leadership { term, lease: self.lease(), was_abandoned })
@@ -392,6 +398,8 @@ impl Writer for MemoryStore {
         let mut snapshot = EngineSnapshot {
             pools: state.pools.values().cloned().collect(),
             next_run_key: state.leader.next_run_key,
+            asset_queue: state.assets.queues(),
+            next_asset_event: state.leader.next_asset_event,
             ..EngineSnapshot::default()
         };
         for dag in state.dags.values() {

@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
+    asset::{AssetEventId, AssetEventRow},
     definition::Dag,
     ids::{
         AttemptKey, ConnectionId, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, VariableName,
@@ -21,6 +22,7 @@ use tidemill_engine::{
 
 use super::{MemoryStore, apply::first_of};
 use crate::{
+    assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
     codec::{AUDIT_ROOT, audit_hash, cursor, page_size, read_cursor},
     error::{OpenError, ReadError},
@@ -338,6 +340,35 @@ impl Reader for MemoryStore {
             Some(ReportPoint { run_id: run.run_id.clone(), logical_date: run.logical_date, report })
         });
         Ok(points.take(limit as usize).collect())
+    }
+
+    async fn assets(&self, query: &AssetQuery) -> Result<Page<AssetSummary>, ReadError> {
+        self.lock().assets_page(query)
+    }
+
+    async fn asset_events(&self, query: &AssetEventQuery) -> Result<Page<AssetEventItem>, ReadError> {
+        self.lock().asset_events_page(query)
+    }
+
+    async fn run_asset_events(&self, run: RunKey, limit: u32) -> Result<Vec<AssetEventRow>, ReadError> {
+        Ok(self.lock().assets.caused_by(run, limit))
+    }
+
+    async fn queued_asset_events(&self, dag_id: &DagId, limit: u32) -> Result<Vec<AssetEventRow>, ReadError> {
+        Ok(self.lock().assets.queued(dag_id, limit))
+    }
+
+    async fn asset_event_by_key(&self, key_hash: &str) -> Result<Option<(AssetEventRow, String)>, ReadError> {
+        let state = self.lock();
+        let mut found = state.assets.events.values();
+        Ok(found.find_map(|(row, key)| {
+            let key = key.as_ref().filter(|key| key.key_hash == key_hash)?;
+            Some((row.clone(), key.request_hash.clone()))
+        }))
+    }
+
+    async fn old_asset_events(&self, old: OldAssetEvents) -> Result<Vec<AssetEventId>, ReadError> {
+        Ok(self.lock().assets.old(old))
     }
 
     async fn home(&self, now: DateTime<Utc>) -> Result<HomeCounts, ReadError> {

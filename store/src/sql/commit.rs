@@ -11,7 +11,7 @@
 //! it also renews the lease, since a leader that commits is alive.
 
 use super::{
-    SqlStore,
+    SqlStore, assets,
     commit_rows::{KEY, clean, int, key_values, text, write_runs, write_tasks, write_tries},
     entity, fault,
     multi::{Rows, insert, upsert, waves},
@@ -39,6 +39,7 @@ use sea_orm::{
     Statement,
     sea_query::{Expr, ExprTrait},
 };
+use tidemill_engine::asset::AssetChange;
 
 /// Why a transaction is given up before its commit.
 pub(super) enum Stop {
@@ -62,6 +63,7 @@ impl SqlStore {
         self.guard(db, batch).await?;
         let versions = batch.versions.iter().map(version_model).collect();
         insert_versions(db, versions).await?;
+        assets::write_uses(db, &batch.versions).await?;
         upsert::<entity::dag::Entity>(db, batch.dags.iter().map(dag_model).collect()).await?;
         insert::<entity::passed_over::Entity>(db, batch.passed_over.iter().map(passed_over_model).collect())
             .await?;
@@ -75,6 +77,7 @@ impl SqlStore {
         }
         write_tries(db, &merged_tries(&batch.tries)).await?;
         write_reports(db, batch).await?;
+        assets::write(db, &batch.assets).await?;
         upsert::<entity::pool::Entity>(db, batch.pools.iter().map(pool_model).collect()).await?;
         for name in &batch.pool_deletes {
             entity::pool::Entity::delete_by_id(name.to_string()).exec(db).await?;
@@ -100,13 +103,23 @@ impl SqlStore {
     async fn guard(&self, db: &DatabaseTransaction, batch: &Batch) -> Result<(), Stop> {
         let backend = db.get_database_backend();
         let new_keys = batch.runs.iter().filter(|c| c.from.is_none()).map(|c| c.row.key.0 + 1);
+        let events = batch.assets.iter().filter_map(|write| match &write.change {
+            AssetChange::Event { row, .. } => Some(row.id.0 + 1),
+            _ => None,
+        });
         let sql = format!(
             "UPDATE leader SET batch_id = $1, expires_at = {expiry},
-                next_run_key = CASE WHEN next_run_key < $2 THEN $2 ELSE next_run_key END
+                next_run_key = CASE WHEN next_run_key < $2 THEN $2 ELSE next_run_key END,
+                next_asset_event = CASE WHEN next_asset_event < $4 THEN $4 ELSE next_asset_event END
              WHERE id = 1 AND term = $3 AND holder <> '' AND batch_id <> $1",
             expiry = super::expiry(backend),
         );
-        let values = [int(batch.id.0), int(new_keys.max().unwrap_or(0)), int(batch.term)];
+        let values = [
+            int(batch.id.0),
+            int(new_keys.max().unwrap_or(0)),
+            int(batch.term),
+            int(events.max().unwrap_or(0)),
+        ];
         let result = db.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         if result.rows_affected() == 1 {
             return Ok(());
@@ -359,6 +372,7 @@ async fn delete(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {
         dag::Entity::delete_by_id(id.to_owned()).exec(db).await?;
         dag_version::Entity::delete_many().filter(dag_version::Column::DagId.eq(id)).exec(db).await?;
     }
+    assets::delete(db, batch).await?;
     for (dag_id, before) in &batch.prunes {
         prune(db, dag_id.as_str(), micros(*before)).await?;
     }

@@ -29,6 +29,7 @@ table!(leader, "leader",
     batch_id: i64,
     next_run_key: i64,
     expires_at: i64,
+    next_asset_event: i64,
 );
 
 table!(dag_version, "dag_version",

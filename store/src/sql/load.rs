@@ -38,7 +38,14 @@ pub(super) async fn load(reader: &SqlReader) -> Result<Loaded, ReadError> {
     let db = &reader.db;
     let mut loaded = Loaded::default();
     let leader = entity::leader::Entity::find_by_id(1).one(db).await?;
-    loaded.snapshot.next_run_key = leader.map_or(1, |leader| leader.next_run_key);
+    let counters = leader.map_or((1, 1), |leader| (leader.next_run_key, leader.next_asset_event));
+    (loaded.snapshot.next_run_key, loaded.snapshot.next_asset_event) = counters;
+    for row in super::assets::queues(reader).await? {
+        match row {
+            Ok(row) => loaded.snapshot.asset_queue.push(row),
+            Err(error) => loaded.leave_out(None, None, error.to_string()),
+        }
+    }
     let pools = entity::pool::Entity::find().order_by_asc(entity::pool::Column::Name).all(db).await?;
     for model in pools {
         let name = model.name.clone();

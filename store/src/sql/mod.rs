@@ -4,6 +4,7 @@
 //! SQLite has one writing connection, readers of their own, and one connection for checkpoints and backups;
 //! PostgreSQL has a small pool for the writer, so that a renewal never queues behind a commit.
 
+mod assets;
 mod commit;
 mod commit_rows;
 mod connect;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tidemill_engine::{
+    asset::{AssetEventId, AssetEventRow},
     definition::Dag,
     ids::{AttemptKey, ConnectionId, DagId, RunId, RunKey, TaskId, TaskInstanceKey, VariableName, WorkerId},
     mapping::MapValues,
@@ -13,8 +14,9 @@ use tidemill_engine::{
     state::{RunState, RunType},
 };
 
-use super::{SqlReader, entity, load, reader_access, reader_lists, rows, vault};
+use super::{SqlReader, assets, entity, load, reader_access, reader_lists, rows, vault};
 use crate::{
+    assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
     error::{OpenError, ReadError},
     reader::{
@@ -359,6 +361,30 @@ impl Reader for SqlReader {
         limit: u32,
     ) -> Result<Vec<ReportPoint>, ReadError> {
         reader_lists::report_history(self, dag_id, task, until, limit).await
+    }
+
+    async fn assets(&self, query: &AssetQuery) -> Result<Page<AssetSummary>, ReadError> {
+        assets::assets(self, query).await
+    }
+
+    async fn asset_events(&self, query: &AssetEventQuery) -> Result<Page<AssetEventItem>, ReadError> {
+        assets::events(self, query).await
+    }
+
+    async fn run_asset_events(&self, run: RunKey, limit: u32) -> Result<Vec<AssetEventRow>, ReadError> {
+        assets::causes(self, run, limit).await
+    }
+
+    async fn queued_asset_events(&self, dag_id: &DagId, limit: u32) -> Result<Vec<AssetEventRow>, ReadError> {
+        assets::queued(self, dag_id, limit).await
+    }
+
+    async fn asset_event_by_key(&self, key_hash: &str) -> Result<Option<(AssetEventRow, String)>, ReadError> {
+        assets::by_key(self, key_hash).await
+    }
+
+    async fn old_asset_events(&self, old: OldAssetEvents) -> Result<Vec<AssetEventId>, ReadError> {
+        assets::old(self, old).await
     }
 
     async fn home(&self, now: DateTime<Utc>) -> Result<HomeCounts, ReadError> {

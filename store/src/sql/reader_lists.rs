@@ -29,7 +29,7 @@ fn text_value(text: impl Into<String>) -> Value {
 }
 
 /// Makes a pattern that finds `text` anywhere, whatever characters it has.
-fn pattern(text: &str) -> String {
+pub(super) fn pattern(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.chars() {
         if matches!(c, '%' | '_' | '\\') {

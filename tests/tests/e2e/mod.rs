@@ -1,5 +1,6 @@
 //! End to end with the real binary.
 
+mod assets;
 mod browser;
 mod cleaning;
 mod client;

@@ -10,6 +10,7 @@
 //! reboot NAME                   it comes back as a new incarnation, having swept
 //! silent NAME                   it is not heard of any more
 //! trigger ID [TIME]             by a person
+//! emit ASSET                    somebody posts an event
 //! start RUN TASK                its worker reports the start
 //! end RUN TASK OUTCOME [key=…]  its worker reports the end: follow=a,b code=N
 //! late RUN TASK TRY FENCE WORKER OUTCOME   a result of any attempt
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use tidemill_engine::{
     definition::{load, values::parse_duration, version_hash},
     event::{AttemptResult, ClearSelection, Event},
-    ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AssetName, AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     rows::PoolRow,
     state::{RunState, TaskState, TryOutcome},
 };
@@ -102,6 +103,10 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
             suffix: world.suffix(),
             is_run_id_taken: false,
         },
+        ("emit", [asset]) => {
+            let asset = AssetName::new(asset).unwrap();
+            Event::AssetPosted { request, asset, extra: Arc::default(), by: None }
+        }
         ("clear", [run, rest @ ..]) => clear(world, request, run_key(run), rest),
         ("mark", [run, state]) => {
             let (run, state) = (run_key(run), RunState::parse(state)?);

@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use tidemill_engine::{
     action::{Action, Answer, Changed, Reply, RunChange, TaskChange},
+    asset::{AssetChange, AssetSource},
     ids::{AttemptKey, RunKey, TaskInstanceKey},
     rows::VersionHash,
     state::TaskState,
@@ -78,6 +79,7 @@ pub(super) fn action(world: &World, action: &Action) -> Vec<String> {
                 vec![format!("{} ended as {outcome}{code}{reason}", attempt(&change.row.attempt))]
             }
         },
+        Action::Asset(change) => vec![asset(change)],
         Action::Pool(row) => vec![format!("pool {} has {} slots", row.name, row.slots)],
         Action::DeletePool(name) => vec![format!("pool {name} is deleted")],
         Action::Assign(assign) => {
@@ -94,6 +96,25 @@ pub(super) fn action(world: &World, action: &Action) -> Vec<String> {
         }
         Action::Notify(notify) => vec![format!("-> message about {} ({})", notify.run_id, notify.state)],
         Action::Answer(answer) => reply(answer),
+    }
+}
+
+fn asset(change: &AssetChange) -> String {
+    match change {
+        AssetChange::Event { row, queued_for } => {
+            let by = match &row.source {
+                AssetSource::Task { run, task, .. } => format!("{}.{task}", run_name(*run)),
+                AssetSource::Posted { .. } => "a post".to_owned(),
+            };
+            let whom: Vec<&str> = queued_for.iter().map(|dag_id| dag_id.as_str()).collect();
+            let whom = if whom.is_empty() { "nobody".to_owned() } else { whom.join(" ") };
+            format!("asset {} has event {} by {by}, queued for {whom}", row.asset, row.id)
+        }
+        AssetChange::Take { run, count, .. } => format!("run {} takes {count} events", run_name(*run)),
+        AssetChange::Drop { dag_id, assets, count } => {
+            let names: Vec<&str> = assets.iter().map(|asset| asset.as_str()).collect();
+            format!("dag {dag_id} drops {count} events of {}", names.join(" "))
+        }
     }
 }
 
@@ -163,10 +184,27 @@ fn reply(answer: &Answer) -> Vec<String> {
             let list: Vec<String> = list.iter().map(one).collect();
             format!("<- changes: {}", if list.is_empty() { "none".to_owned() } else { list.join(", ") })
         }
+        Reply::AssetEvent(row) => format!("<- event {}", row.id),
         Reply::Verdict(verdict) => format!("<- {verdict:?}").to_lowercase(),
         Reply::Refused(refusal) => format!("<- refused: {refusal:?}"),
     };
     vec![line]
+}
+
+/// Returns what has changed in why DAGs are not run by their assets.
+fn asset_waits(world: &mut World) -> Vec<String> {
+    let mut now = std::collections::BTreeMap::new();
+    for dag_id in world.dags.keys() {
+        if let Some(status) = world.engine.asset_status(dag_id, world.now) {
+            let reasons: Vec<String> = status.waits.iter().map(ToString::to_string).collect();
+            now.insert(dag_id.clone(), reasons.join("; "));
+        }
+    }
+    let is_new = |dag_id, why| world.asset_waits.get(dag_id) != Some(why);
+    let told = now.iter().filter(|(dag_id, why)| is_new(*dag_id, *why));
+    let told = told.map(|(dag_id, why)| format!("   {dag_id}: {why}")).collect();
+    world.asset_waits = now;
+    told
 }
 
 /// Returns what has changed in who waits for what.
@@ -192,5 +230,7 @@ pub(super) fn waits(world: &mut World) -> Vec<String> {
         .map(|(key, reason)| format!("   {}: {reason}", instance(key)))
         .collect();
     world.waits = now;
+    let mut told: Vec<String> = told;
+    told.extend(asset_waits(world));
     told
 }

@@ -9,6 +9,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use tidemill_engine::{
     action::{Action, Assign, TaskFence},
+    asset::{AssetChange, AssetEventId, AssetEventRow, AssetQueueRow},
     definition::Dag,
     engine::Engine,
     event::{Event, RequestId},
@@ -50,6 +51,11 @@ pub(super) struct World {
     /// What each worker holds.
     pub(super) held: BTreeSet<(WorkerId, AttemptKey)>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
+    pub(super) events: Vec<AssetEventRow>,
+    /// Which events are queued for which DAG.
+    queue: BTreeSet<(DagId, AssetEventId)>,
+    /// What was last said about why a DAG is not run by its assets.
+    pub(super) asset_waits: BTreeMap<DagId, String>,
     requests: u64,
     /// What was last said about who waits for what.
     pub(super) waits: BTreeMap<TaskInstanceKey, String>,
@@ -74,6 +80,9 @@ impl World {
             pools: BTreeMap::from([(pool.name.clone(), pool)]),
             held: BTreeSet::new(),
             workers: BTreeMap::new(),
+            events: Vec::new(),
+            queue: BTreeSet::new(),
+            asset_waits: BTreeMap::new(),
             requests: 0,
             waits: BTreeMap::new(),
         };
@@ -283,14 +292,52 @@ impl World {
             open_tries: self.tries.values().filter(|row| row.outcome.is_none()).cloned().collect(),
             pools: self.pools.values().cloned().collect(),
             next_run_key: self.runs.keys().next_back().map_or(0, |key| key.0 + 1),
+            asset_queue: self.queue_rows(),
+            next_asset_event: self.events.last().map_or(0, |row| row.id.0 + 1),
         }
+    }
+
+    fn queue_rows(&self) -> Vec<AssetQueueRow> {
+        let mut rows: BTreeMap<_, AssetQueueRow> = BTreeMap::new();
+        for (dag_id, id) in &self.queue {
+            let event = self.events.iter().find(|row| row.id == *id).unwrap();
+            rows.entry((dag_id, &event.asset))
+                .and_modify(|row| row.add(event))
+                .or_insert_with(|| AssetQueueRow::of(dag_id.clone(), event));
+        }
+        rows.into_values().collect()
+    }
+
+    fn apply_asset(&mut self, change: &AssetChange) {
+        let before = self.queue.len();
+        let gone = match change {
+            AssetChange::Event { row, queued_for } => {
+                self.events.push(row.clone());
+                self.queue.extend(queued_for.iter().map(|dag_id| (dag_id.clone(), row.id)));
+                return;
+            }
+            AssetChange::Take { dag_id, count, .. } => {
+                self.queue.retain(|(dag, _)| dag != dag_id);
+                count
+            }
+            AssetChange::Drop { dag_id, assets, count } => {
+                let events = &self.events;
+                let is_of = |id| assets.contains(&events.iter().find(|row| row.id == id).unwrap().asset);
+                self.queue.retain(|(dag, id)| dag != dag_id || !is_of(*id));
+                count
+            }
+        };
+        assert_eq!((before - self.queue.len()) as u64, *gone, "queue guard");
     }
 
     /// Writes what an action says, refusing what a database would refuse.
     fn apply(&mut self, action: &Action) {
         match action {
             Action::Dag(row) => drop(self.dags.insert(row.dag_id.clone(), row.clone())),
-            Action::DeleteDag(id) => drop(self.dags.remove(id)),
+            Action::DeleteDag(id) => {
+                self.dags.remove(id);
+                self.queue.retain(|(dag, _)| dag != id);
+            }
             Action::Run(change) => {
                 let stored = self.runs.get(&change.row.key).map(|row| row.state);
                 assert_eq!(stored, change.from, "run guard");
@@ -326,6 +373,7 @@ impl World {
                 self.tries.insert(change.row.attempt.clone(), change.row.clone());
                 assert_eq!(former.is_none(), change.is_new, "try guard");
             }
+            Action::Asset(change) => self.apply_asset(change),
             Action::Pool(row) => drop(self.pools.insert(row.name.clone(), row.clone())),
             Action::DeletePool(name) => drop(self.pools.remove(name)),
             Action::Assign(Assign { attempt, worker, .. }) => {

@@ -43,7 +43,7 @@ impl EventParams {
                 is_dag(dag_id.as_str()) && is_run(run_id.as_str())
             }
             Change::Log { .. } => self.logs == Some(true),
-            Change::Workers | Change::Pools | Change::ImportErrors => self.dag_id.is_none(),
+            Change::Workers | Change::Pools | Change::Assets | Change::ImportErrors => self.dag_id.is_none(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The REST API under `/api/v1`, one file per resource.
 
 pub(crate) mod access;
+pub(crate) mod assets;
 pub(crate) mod clean;
 pub(crate) mod dags;
 pub(crate) mod events;
@@ -62,6 +63,11 @@ pub(crate) fn mount(table: Table) -> Table {
             VIEWER,
             logs::follow,
         )
+        .get("/api/v1/assets", VIEWER, assets::list)
+        .get("/api/v1/assets/events", VIEWER, assets::events)
+        .post("/api/v1/assets/events", OPERATOR, assets::post)
+        .get("/api/v1/dags/{dag_id}/assets", VIEWER, assets::of_dag)
+        .get("/api/v1/dags/{dag_id}/runs/{run_id}/assets", VIEWER, assets::of_run)
         .get("/api/v1/pools", VIEWER, pools::list)
         .get("/api/v1/pools/{name}", VIEWER, pools::show)
         .mount(Put, "/api/v1/pools/{name}", ADMIN, pools::put)

@@ -6,7 +6,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-use super::{access, clean, dags, events, health, instances, logs, pools, runs, vault};
+use super::{access, assets, clean, dags, events, health, instances, logs, pools, runs, vault};
 use crate::meters;
 
 /// Everything under `/api/v1`.
@@ -45,6 +45,11 @@ use crate::meters;
         instances::rendered,
         logs::range,
         logs::follow,
+        assets::list,
+        assets::events,
+        assets::post,
+        assets::of_dag,
+        assets::of_run,
         pools::list,
         pools::show,
         pools::put,

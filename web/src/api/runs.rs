@@ -103,13 +103,7 @@ pub(crate) async fn trigger(
     headers: HeaderMap,
     Body(body): Body<TriggerBody>,
 ) -> Result<Response> {
-    const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-    let key = match headers.get(&KEY) {
-        Some(value) => Some(
-            value.to_str().map_err(|_| Problem::new("WEB0202", "Idempotency-Key must be visible ASCII"))?,
-        ),
-        None => None,
-    };
+    let key = extract::idempotency_key(&headers)?;
     let made = actions::trigger(&state, &who, ids.dag_id, body, key).await?;
     let location = format!("/api/v1/dags/{}/runs/{}", made.run.dag_id, made.run.run_id);
     let repeated = if made.is_repeated { "true" } else { "false" };

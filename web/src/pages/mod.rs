@@ -1,5 +1,6 @@
 //! The pages: server-rendered, complete without a script, one file per page.
 
+pub(crate) mod assets;
 pub(crate) mod audit;
 pub(crate) mod calendar;
 pub(crate) mod code;
@@ -73,6 +74,10 @@ pub(crate) fn mount(table: Table) -> Table {
         .post("/dags/{dag_id}/runs/{run_id}/actions", OPERATOR, confirm::submit)
         .get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}", VIEWER, task::show)
         .get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/tries/{try_number}/lines", VIEWER, task_log::lines)
+        .get("/dags/{dag_id}/assets", VIEWER, assets::of_dag)
+        .get("/assets", VIEWER, assets::show)
+        .get("/assets/show", VIEWER, assets::one)
+        .post("/assets/events", OPERATOR, assets::emit)
         .get("/pools", VIEWER, pools::show)
         .post("/pools", ADMIN, pools::save)
         .post("/pools/{name}/delete", ADMIN, pools::delete)
@@ -132,6 +137,7 @@ impl Chrome {
             ("home", "/", "Home"),
             ("dags", "/dags", "DAGs"),
             ("runs", "/runs", "Runs"),
+            ("assets", "/assets", "Assets"),
             ("pools", "/pools", "Pools"),
             ("variables", "/variables", "Variables"),
             ("connections", "/connections", "Connections"),
@@ -152,6 +158,7 @@ impl Chrome {
             ("calendar", "/calendar", "Calendar"),
             ("gantt", "/gantt", "Gantt"),
             ("durations", "/durations", "Durations"),
+            ("assets", "/assets", "Assets"),
             ("code", "/code", "Code"),
         ];
         if self.is_admin {
@@ -188,7 +195,7 @@ fn theme_word(word: &str) -> &'static str {
 
 fn section(path: &str) -> &'static str {
     let first = path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default();
-    ["dags", "runs", "pools", "variables", "connections", "workers", "audit", "settings"]
+    ["dags", "runs", "assets", "pools", "variables", "connections", "workers", "audit", "settings"]
         .into_iter()
         .find(|s| *s == first)
         .unwrap_or("home")

@@ -10,12 +10,12 @@ use tidemill_engine::{
     definition::Dag,
     ids::{AttemptKey, TaskId},
     rows::{RunRow, TaskRow},
-    state::{RunState, TaskState},
+    state::{RunState, RunType, TaskState},
 };
 use tidemill_protocol::worker::Report;
 use tidemill_store::reader::{PageRequest, RunQuery};
 
-use super::{Chrome, confirm::Offer, dags::query_string, graph, json_lines, page, task};
+use super::{Chrome, assets::EventLine, confirm::Offer, dags::query_string, graph, json_lines, page, task};
 use crate::{
     error::Result,
     extract::{self, Ids, Params, RunPath},
@@ -30,6 +30,8 @@ const FAILURE_LINES: usize = 40;
 const LISTED: usize = 300;
 /// How many pieces of evidence are shown.
 const EVIDENCE: u32 = 50;
+/// How many of the events that caused a run are shown.
+const CAUSES: u32 = 50;
 
 struct Failure {
     state: &'static str,
@@ -97,6 +99,10 @@ struct RunPage {
     /// Where the list goes on.
     more: Option<String>,
     conf: Vec<String>,
+    /// The events that caused it.
+    causes: Vec<EventLine>,
+    /// There are more of them.
+    has_more_causes: bool,
 }
 
 /// The page of a run.
@@ -117,8 +123,14 @@ pub(crate) async fn show(
         Some(row) => Some(failure(&state, &run, row).await?),
         None => None,
     };
+    let causes = match run.run_type {
+        RunType::Asset => state.reader().run_asset_events(run.key, CAUSES + 1).await?,
+        _ => Vec::new(),
+    };
     page(&RunPage {
         c,
+        has_more_causes: causes.len() > CAUSES as usize,
+        causes: causes.iter().take(CAUSES as usize).map(EventLine::of).collect(),
         dag_id: run.dag_id.to_string(),
         run_id: run.run_id.to_string(),
         state: run.state.as_str(),
@@ -301,6 +313,7 @@ fn facts(run: &RunRow, usual: Option<i64>) -> Vec<(&'static str, Markup)> {
         out.text(t);
         out
     };
+    let by = if run.run_type == RunType::Asset { "asset events" } else { "the schedule" };
     let mut version = Markup::default();
     version
         .raw("<a class=\"mono\"")
@@ -318,7 +331,7 @@ fn facts(run: &RunRow, usual: Option<i64>) -> Vec<(&'static str, Markup)> {
         ("Duration", time::took(run.started_at, run.finished_at)),
         ("Usually", text(&usual.map_or_else(|| "–".to_owned(), |ms| against(run, ms)))),
         ("Type", text(run.run_type.as_str())),
-        ("Triggered by", text(run.triggered_by.as_deref().unwrap_or("the schedule"))),
+        ("Triggered by", text(run.triggered_by.as_deref().unwrap_or(by))),
         ("Version", version),
     ];
     facts.extend(run.deadline_at.map(|at| ("Deadline", time::relative(at, now))));

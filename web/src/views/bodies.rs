@@ -20,6 +20,18 @@ pub struct TriggerBody {
     pub run_id: Option<String>,
 }
 
+/// Posts an event on an asset.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssetEventBody {
+    /// The asset.
+    pub asset: String,
+    /// What there is to say about it, at most 64 KiB.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
 /// Changes a DAG.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

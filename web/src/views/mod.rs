@@ -18,13 +18,16 @@ use tidemill_store::{
 };
 use utoipa::ToSchema;
 
+mod assets;
 mod bodies;
 mod elements;
 mod server;
 mod vault;
 
+pub use assets::{AssetEventView, AssetView, DagAssetsView};
 pub use bodies::{
-    CancelBody, CleanBody, ClearBody, LoginLinkBody, MarkBody, PatchDagBody, PoolBody, TokenBody, TriggerBody,
+    AssetEventBody, CancelBody, CleanBody, ClearBody, LoginLinkBody, MarkBody, PatchDagBody, PoolBody,
+    TokenBody, TriggerBody,
 };
 pub(crate) use elements::{task_views, told};
 pub use server::{
@@ -92,6 +95,14 @@ pub(crate) fn schedule_text(schedule: &Schedule) -> String {
         Schedule::Once => "@once".to_owned(),
         Schedule::Continuous => "@continuous".to_owned(),
         Schedule::Cron(list) => list.join(" | "),
+        Schedule::Assets(assets) => {
+            let names: Vec<&str> = assets.assets.iter().map(|asset| asset.as_str()).collect();
+            let listened = names.join(if assets.any { " or " } else { " and " });
+            match assets.time.as_deref() {
+                Some(time) => format!("assets {listened}, {}", schedule_text(time)),
+                None => format!("assets {listened}"),
+            }
+        }
         Schedule::Every(every) => {
             format!(
                 "every {}",

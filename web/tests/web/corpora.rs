@@ -352,6 +352,8 @@ async fn two_hundred_hostile_texts_stay_text_on_every_page() {
         "/dags".to_owned(),
         "/runs".to_owned(),
         "/pools".to_owned(),
+        "/assets".to_owned(),
+        "/dags/evil/assets".to_owned(),
         "/workers".to_owned(),
         "/settings".to_owned(),
         "/audit".to_owned(),

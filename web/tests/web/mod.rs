@@ -1,4 +1,5 @@
 mod access;
+mod assets;
 mod corpora;
 mod evidence;
 mod logs;

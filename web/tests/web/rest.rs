@@ -30,6 +30,9 @@ async fn problems_have_one_shape_and_a_stable_code() {
         ("POST", "/api/v1/dags/hello/runs/mine/mark", json!({ "state": "running" }), 422, "WEB0206"),
         ("POST", "/api/v1/dags/hello/runs/mine/clear", json!({ "tasks": ["none"] }), 404, "SCH0204"),
         ("POST", "/api/v1/tokens", json!({ "name": "x", "role": "root" }), 422, "WEB0206"),
+        ("POST", "/api/v1/assets/events", json!({ "asset": "none" }), 404, "SCH0230"),
+        ("POST", "/api/v1/assets/events", json!({ "asset": "a b" }), 422, "WEB0206"),
+        ("GET", "/api/v1/assets?name=/x", Value::Null, 422, "WEB0206"),
         ("DELETE", "/api/v1/pools/none", Value::Null, 404, "SCH0211"),
         ("DELETE", "/api/v1/dags/hello", Value::Null, 409, "SCH0208"),
     ];

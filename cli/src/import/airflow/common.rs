@@ -3,7 +3,7 @@
 use tidemill_engine::{definition::keys::TableId, state::TriggerRule};
 use toml::Value as Toml;
 
-use super::value::Value;
+use super::{assets, value::Value};
 use crate::import::is_built;
 
 /// What an argument of Airflow is in a DAG file.
@@ -179,7 +179,13 @@ fn rare(name: &str, value: &Value<'_>) -> Mapped {
             Mapped::Problem("`sla` has no counterpart; `timeout` stops a try that takes too long".to_owned())
         }
         _ if QUIET.contains(&name) => Mapped::Note(format!("`{name}` is left out")),
-        "outlets" => Mapped::Problem("`outlets`: assets are not converted".to_owned()),
+        "outlets" => match assets::names(value) {
+            Some(names) => Mapped::Set("outlets", assets::toml(&names)),
+            None => Mapped::Problem(
+                "`outlets` names something that only Python can tell, or an alias: not converted".to_owned(),
+            ),
+        },
+        "inlets" => Mapped::Note("`inlets` is left out: it starts nothing".to_owned()),
         "executor_config"
         | "run_as_user"
         | "resources"

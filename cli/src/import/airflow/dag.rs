@@ -8,6 +8,7 @@ use tidemill_engine::definition::keys::{KEYS, TableId};
 use toml::Value as Toml;
 
 use super::{
+    assets,
     common::{self, Mapped},
     interp::{DagDraft, Interp},
     params::{constant, param},
@@ -228,18 +229,11 @@ impl<'a> Making<'_, 'a> {
                 Some(delay) => self.set("schedule", every(&delay)),
                 None => return self.unknown(&keyword),
             },
+            about if assets::is_about_assets(about) => return self.by_assets(about, keyword.range),
             Value::Object(object) => match self.timetable(object) {
                 Some(found) => timetable = found,
                 None => return,
             },
-            Value::List(items) if !items.is_empty() => {
-                return self.report(
-                    Level::Problem,
-                    keyword.range,
-                    "the schedule is by assets (datasets): not converted; only triggers start a run"
-                        .to_owned(),
-                );
-            }
             _ => {
                 let message = "a schedule that only Python can tell: only triggers start a run";
                 return self.report(Level::Problem, keyword.range, message.to_owned());
@@ -248,6 +242,26 @@ impl<'a> Making<'_, 'a> {
         if let Some(timetable) = timetable {
             self.set("timetable", timetable);
         }
+    }
+
+    /// Sets a schedule by assets.
+    fn by_assets(&mut self, value: &Value<'a>, range: TextRange) {
+        let both = match value {
+            Value::Object(object) => assets::with_time(object),
+            _ => None,
+        };
+        if let Some((listened, object)) = both {
+            let class = object.path.rsplit('.').next().unwrap_or_default();
+            let expression = object.args.first().and_then(Value::as_str);
+            if let ("CronTriggerTimetable", Some(expression)) = (class, expression) {
+                return self.set("schedule", assets::schedule(&listened, Some(&cron(expression))));
+            }
+        } else if let Some(listened) = assets::listened(value) {
+            return self.set("schedule", assets::schedule(&listened, None));
+        }
+        let message = "the schedule is by assets in a way that has no counterpart (one condition inside another, a name \
+            that only Python can tell): only triggers start a run";
+        self.report(Level::Problem, range, message.to_owned());
     }
 
     /// Sets the schedule that a timetable class says; returns the `timetable`, or `None` when it has no counterpart.

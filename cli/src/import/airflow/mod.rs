@@ -3,6 +3,7 @@
 //! `source` bounds how deep a file nests, the parser gives its tree, `interp`, `eval`, `calls` and `links` follow what it says,
 //! `dag`, `tasks`, `python`, `sensors` and `shell` say it as a DAG file, `script` takes functions out into scripts.
 
+mod assets;
 mod calls;
 mod common;
 mod dag;

@@ -8,6 +8,7 @@ use crate::import::{accept::accept, write::Scripts};
 const SHAPES: &[&str] = &[
     include_str!("../../../tests/import/continuous_training.py"),
     include_str!("../../../tests/import/bash_chain.py"),
+    include_str!("../../../tests/import/assets.py"),
     include_str!("../../../tests/import/taskflow.py"),
     include_str!("../../../tests/import/taskflow_branch.py"),
     include_str!("../../../tests/import/task_groups.py"),

@@ -10,9 +10,11 @@ use super::world::{
     short_circuit, task, task_id, teardown, worker_id,
 };
 use crate::{
-    definition::{Dag, Deadline, DeadlineFrom, Notification, RetriesExhausted, RetryOn, Schedule, Task},
+    definition::{
+        AssetSchedule, Dag, Deadline, DeadlineFrom, Notification, RetriesExhausted, RetryOn, Schedule, Task,
+    },
     event::{AttemptResult, ClearSelection, Event},
-    ids::{AttemptKey, PoolName, RunKey, WorkerId},
+    ids::{AssetName, AttemptKey, PoolName, RunKey, WorkerId},
     rows::PoolRow,
     state::{RunState, TaskState, TriggerRule, TryOutcome},
     wait_reason::WaitReason,
@@ -71,6 +73,7 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                     pool_slots: *slots,
                     max_active_per_dag: (*kind == 8).then_some(1),
                     max_active_per_run: (*kind == 5).then_some(1),
+                    outlets: outlets(*edges),
                     depends_on_past: *kind == 7 && edges & 0x8000 == 0,
                     wait_for_downstream: *kind == 6 && edges & 0x8000 == 0,
                     ..base
@@ -80,6 +83,10 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                 schedule: match schedule {
                     0 => Schedule::Every(Duration::from_secs(7)),
                     1 => Schedule::Continuous,
+                    2 => by_assets(&["p", "q"], max_active_runs == 1, None),
+                    _ if max_active_tasks == 1 => {
+                        by_assets(&["p"], false, Some(Schedule::Every(Duration::from_secs(11))))
+                    }
                     _ => Schedule::Never,
                 },
                 catchup: schedule == 0 && max_active_runs == 2,
@@ -103,6 +110,23 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
             }
         },
     )
+}
+
+/// A schedule by assets.
+fn by_assets(assets: &[&str], any: bool, time: Option<Schedule>) -> Schedule {
+    let assets = assets.iter().map(|name| AssetName::new(name).unwrap()).collect();
+    Schedule::Assets(AssetSchedule { assets, any, time: time.map(Box::new) })
+}
+
+/// Some tasks update one of two assets, some both; the DAGs may go round in circles.
+fn outlets(number: u16) -> Vec<AssetName> {
+    let names: &[&str] = match number % 11 {
+        0 => &["p"],
+        1 => &["q"],
+        2 => &["p", "q"],
+        _ => &[],
+    };
+    names.iter().map(|name| AssetName::new(name).unwrap()).collect()
 }
 
 /// What happens next; numbers choose among what is there.
@@ -146,6 +170,7 @@ enum Happening {
     Cancel(usize),
     Resume(usize),
     Pause(bool),
+    Post(bool),
     Pool(u32),
     PoolDeleted,
     Change(u8),
@@ -160,7 +185,7 @@ enum Happening {
 fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
         Cancel, Change, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack, Late, Lists, LongJump, Lost,
-        Mark, MarkRun, Pass, Pause, Pool, PoolDeleted, Restart, Resume, Start, Trigger,
+        Mark, MarkRun, Pass, Pause, Pool, PoolDeleted, Post, Restart, Resume, Start, Trigger,
     };
     prop_oneof![
         4 => (0..20_i64).prop_map(Pass),
@@ -181,6 +206,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Cancel),
         1 => any::<usize>().prop_map(Resume),
         1 => any::<bool>().prop_map(Pause),
+        3 => any::<bool>().prop_map(Post),
         1 => (0..4_u32).prop_map(Pool),
         1 => Just(PoolDeleted),
         1 => any::<u8>().prop_map(Change),
@@ -292,6 +318,7 @@ fn operate(world: &mut World, happening: Happening) {
             let request = world.request();
             world.step(Event::DagPaused { request, dag_id: dag_id("x"), is_paused });
         }
+        Happening::Post(first) => drop(world.post(if first { "p" } else { "q" })),
         Happening::Pool(slots) => {
             let request = world.request();
             let name = PoolName::new("small").unwrap();
@@ -312,6 +339,9 @@ fn operate(world: &mut World, happening: Happening) {
             dag.catchup = how & 16 != 0;
             if how & 32 != 0 {
                 dag.schedule = Schedule::Every(Duration::from_secs(60));
+            }
+            if how & 128 != 0 {
+                dag.schedule = by_assets(if how & 1 == 0 { &["q"] } else { &["p", "q"] }, how & 2 != 0, None);
             }
             if how & 64 != 0 && !dag.tasks.iter().any(|task| task.id == task_id("new")) {
                 dag.tasks.push(Task { max_active_per_dag: Some(1), ..task("new", &["t0"]) });

@@ -8,12 +8,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::Engine;
 use crate::{
     action::{Action, Assign, Refusal, Reply, TaskFence},
+    asset::{AssetChange, AssetEventId, AssetEventRow, AssetExtra, AssetQueueRow, AssetWait},
     definition::{
         Branches, Command, Dag, MapSource, MapSpec, Operator, Poke, RetriesExhausted, Role, Schedule, Task,
         TimetableKind,
     },
     event::{AttemptResult, ClearSelection, Event, RequestId},
-    ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AssetName, AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     mapping::MapValues,
     now::Now,
     preparation::{Preparation, Prepared, Unprepared},
@@ -72,6 +73,7 @@ pub(super) fn task(id: &str, depends_on: &[&str]) -> Task {
         depends_on_past: false,
         wait_for_downstream: false,
         role: Role::Work,
+        outlets: Vec::new(),
         owner: None,
         doc: None,
         on_success: Vec::new(),
@@ -192,6 +194,12 @@ pub(super) struct World {
     /// Everything that was assigned and not ended, as its worker sees it.
     pub(super) assigned: BTreeSet<(WorkerId, AttemptKey)>,
     pub(super) passed_over: u64,
+    /// The history of assets.
+    pub(super) events: Vec<AssetEventRow>,
+    /// What is queued for whom, one row an event.
+    pub(super) queue: BTreeSet<(DagId, AssetEventId)>,
+    /// Which run took which event.
+    pub(super) causes: BTreeMap<(DagId, AssetEventId), RunKey>,
     pub(super) steps: u64,
     requests: u64,
     capacity: BTreeMap<WorkerId, (String, u32)>,
@@ -217,6 +225,9 @@ impl World {
             pools,
             assigned: BTreeSet::new(),
             passed_over: 0,
+            events: Vec::new(),
+            queue: BTreeSet::new(),
+            causes: BTreeMap::new(),
             steps: 0,
             requests: 0,
             capacity: BTreeMap::new(),
@@ -543,6 +554,83 @@ impl World {
             undefined: Vec::new(),
             pools: self.pools.values().cloned().collect(),
             next_run_key: self.runs.keys().next_back().map_or(0, |key| key.0 + 1),
+            asset_queue: self.queue_rows(),
+            next_asset_event: self.events.last().map_or(0, |row| row.id.0 + 1),
+        }
+    }
+
+    fn queue_rows(&self) -> Vec<AssetQueueRow> {
+        let mut rows: BTreeMap<(DagId, AssetName), AssetQueueRow> = BTreeMap::new();
+        for (dag_id, id) in &self.queue {
+            let event = self.events.iter().find(|row| row.id == *id).unwrap();
+            rows.entry((dag_id.clone(), event.asset.clone()))
+                .and_modify(|row| row.add(event))
+                .or_insert_with(|| AssetQueueRow::of(dag_id.clone(), event));
+        }
+        rows.into_values().collect()
+    }
+
+    fn apply_asset(&mut self, change: &AssetChange) {
+        match change {
+            AssetChange::Event { row, queued_for } => {
+                assert!(self.events.iter().all(|known| known.id < row.id), "a number was used again");
+                self.events.push(row.clone());
+                for dag_id in queued_for {
+                    assert!(self.queue.insert((dag_id.clone(), row.id)));
+                }
+            }
+            AssetChange::Take { dag_id, run, count } => {
+                let taken: Vec<_> = self.queue.extract_if(.., |(dag, _)| dag == dag_id).collect();
+                assert_eq!(taken.len() as u64, *count, "queue guard");
+                assert!(self.runs.contains_key(run));
+                for key in taken {
+                    assert_eq!(self.causes.insert(key, *run), None, "an event was counted twice");
+                }
+            }
+            AssetChange::Drop { dag_id, assets, count } => {
+                let events = &self.events;
+                let is_of = |id| assets.contains(&events.iter().find(|row| row.id == id).unwrap().asset);
+                let gone = self.queue.extract_if(.., |(dag, id)| dag == dag_id && is_of(*id)).count();
+                assert_eq!(gone as u64, *count, "queue guard");
+            }
+        }
+    }
+
+    /// Posts an event on an asset.
+    pub(super) fn post(&mut self, asset: &str) -> Vec<Action> {
+        let request = self.request();
+        let asset = AssetName::new(asset).unwrap();
+        self.step(Event::AssetPosted { request, asset, extra: AssetExtra::default(), by: None })
+    }
+
+    /// The runs of a DAG that assets made, with the assets of the events that they took.
+    pub(super) fn by_assets(&self, dag: &str) -> Vec<String> {
+        let runs = self.runs.values().filter(|run| run.dag_id.as_str() == dag);
+        runs.filter(|run| run.run_type == RunType::Asset)
+            .map(|run| {
+                let causes = self.causes.iter().filter(|(_, cause)| **cause == run.key);
+                let name = |id| self.events.iter().find(|row| row.id == id).unwrap().asset.to_string();
+                causes.map(|((_, id), _)| name(*id)).collect::<Vec<_>>().join(" ")
+            })
+            .collect()
+    }
+
+    /// Nothing that may make a run waits, and what is queued is listened to.
+    fn check_assets(&self) {
+        for (id, row) in &self.dags {
+            let dag = &self.versions[&(id.clone(), row.version.clone())];
+            let Some(status) = self.engine.asset_status(id, self.now) else {
+                assert!(dag.schedule.assets().is_none());
+                continue;
+            };
+            let queued: u64 = status.assets.iter().map(|queued| queued.count).sum();
+            let stored = self.queue.iter().filter(|(dag, _)| dag == id).count();
+            assert_eq!(queued, stored as u64, "{id}");
+            assert!(!status.waits.is_empty());
+            let missing = status.assets.iter().filter(|queued| queued.count == 0).count();
+            let is_met = if status.any { missing < status.assets.len() } else { missing == 0 };
+            let waits_for_assets = status.waits.iter().any(|wait| matches!(wait, AssetWait::Assets { .. }));
+            assert_eq!(is_met, !waits_for_assets, "{status:?}");
         }
     }
 
@@ -550,7 +638,10 @@ impl World {
         for action in actions {
             match action {
                 Action::Dag(row) => drop(self.dags.insert(row.dag_id.clone(), row.clone())),
-                Action::DeleteDag(id) => drop(self.dags.remove(id)),
+                Action::DeleteDag(id) => {
+                    self.dags.remove(id);
+                    self.queue.retain(|(dag, _)| dag != id);
+                }
                 Action::PassedOver(passed) => self.passed_over += passed.count,
                 Action::Run(change) => {
                     let stored = self.runs.get(&change.row.key).map(|row| row.state);
@@ -589,6 +680,7 @@ impl World {
                     assert_eq!(former.is_none(), change.is_new, "try guard");
                     assert!(former.is_none_or(|row| row.outcome.is_none()), "an ended try was changed");
                 }
+                Action::Asset(change) => self.apply_asset(change),
                 Action::Pool(row) => drop(self.pools.insert(row.name.clone(), row.clone())),
                 Action::DeletePool(name) => drop(self.pools.remove(name)),
                 Action::Assign(Assign { attempt, worker, .. }) => {
@@ -657,6 +749,7 @@ impl World {
         for row in self.tasks.values().filter(|row| row.state.has_lease()) {
             assert!(live.contains_key(&row.key), "a lease without a live try");
         }
+        self.check_assets();
         let leased = live.keys().filter(|key| self.tasks[**key].state.has_lease());
         self.check_limits(&leased.map(|key| (*key).clone()).collect::<Vec<_>>());
     }

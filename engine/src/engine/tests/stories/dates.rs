@@ -159,3 +159,69 @@ fn once_fires_once_ever() {
     world.pass(86_400);
     assert_eq!(world.runs.len(), 1);
 }
+
+#[test]
+fn once_fires_at_its_start_date_however_long_ago_or_ahead_that_is() {
+    for (start, after) in [("2020-01-01T00:00:00Z", 1), ("2026-11-01T00:10:00Z", 600)] {
+        let mut world = World::new();
+        let start_date = Some(at(start));
+        world.load(Dag { schedule: Schedule::Once, start_date, ..dag("o", vec![noop("a", &[])]) });
+        world.pass(after);
+        let dates: Vec<_> = world.runs.values().map(|run| run.logical_date).collect();
+        assert_eq!(dates, [at(start)]);
+        world.pass(86_400);
+        assert_eq!(world.runs.len(), 1);
+    }
+}
+
+#[test]
+fn once_that_is_over_never_fires() {
+    let mut world = World::new();
+    let (start_date, end_date) = (Some(at("2026-11-02T00:00:00Z")), Some(at("2026-11-01T12:00:00Z")));
+    world.load(Dag { schedule: Schedule::Once, start_date, end_date, ..dag("o", vec![noop("a", &[])]) });
+    world.pass(3 * 86_400);
+    assert_eq!(world.runs.len(), 0);
+}
+
+#[test]
+fn continuous_keeps_to_start_date_and_end_date() {
+    let mut world = World::new();
+    let (start_date, end_date) = (Some(at("2026-11-01T00:01:00Z")), Some(at("2026-11-01T00:01:03Z")));
+    world.load(Dag {
+        schedule: Schedule::Continuous,
+        start_date,
+        end_date,
+        ..dag("c", vec![noop("a", &[])])
+    });
+    for _ in 0..60 {
+        world.pass(1);
+    }
+    let dates: Vec<_> = world.runs.values().map(|run| run.logical_date).collect();
+    assert_eq!(dates.first(), Some(&at("2026-11-01T00:01:00Z")));
+    assert!(dates.iter().all(|date| *date <= at("2026-11-01T00:01:03Z")), "{dates:?}");
+    assert!(dates.len() >= 3, "{dates:?}");
+    world.pass(3_600);
+    assert_eq!(world.runs.len(), dates.len());
+}
+
+#[test]
+fn continuous_stands_still_while_it_is_paused_and_goes_on_after_a_failure() {
+    let mut world = World::new();
+    world.load(Dag { schedule: Schedule::Continuous, ..dag("c", vec![task("a", &[])]) });
+    world.exchange("w", "b1", 1);
+    world.pass(2);
+    let run = *world.runs.keys().next().unwrap();
+    world.end(run, "a", TryOutcome::Failed);
+    world.pass(1);
+    assert_eq!(world.runs.len(), 2);
+    let request = world.request();
+    world.step(Event::DagPaused { request, dag_id: dag_id("c"), is_paused: true });
+    world.exchange("w", "b1", 1);
+    let run = *world.runs.keys().next_back().unwrap();
+    world.end(run, "a", TryOutcome::Success);
+    world.pass(20);
+    assert_eq!(world.runs.len(), 2);
+    world.step(Event::DagPaused { request, dag_id: dag_id("c"), is_paused: false });
+    world.pass(1);
+    assert_eq!(world.runs.len(), 3);
+}

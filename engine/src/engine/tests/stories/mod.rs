@@ -1,6 +1,7 @@
 //! Stories: what a user would tell, one behaviour each. Longer ones, with everything that follows from each step, are
 //! `tests/scenarios/*.scn`.
 
+mod assets;
 mod attempts;
 mod cleaning;
 mod dates;
