@@ -102,6 +102,9 @@ pub(crate) enum CliError {
     /// CFG0308.
     #[error("{path} holds nothing that could be converted", path = path.display())]
     NothingToImport { path: PathBuf },
+    /// CFG0330.
+    #[error("{path} has no task `{task}`", path = path.display())]
+    NoSuchTask { path: PathBuf, task: String, tasks: Vec<String> },
     /// The code of another crate, or of the server.
     #[error("{message}")]
     Coded { code: String, message: String, help: Option<String>, causes: Vec<String>, is_passing: bool },
@@ -140,6 +143,7 @@ impl CliError {
             Self::NothingToImport { .. } => "CFG0308",
             Self::NotAnObject { .. } => "CFG0321",
             Self::SecretValue { .. } => "CFG0322",
+            Self::NoSuchTask { .. } => "CFG0330",
             Self::Coded { code, .. } => code,
             Self::Exit(_) => "",
         }

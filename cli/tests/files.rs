@@ -55,6 +55,30 @@ fn problems_have_the_documented_shape_and_exit_with_1() {
     mill.run(&["dags", "check", "missing.toml"]).fails_with("CFG0302");
 }
 
+/// A warning leaves the exit code alone: the file is loaded, and what it names may come later.
+#[test]
+fn a_script_that_is_not_beside_the_file_and_a_catch_up_of_very_many_runs_are_warned_of() {
+    let mill = Mill::new();
+    mill.write(
+        "dags/tasks.toml",
+        "[dag]\nid = \"tasks\"\nschedule = \"@daily\"\nstart_date = 2015-01-01\ncatchup = true\n\n[[task]]\nid = \"train\"\ncommand = \"python3 scripts/train.py --date {{ ds }}\"\n",
+    );
+    let warned = |mill: &Mill| -> Vec<(String, u64, u64)> {
+        let done = mill.run(&["dags", "check", "dags", "--format", "json"]).exits(0);
+        let problems = done.json()["files"][0]["problems"].as_array().unwrap().clone();
+        let place = |p: &Value, key: &str| p["spans"][0][key].as_u64().unwrap();
+        problems
+            .iter()
+            .map(|p| (p["code"].as_str().unwrap().to_owned(), place(p, "line"), place(p, "col")))
+            .collect()
+    };
+    assert_eq!(warned(&mill), [("DAG0511".to_owned(), 5, 11), ("DAG0510".to_owned(), 9, 20)]);
+    let table = mill.run(&["dags", "check", "dags/tasks.toml"]).exits(0);
+    assert!(table.err.contains("not there") && table.err.contains("scripts/train.py"), "{}", table.err);
+    mill.write("dags/scripts/train.py", "");
+    assert_eq!(warned(&mill), [("DAG0511".to_owned(), 5, 11)]);
+}
+
 #[test]
 fn next_dates_of_a_file_need_no_server() {
     let mill = Mill::new();
@@ -164,4 +188,50 @@ fn a_failing_dag_shows_the_end_of_its_log_and_exits_with_1() {
     mill.write("bad.toml", "[dag]\n");
     let bad = mill.run(&["dags", "test", "bad.toml"]).exits(1);
     assert!(bad.err.contains("DAG0"), "{}", bad.err);
+}
+
+/// What a task of a file would be given, without a server: params, dates, outputs of tasks above, and the same checks.
+#[test]
+fn a_task_of_a_file_is_rendered_without_a_server() {
+    let mill = Mill::new();
+    mill.write(
+        "dags/render.toml",
+        "[dag]\nid = \"render\"\nschedule = \"@daily\"\ntimetable = \"interval\"\n[params.limit]\ndefault = 3\nmaximum = 9\n\
+         [[task]]\nid = \"extract\"\ncommand = \"echo {{ ds }} {{ params.limit }}\"\n\
+         [[task]]\nid = \"load\"\ncommand = [\"load\", \"{{ outputs.extract.rows }}\"]\ndepends_on = \"extract\"\n\
+         [[task]]\nid = \"done\"\noperator = \"noop\"\ndepends_on = \"load\"\n",
+    );
+    let render = |args: &[&str]| {
+        let all = [&["tasks", "render", "dags/render.toml"], args, &["--format", "json"]].concat();
+        mill.run(&all)
+    };
+    let extract =
+        render(&["extract", "--logical-date", "2026-11-01", "--params", "{\"limit\": 7}"]).exits(0).json();
+    assert_eq!(extract["work"]["script"], "echo \"${TIDEMILL_V0}\" \"${TIDEMILL_V1}\"");
+    let env = &extract["env"];
+    assert_eq!((&env["TIDEMILL_V0"], &env["TIDEMILL_V1"]), (&json!("2026-11-01"), &json!("7")));
+    assert_eq!(env["TIDEMILL_DATA_INTERVAL_END"], "2026-11-02T00:00:00+00:00");
+    let load = render(&["load", "--outputs", "{\"extract\": {\"rows\": 12}}"]).exits(0).json();
+    assert_eq!(load["work"]["argv"], json!(["load", "12"]));
+    assert_eq!(load["inputs"], json!({ "extract": { "rows": 12 } }));
+    assert_eq!(render(&["done"]).exits(0).json()["work"], Value::Null, "it never leaves the scheduler");
+    // Wrong input says what is wrong.
+    render(&["nope"]).fails_with("CFG0330");
+    render(&["extract", "--params", "{\"limit\": 70}"]).fails_with("SCH0214");
+    let missing = render(&["load"]).exits(1);
+    assert!(missing.err.contains("SCH0702") || missing.err.contains("SCH0701"), "{}", missing.err);
+    mill.run(&["tasks", "render", "dags/render.toml", "load", "--outputs", "{\"extract\": 1}"]).exits(2);
+}
+
+/// A run that is parked for a person would wait for ever in a test: there is nobody who could be asked.
+#[test]
+fn a_test_run_that_waits_for_a_person_ends_and_says_so() {
+    let mill = Mill::new();
+    let task = "[[task]]\nid = \"a\"\ncommand = \"exit 3\"\non_retries_exhausted = \"pause\"\n";
+    mill.write("parked.toml", &format!("[dag]\nid = \"parked\"\n{task}"));
+    let done = mill.run(&["dags", "test", "parked.toml", "--format", "json"]).exits(1);
+    let told = done.json();
+    assert_eq!((&told["state"], &told["tasks"][0]["state"]), (&json!("paused"), &json!("awaiting_input")));
+    let table = mill.run(&["dags", "test", "parked.toml"]).exits(1);
+    assert!(table.err.contains("the run is paused and waits for a person: a failed once"), "{}", table.err);
 }

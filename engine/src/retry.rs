@@ -57,3 +57,63 @@ fn jitter(task: &Task, occasion: Occasion<'_>, base: u64) -> u64 {
     let rest = digest.iter().fold(0_u128, |rest, byte| (rest * 256 + u128::from(*byte)) % base);
     u64::try_from(rest).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::load;
+
+    fn after(keys: &str, failures: u32) -> u64 {
+        let text = format!("[dag]\nid = \"d\"\n[[task]]\nid = \"t\"\ncommand = \"true\"\n{keys}\n");
+        let dag = load(text.as_bytes(), "d.toml").dag.unwrap();
+        let occasion = Occasion {
+            dag: &dag.id,
+            map_index: -1,
+            logical_date: "2026-11-01T00:00:00Z".parse().unwrap(),
+            failures,
+        };
+        delay(&dag.tasks[0], occasion).as_secs()
+    }
+
+    /// Computed by another program: Python's `hashlib` over the same text, in arithmetic without bounds.
+    #[test]
+    fn every_delay_is_what_the_formula_says() {
+        for (keys, failures, seconds) in [
+            ("", 1, 300),
+            ("", 7, 300),
+            ("retry_backoff = true", 1, 502),
+            ("retry_backoff = 2.0", 1, 502),
+            ("retry_backoff = 2.0", 2, 1_040),
+            ("retry_backoff = 2.0", 3, 2_358),
+            ("retry_backoff = 2.0", 4, 3_307),
+            ("retry_backoff = 2.0", 12, 86_400),
+            ("retry_delay = \"10s\"\nretry_backoff = 1.5", 2, 20),
+            ("retry_delay = \"10s\"\nretry_backoff = 1.5", 4, 59),
+            ("retry_delay = \"0s\"", 1, 1),
+            ("retry_delay = \"0s\"\nretry_backoff = 2.0", 3, 1),
+            ("retry_delay = \"1m\"\nretry_backoff = 2.0\nmax_retry_delay = \"1h\"", 9, 3_600),
+            ("retry_delay = \"10m\"\nmax_retry_delay = \"1m\"", 1, 60),
+            ("retry_delay = \"1s\"\nretry_backoff = 2.0", 300, 86_400),
+            ("retry_delay = \"1s\"\nretry_backoff = 100", u32::MAX, 86_400),
+            ("retry_delay = \"90s\"\nretry_backoff = 1.0001", 2, 147),
+        ] {
+            assert_eq!(after(keys, failures), seconds, "{keys:?} after {failures} failures");
+        }
+    }
+
+    /// Two instances that fail at the same instant do not come back at the same instant.
+    #[test]
+    fn the_jitter_depends_on_the_occasion_and_on_nothing_else() {
+        let of = |task: &str, failures| {
+            let text = format!(
+                "[dag]\nid = \"d\"\n[[task]]\nid = \"{task}\"\ncommand = \"true\"\nretry_backoff = true\n"
+            );
+            let dag = load(text.as_bytes(), "d.toml").dag.unwrap();
+            let logical_date = "2026-11-01T00:00:00Z".parse().unwrap();
+            delay(&dag.tasks[0], Occasion { dag: &dag.id, map_index: -1, logical_date, failures })
+        };
+        assert_eq!(of("t", 2), of("t", 2));
+        let all: std::collections::BTreeSet<Duration> = (0..50).map(|i| of(&format!("t{i}"), 1)).collect();
+        assert!(all.len() > 40 && all.iter().all(|d| (300..600).contains(&d.as_secs())), "{all:?}");
+    }
+}

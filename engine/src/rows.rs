@@ -259,6 +259,20 @@ pub struct PreviousRun {
     pub logical_date: DateTime<Utc>,
     /// The states of its stored task instances; of a mapped task that of an element that did not end well, if any.
     pub states: BTreeMap<TaskId, TaskState>,
+    /// The tasks directly below each task, in the version that it is pinned to.
+    pub below: BTreeMap<TaskId, Vec<TaskId>>,
+}
+
+/// Returns the tasks directly below each task that has any.
+#[must_use]
+pub fn directly_below(dag: &Dag) -> BTreeMap<TaskId, Vec<TaskId>> {
+    let mut below: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
+    for task in &dag.tasks {
+        for above in &task.depends_on {
+            below.entry(above.clone()).or_default().push(task.id.clone());
+        }
+    }
+    below
 }
 
 /// Everything the engine is rebuilt from.

@@ -1,13 +1,16 @@
 //! Why a task instance is not running: the other half of every decision.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::{Dag, Task},
-    ids::{PoolName, RunId, TaskId, WorkerId},
+    ids::{DagId, PoolName, RunId, TaskId, WorkerId},
     preparation::Preparation,
     state::{StopReason, TaskState, TriggerRule},
 };
@@ -151,6 +154,27 @@ pub enum WaitReason {
         /// How many slots they have together.
         slots: u32,
     },
+    /// Who holds what the reason before this one names.
+    HeldBy {
+        /// The first of them.
+        holders: Vec<Holder>,
+        /// How many more there are.
+        more: u32,
+    },
+    /// The runs that its run waits for.
+    RunsAhead {
+        /// The active ones, in the order of their creation.
+        active: Vec<RunId>,
+        /// Those that are queued before it.
+        queued: Vec<RunId>,
+        /// How many more are queued before it.
+        more: u32,
+    },
+    /// The queues that connected workers serve, none of which is its own.
+    OtherQueues {
+        /// Which.
+        queues: BTreeSet<String>,
+    },
     /// It is next.
     Next,
     /// The engine contradicts itself here; please report it.
@@ -158,6 +182,52 @@ pub enum WaitReason {
         /// Where.
         place: String,
     },
+}
+
+/// A task instance that holds what others wait for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Holder {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The run.
+    pub run_id: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The element, −1 when not mapped.
+    pub map_index: i32,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.task)?;
+        if self.map_index >= 0 {
+            write!(f, " [{}]", self.map_index)?;
+        }
+        write!(f, " of {} ({})", self.dag_id, self.run_id)
+    }
+}
+
+/// Why a run has not ended: a reason, and the task instances that have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunReason {
+    /// The reason.
+    pub reason: WaitReason,
+    /// The first tasks that have it; none where it is the run's own.
+    pub tasks: Vec<TaskId>,
+    /// How many instances have it.
+    pub count: u32,
+}
+
+impl fmt::Display for RunReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tasks.is_empty() {
+            return self.reason.fmt(f);
+        }
+        let tasks: Vec<&str> = self.tasks.iter().map(TaskId::as_str).collect();
+        let more = usize::try_from(self.count).unwrap_or(usize::MAX).saturating_sub(tasks.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        write!(f, "{}{more}: {}", tasks.join(", "), self.reason)
+    }
 }
 
 /// Returns the tasks that no slot of their pool will ever suffice for as the pools are now, and why. Pools can be made
@@ -208,6 +278,9 @@ impl WaitReason {
             Self::Remapping => "remapping",
             Self::NoWorker { .. } => "no_worker",
             Self::WorkersFull { .. } => "workers_full",
+            Self::HeldBy { .. } => "held_by",
+            Self::RunsAhead { .. } => "runs_ahead",
+            Self::OtherQueues { .. } => "other_queues",
             Self::Next => "next",
             Self::Inconsistent { .. } => "inconsistent",
         }
@@ -287,12 +360,37 @@ impl fmt::Display for WaitReason {
             Self::WorkersFull { queue, slots } => {
                 write!(f, "every worker of queue {queue} is busy ({slots} slots)")
             }
+            Self::HeldBy { holders, more } => {
+                f.write_str("held by ")?;
+                named(f, holders.iter().map(ToString::to_string), *more)
+            }
+            Self::RunsAhead { active, queued, more } => {
+                f.write_str("active: ")?;
+                named(f, active.iter().map(ToString::to_string), 0)?;
+                if queued.is_empty() {
+                    return f.write_str("; it is the next one");
+                }
+                f.write_str("; queued before it: ")?;
+                named(f, queued.iter().map(ToString::to_string), *more)
+            }
+            Self::OtherQueues { queues } => {
+                f.write_str("the connected workers serve ")?;
+                named(f, queues.iter().map(ToString::to_string), 0)
+            }
             Self::Next => f.write_str("it is next"),
             Self::Inconsistent { place } => {
                 write!(f, "the engine contradicts itself ({place}); please report this")
             }
         }
     }
+}
+
+fn named(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = String>, more: u32) -> fmt::Result {
+    f.write_str(&names.collect::<Vec<_>>().join(", "))?;
+    if more > 0 {
+        write!(f, " and {more} more")?;
+    }
+    Ok(())
 }
 
 fn list(f: &mut fmt::Formatter<'_>, tasks: &[TaskId]) -> fmt::Result {

@@ -91,6 +91,7 @@ impl Core {
                 let found = self.engine.explain(&key, now);
                 self.round.reasons.push((reply, found));
             }
+            Input::Ask(question) => question.answer(&self.engine, now),
             Input::Workers { reply } => {
                 let _ = reply.send(Ok(self.workers()));
             }

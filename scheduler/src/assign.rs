@@ -326,7 +326,7 @@ fn subject(known: &mut Known, attempt: &AttemptKey) -> Result<(RunRow, Arc<Versi
     Ok((run, version, place))
 }
 
-fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> Work {
+pub(crate) fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> Work {
     match work {
         RenderedWork::Shell { script } => Work::Shell { script },
         RenderedWork::Exec { argv } => Work::Exec { argv },

@@ -20,6 +20,7 @@ use tidemill_store::batch::{ImportError, ImportErrorChange};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use crate::{
+    beside::FileWarnings,
     core::Core,
     handle::{Shared, chain},
     input::{FolderNews, Input},
@@ -377,16 +378,12 @@ impl FolderSync {
     }
 
     /// Keeps what is odd about a DAG's file for the pages, and tells it once.
-    fn warn(&self, path: &str, dag_id: &DagId, warnings: Vec<String>) {
-        for warning in &warnings {
+    fn warn(&self, path: &str, dag_id: &DagId, warnings: FileWarnings) {
+        for warning in &warnings.sentences {
             tracing::warn!(path, dag.id = %dag_id, "{warning}");
         }
         let mut all = self.shared.warnings.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if warnings.is_empty() {
-            all.remove(dag_id);
-        } else {
-            all.insert(dag_id.clone(), warnings);
-        }
+        all.insert(dag_id.clone(), Arc::new(warnings));
     }
 
     fn refuse(&mut self, path: &str, fault: &Fault, news: &mut Vec<FolderNews>) {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{Changed, Reply},
     definition::Dag,
@@ -30,6 +31,7 @@ use tidemill_store::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
+    beside::FileWarnings,
     change::Change,
     clock::Clock,
     error::{CallError, InvalidRequest, Unavailable},
@@ -71,7 +73,7 @@ pub(crate) struct Shared {
     /// Names of the active runs, for log paths and events.
     pub(crate) runs: RwLock<BTreeMap<RunKey, (DagId, RunId)>>,
     /// What is odd about the file of a DAG although it loads.
-    pub(crate) warnings: RwLock<BTreeMap<DagId, Vec<String>>>,
+    pub(crate) warnings: RwLock<BTreeMap<DagId, Arc<FileWarnings>>>,
     /// Files that could not be loaded, by path.
     pub(crate) import_errors: RwLock<BTreeMap<String, ImportError>>,
     pub(crate) logs: Arc<LogStore>,
@@ -320,11 +322,16 @@ impl Handle {
         self.shared.dags.read().unwrap_or_else(PoisonError::into_inner).get(dag_id).cloned()
     }
 
-    /// Returns what is odd about the file of a DAG although it loads, a coded sentence each.
-    #[must_use]
-    pub fn warnings(&self, dag_id: &DagId) -> Vec<String> {
-        let warnings = self.shared.warnings.read().unwrap_or_else(PoisonError::into_inner);
-        warnings.get(dag_id).cloned().unwrap_or_default()
+    /// Returns what is odd about the file of a DAG although it loads, a coded sentence each: what the file itself says, and
+    /// what is found when the files that its tasks execute and the dates after `cursor` are looked up now.
+    pub async fn warnings(&self, dag: &Arc<Dag>, cursor: DateTime<Utc>) -> Vec<String> {
+        let found = {
+            let warnings = self.shared.warnings.read().unwrap_or_else(PoisonError::into_inner);
+            warnings.get(&dag.id).cloned()
+        };
+        let Some(found) = found else { return Vec::new() };
+        let (dag, now) = (Arc::clone(dag), self.shared.clock.now().wall);
+        tokio::task::spawn_blocking(move || found.now(&dag, Some(cursor), now)).await.unwrap_or_default()
     }
 
     /// Returns how the scheduler is; never waits for the loop.

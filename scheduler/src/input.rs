@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::{CallError, Unavailable},
+    question::Question,
     request::{AdminWrite, AssetPost, PostedEvent, TriggerRequest, Triggered},
     view::WorkerView,
 };
@@ -50,6 +51,8 @@ pub(crate) enum Input {
     Started { note: StartedNote, reply: ReplyTo<()> },
     /// Somebody asks why a task instance is not running.
     Explain { key: TaskInstanceKey, reply: ReplyTo<Vec<WaitReason>> },
+    /// Somebody asks something else of the engine.
+    Ask(Question),
     /// Somebody asks who is connected.
     Workers { reply: ReplyTo<Vec<WorkerView>> },
     /// Somebody compares the engine with the store.
@@ -73,7 +76,7 @@ impl Input {
             ),
             Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
             Self::PostAsset { post, .. } => post.idempotency.is_some(),
-            Self::Redeem { .. } | Self::Durable { .. } => true,
+            Self::Redeem { .. } | Self::Durable { .. } | Self::Ask(_) => true,
             // A DAG that is deleted and comes back must not share a batch with its deletion.
             Self::Folder(_) => true,
             _ => false,
@@ -82,6 +85,9 @@ impl Input {
 
     /// Answers with an error.
     pub(crate) fn refuse(self, error: &Unavailable) {
+        if let Self::Ask(question) = self {
+            return question.refuse(error);
+        }
         let error = || CallError::from(error.clone());
         match self {
             Self::Request { reply, .. } => drop(reply.send(Err(error()))),
@@ -97,7 +103,7 @@ impl Input {
             Self::Workers { reply } => drop(reply.send(Err(error()))),
             Self::Durable { reply } => drop(reply.send(Err(error()))),
             Self::Outbox { reply, .. } => drop(reply.send(Err(error()))),
-            Self::Folder(_) => {}
+            Self::Folder(_) | Self::Ask(_) => {}
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    fn new(dag: Arc<Dag>) -> Self {
+    pub(crate) fn new(dag: Arc<Dag>) -> Self {
         let places = dag.tasks.iter().enumerate().map(|(place, task)| (task.id.clone(), place)).collect();
         let mut below: HashMap<TaskId, Vec<usize>> = HashMap::new();
         for (place, task) in dag.tasks.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod apply;
 mod assets;
 mod assign;
+mod beside;
 mod change;
 mod clear;
 mod clock;
@@ -23,7 +24,9 @@ mod outbox;
 mod outputs;
 mod panics;
 mod prepare;
+mod preview;
 mod quarantine;
+mod question;
 mod rendered;
 mod request;
 mod resume;
@@ -37,6 +40,7 @@ mod vault;
 mod view;
 
 pub use assets::EXTRA_LIMIT;
+pub use beside::look_beside;
 pub use change::Change;
 pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use error::{CallError, InvalidRequest, Unavailable, refusal_code, refusal_text};
@@ -47,6 +51,7 @@ pub use housekeeping::{rows_per_run, runs_per_write};
 pub use logs::{LogError, LogSlice, LogStore, READ_LIMIT_BYTES};
 pub use meter::describe_metrics;
 pub use options::{Options, OptionsError};
+pub use preview::{Preview, PreviewError};
 pub use rendered::shown_work;
 pub use request::{
     AdminWrite, AssetPost, ClearRequest, IdempotencyKey, MarkRequest, PostedEvent, TriggerRequest, Triggered,

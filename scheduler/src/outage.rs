@@ -128,6 +128,7 @@ impl Core {
             Input::Explain { key, reply } => {
                 let _ = reply.send(Ok(self.engine.explain(&key, now)));
             }
+            Input::Ask(question) => question.answer(&self.engine, now),
             input @ (Input::Folder(_) | Input::Outbox { .. }) => self.deferred.push_back(input),
             other => other.refuse(&Unavailable::Store { reason: reason.to_owned() }),
         }

@@ -11,10 +11,12 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use tidemill_engine::{
-    definition::{Dag, Problem, load, version_hash},
+    definition::{Dag, load, version_hash},
     ids::DagId,
     rows::VersionHash,
 };
+
+use crate::beside::{FileWarnings, sentence};
 
 /// The largest DAG file, in bytes.
 const SIZE_LIMIT_BYTES: u64 = 1024 * 1024;
@@ -62,8 +64,8 @@ pub(crate) enum ReadFile {
         version: VersionHash,
         source: Arc<str>,
         hash: [u8; 32],
-        /// What is odd about the file although it loads, a sentence each.
-        warnings: Vec<String>,
+        /// What is odd about the file although it loads.
+        warnings: FileWarnings,
     },
     /// Problems, in the shape of `dags check --format json`.
     Broken { dag_id: Option<DagId>, problems: serde_json::Value, source: String, hash: [u8; 32] },
@@ -131,12 +133,6 @@ fn stamp(metadata: &fs::Metadata) -> Stamp {
     Stamp { modified: metadata.modified().ok(), size_bytes: metadata.len(), inode: metadata.ino() }
 }
 
-fn sentence(problem: &Problem) -> String {
-    let (line, _) = problem.place();
-    let help = problem.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
-    format!("{} in line {line}: {}{help}", problem.code, problem.message)
-}
-
 /// Reads and loads a file, unless its bytes are those of `known`.
 pub(crate) fn read(path: &str, absolute: &Path, known: Option<[u8; 32]>) -> ReadFile {
     let mut bytes = Vec::new();
@@ -155,7 +151,10 @@ pub(crate) fn read(path: &str, absolute: &Path, known: Option<[u8; 32]>) -> Read
     match loaded.dag {
         Some(dag) => {
             let version = version_hash(&dag);
-            let warnings = loaded.problems.iter().map(sentence).collect();
+            // A link's own folder is not known here, so what lies beside the file is looked at beside its target.
+            let folder = absolute.parent().map(Path::to_owned).unwrap_or_default();
+            let sentences = loaded.problems.iter().map(sentence).collect();
+            let warnings = FileWarnings { sentences, outside: Arc::new(loaded.outside), folder };
             ReadFile::Dag { dag: Arc::new(dag), version, source: source.into(), hash, warnings }
         }
         None => {

@@ -6,7 +6,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use tidemill_engine::{
     definition::Dag,
     ids::{PoolName, TaskId},
-    rows::{PoolRow, PreviousRun, RunRow, TaskRow},
+    rows::{PoolRow, PreviousRun, RunRow, TaskRow, directly_below},
     state::{RunState, TaskState},
 };
 
@@ -44,7 +44,8 @@ pub(crate) fn previous_run(run: &RunRow, tasks: &[TaskRow], dag: Option<&Dag>) -
         states.entry(task.id.clone()).or_insert(TaskState::NoStatus);
     }
     let RunRow { key, run_id, logical_date, .. } = run.clone();
-    PreviousRun { run: key, run_id, logical_date, states }
+    let below = dag.map(directly_below).unwrap_or_default();
+    PreviousRun { run: key, run_id, logical_date, states, below }
 }
 
 /// Whether a subject of the audit log is another one or inside of it.

@@ -17,7 +17,7 @@ use crate::{
     },
     config::{Config, Overrides, process_env, value::duration},
     error::{CliError, Result},
-    output::{Format, FormatArg, instant, print_json},
+    output::{Format, FormatArg, Table, instant, print_json},
     report::say,
 };
 
@@ -80,15 +80,9 @@ pub(crate) enum DagsCommand {
     /// Triggers a dag run.
     Trigger(TriggerArgs),
     /// Pauses a DAG: no scheduled runs are created, running ones go on.
-    Pause {
-        #[command(flatten)]
-        dag: DagArg,
-    },
+    Pause(PauseArgs),
     /// Unpauses a DAG.
-    Unpause {
-        #[command(flatten)]
-        dag: DagArg,
-    },
+    Unpause(PauseArgs),
     /// Deletes a DAG whose file is gone, with its runs and their logs.
     Delete {
         #[command(flatten)]
@@ -101,6 +95,20 @@ pub(crate) enum DagsCommand {
 pub(crate) struct DagArg {
     /// The DAG.
     dag_id: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Which DAG is paused or unpaused.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PauseArgs {
+    /// The DAG.
+    dag_id: String,
+    /// Only say what would change: the dates without a run, those that were missed, and what goes on.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    format: FormatArg,
     #[command(flatten)]
     connection: Connection,
 }
@@ -149,9 +157,8 @@ pub(crate) fn run(command: &DagsCommand, mut overrides: Overrides) -> Result {
         }
         DagsCommand::List { connection, .. } | DagsCommand::Show { connection, .. } => connection,
         DagsCommand::Trigger(args) => &args.connection,
-        DagsCommand::Pause { dag } | DagsCommand::Unpause { dag } | DagsCommand::Delete { dag } => {
-            &dag.connection
-        }
+        DagsCommand::Pause(args) | DagsCommand::Unpause(args) => &args.connection,
+        DagsCommand::Delete { dag } => &dag.connection,
     };
     connection.apply(&mut overrides);
     let client = Client::new(&Config::load(&overrides, &process_env)?)?;
@@ -191,8 +198,8 @@ async fn ask(command: &DagsCommand, client: &Client) -> Result {
             view::one(&dag, format.format)?;
         }
         DagsCommand::Trigger(args) => trigger(args, client).await?,
-        DagsCommand::Pause { dag } => pause(client, &dag.dag_id, true).await?,
-        DagsCommand::Unpause { dag } => pause(client, &dag.dag_id, false).await?,
+        DagsCommand::Pause(args) => pause(client, args, true).await?,
+        DagsCommand::Unpause(args) => pause(client, args, false).await?,
         DagsCommand::Delete { dag } => {
             client.delete(&["dags", &dag.dag_id]).await?;
             say(format!("DAG {} is deleted", dag.dag_id));
@@ -202,10 +209,23 @@ async fn ask(command: &DagsCommand, client: &Client) -> Result {
     Ok(())
 }
 
-async fn pause(client: &Client, dag_id: &str, is_paused: bool) -> Result {
-    let body = json!({ "is_paused": is_paused });
-    let _: Value = client.send_json(Method::PATCH, &["dags", dag_id], &body, &[]).await?;
-    say(format!("DAG {dag_id} is {}", if is_paused { "paused" } else { "active" }));
+async fn pause(client: &Client, args: &PauseArgs, is_paused: bool) -> Result {
+    let PauseArgs { dag_id, dry_run, format, .. } = args;
+    let body = json!({ "is_paused": is_paused, "dry_run": dry_run });
+    let answer: Value = client.send_json(Method::PATCH, &["dags", dag_id], &body, &[]).await?;
+    if format.format == Format::Json {
+        print_json(&answer)?;
+    } else if *dry_run {
+        let empty = Vec::new();
+        let mut table = Table::new(&["WHAT WOULD CHANGE"]);
+        for sentence in answer.get("changes").and_then(Value::as_array).unwrap_or(&empty) {
+            table.row([sentence.as_str().unwrap_or_default().to_owned()]);
+        }
+        table.print()?;
+    }
+    if !dry_run {
+        say(format!("DAG {dag_id} is {}", if is_paused { "paused" } else { "active" }));
+    }
     Ok(())
 }
 

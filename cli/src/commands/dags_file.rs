@@ -9,6 +9,7 @@ use tidemill_engine::{
     definition::{Dag, Loaded, Problem, check_assets, load},
     timetable::{Slot, Timetable},
 };
+use tidemill_scheduler::look_beside;
 
 use crate::{
     error::{CliError, Result},
@@ -51,7 +52,13 @@ fn read(path: &Path) -> Result<Checked> {
     let bytes =
         std::fs::read(path).map_err(|source| CliError::Unreadable { path: path.to_owned(), source })?;
     let name = path.display().to_string();
-    let loaded = load(&bytes, &name);
+    let mut loaded = load(&bytes, &name);
+    if let Some(dag) = &loaded.dag {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        loaded.problems.extend(loaded.outside.missing(&|script| look_beside(folder, script)));
+        loaded.problems.extend(loaded.outside.dates(dag, None, Utc::now()));
+        loaded.problems.sort_by_key(Problem::place);
+    }
     Ok(Checked { path: name, text: String::from_utf8_lossy(&bytes).into_owned(), loaded })
 }
 

@@ -34,7 +34,7 @@ use crate::{
     config::{Config, Overrides, process_definitions, process_env},
     error::{CliError, Result},
     logging,
-    output::{Format, FormatArg, Table, print_json},
+    output::{Format, FormatArg, Table, instant, print_json},
     report::say,
 };
 
@@ -214,11 +214,16 @@ impl Test<'_> {
             for row in &rows {
                 let is_new = told.insert(row.key.clone(), row.state) != Some(row.state);
                 if is_new && !matches!(row.state, TaskState::Scheduled | TaskState::Queued) {
-                    let reason = row.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                    let mut reason = row.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                    if let Some(at) = row.retry_at {
+                        reason.push_str(&format!("; the next try is at {}", instant(at)));
+                    }
                     say(format!("  {} {} (try {}){reason}", row.key.task, row.state, row.try_number));
                 }
             }
-            if let Some(run) = found.filter(|run| run.state.is_terminal()) {
+            // A run that waits for a person would wait for ever: there is nobody who could be asked.
+            let has_stopped = |run: &RunRow| run.state.is_terminal() || run.state == RunState::Paused;
+            if let Some(run) = found.filter(has_stopped) {
                 return Ok((run, rows));
             }
             let _ = tokio::time::timeout(GLANCE, changes.recv()).await;
@@ -270,7 +275,10 @@ impl Test<'_> {
                 }
                 table.print()?;
                 let reason = run.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-                say(format!("the run ended as {}{reason}", run.state));
+                match run.state {
+                    RunState::Paused => say(format!("the run is paused and waits for a person{reason}")),
+                    state => say(format!("the run ended as {state}{reason}")),
+                }
             }
         }
         if run.state == RunState::Success { Ok(()) } else { Err(CliError::Exit(1)) }

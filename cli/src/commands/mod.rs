@@ -17,6 +17,7 @@ pub(crate) mod explain;
 pub(crate) mod login;
 pub(crate) mod operator;
 pub(crate) mod pools;
+pub(crate) mod render;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod secrets;
@@ -59,6 +60,7 @@ pub(crate) fn run(args: Cli) -> Result<ExitCode> {
             let client = client(command.connection(), overrides)?;
             block_on(runs::run(&command, &client))?;
         }
+        Command::Tasks(command) if command.file().is_some() => command.render_file()?,
         Command::Tasks(command) => {
             let client = client(command.connection(), overrides)?;
             block_on(tasks::run(&command, &client))?;

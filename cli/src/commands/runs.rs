@@ -1,4 +1,4 @@
-//! `tidemill runs list|show|cancel|resume|clear|wait`.
+//! `tidemill runs list|show|explain|cancel|resume|clear|rerun|mark|wait`.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::{
     commands::view,
     config::value::duration,
     error::{CliError, Result},
-    output::{Format, FormatArg, print_json},
+    output::{Format, FormatArg, Table, print_json},
     report::say,
 };
 
@@ -34,6 +34,15 @@ pub(crate) enum RunsCommand {
     },
     /// Shows a dag run.
     Show {
+        #[command(flatten)]
+        run: RunArg,
+        #[command(flatten)]
+        format: FormatArg,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Says why a dag run has not ended: which limit or run it waits for, and what its task instances do and wait for.
+    Explain {
         #[command(flatten)]
         run: RunArg,
         #[command(flatten)]
@@ -79,6 +88,37 @@ pub(crate) enum RunsCommand {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Reruns a dag run from its failures: what failed, and what was held back by it, runs again; what succeeded stays. The
+    /// same as `runs clear --only-failed`.
+    Rerun {
+        #[command(flatten)]
+        run: RunArg,
+        /// The run takes the newest version of its DAG.
+        #[arg(long)]
+        latest: bool,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        format: FormatArg,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Gives a dag run a verdict by hand. What runs is stopped first.
+    Mark {
+        #[command(flatten)]
+        run: RunArg,
+        /// The verdict.
+        #[arg(long, value_parser = ["success", "failed"])]
+        state: String,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        format: FormatArg,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Waits until a dag run has ended. The exit code is 0 when it succeeded, else 1.
     Wait {
         #[command(flatten)]
@@ -103,7 +143,7 @@ pub(crate) struct RunArg {
 }
 
 /// What a clear selects beyond the named tasks.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct ClearArgs {
     /// Everything above them too.
     #[arg(long)]
@@ -134,6 +174,9 @@ impl RunsCommand {
         match self {
             Self::List { connection, .. }
             | Self::Show { connection, .. }
+            | Self::Explain { connection, .. }
+            | Self::Rerun { connection, .. }
+            | Self::Mark { connection, .. }
             | Self::Cancel { connection, .. }
             | Self::Resume { connection, .. }
             | Self::Clear { connection, .. }
@@ -159,6 +202,18 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
             let item: Value = client.get(&["dags", &run.dag_id, "runs", &run.run_id], &[]).await?;
             view::one(&item, format.format)?;
         }
+        RunsCommand::Explain { run, format, .. } => explain(client, run, format.format).await?,
+        RunsCommand::Rerun { run, latest, dry_run, format, .. } => {
+            let options =
+                ClearArgs { only_failed: true, latest: *latest, dry_run: *dry_run, ..ClearArgs::default() };
+            clear(client, run, &[], &options, format.format).await?;
+        }
+        RunsCommand::Mark { run, state, dry_run, format, .. } => {
+            let path = ["dags", &run.dag_id, "runs", &run.run_id, "mark"];
+            let body = json!({ "tasks": [], "state": state, "dry_run": dry_run });
+            let changes: Value = client.post(&path, &body).await?;
+            view::changes(&changes, format.format)?;
+        }
         RunsCommand::Cancel { run, dry_run, format, .. } => {
             act(client, run, "cancel", *dry_run, format.format).await?;
         }
@@ -176,6 +231,40 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
             }
         }
     }
+    Ok(())
+}
+
+/// Prints why a run has not ended.
+async fn explain(client: &Client, run: &RunArg, format: Format) -> Result {
+    let path = ["dags", &run.dag_id, "runs", &run.run_id];
+    let mut explain = path.to_vec();
+    explain.push("explain");
+    let reasons: Value = client.get(&explain, &[]).await?;
+    let empty = Vec::new();
+    let items = reasons.get("items").and_then(Value::as_array).unwrap_or(&empty);
+    if format == Format::Json {
+        return Ok(print_json(items)?);
+    }
+    if items.is_empty() {
+        let item: Value = client.get(&path, &[]).await?;
+        let why = view::text(&item, "reason");
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        say(format!("the run ended as {}{why}", view::text(&item, "state")));
+        return Ok(());
+    }
+    let mut table = Table::new(&["CODE", "TASKS", "REASON"]);
+    for item in items {
+        let names: Vec<&str> = item
+            .get("tasks")
+            .and_then(Value::as_array)
+            .map(|tasks| tasks.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let count = item.get("count").and_then(Value::as_u64).unwrap_or(0);
+        let more = count.saturating_sub(names.len() as u64);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        table.row([view::text(item, "code"), names.join(", ") + &more, view::text(item, "message")]);
+    }
+    table.print()?;
     Ok(())
 }
 

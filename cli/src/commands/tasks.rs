@@ -1,6 +1,6 @@
 //! `tidemill tasks list|logs|explain|clear|mark|render`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use crate::{
     args::Connection,
     client::Client,
     commands::{
+        render::RenderArgs,
         runs::{self, ClearArgs, RunArg},
         view,
     },
@@ -86,29 +87,17 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Shows the work of a try as it was rendered.
-    Render {
-        #[command(flatten)]
-        task: TaskArg,
-        #[command(flatten)]
-        element: ElementArg,
-        /// Which try; the newest by default.
-        #[arg(long = "try", value_name = "N")]
-        try_number: Option<u32>,
-        #[command(flatten)]
-        format: FormatArg,
-        #[command(flatten)]
-        connection: Connection,
-    },
+    /// Shows the work of a try as it was rendered, or what a task of a file would get, without a server.
+    Render(Box<RenderArgs>),
 }
 
 /// Which task instance.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TaskArg {
     #[command(flatten)]
-    run: RunArg,
+    pub(crate) run: RunArg,
     /// The task.
-    task_id: String,
+    pub(crate) task_id: String,
 }
 
 /// Which element of a mapped task.
@@ -121,7 +110,11 @@ pub(crate) struct ElementArg {
 }
 
 impl ElementArg {
-    fn query(&self) -> Vec<(&'static str, String)> {
+    pub(crate) const fn index(&self) -> i32 {
+        self.map_index
+    }
+
+    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
         if self.map_index < 0 { Vec::new() } else { vec![("map_index", self.map_index.to_string())] }
     }
 
@@ -146,8 +139,26 @@ impl TasksCommand {
             | Self::Logs { connection, .. }
             | Self::Explain { connection, .. }
             | Self::Clear { connection, .. }
-            | Self::Mark { connection, .. }
-            | Self::Render { connection, .. } => connection,
+            | Self::Mark { connection, .. } => connection,
+            Self::Render(args) => args.connection(),
+        }
+    }
+}
+
+impl TasksCommand {
+    /// Returns the DAG file that a command is about: then no server is asked.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Render(args) => args.file(),
+            _ => None,
+        }
+    }
+
+    /// Renders a task of that file.
+    pub(crate) fn render_file(&self) -> Result {
+        match (self, self.file()) {
+            (Self::Render(args), Some(path)) => args.render_file(&path),
+            _ => Ok(()),
         }
     }
 }
@@ -185,11 +196,11 @@ pub(crate) async fn run(command: &TasksCommand, client: &Client) -> Result {
             let changes: Value = client.post(&path, &body).await?;
             view::changes(&changes, format.format)?;
         }
-        TasksCommand::Render { task, try_number, element, format, .. } => {
-            let element = element.query();
-            let number = newest_try(client, task, &element, *try_number).await?.to_string();
+        TasksCommand::Render(args) => {
+            let (task, element) = (args.instance()?, args.element.query());
+            let number = newest_try(client, &task, &element, args.try_number).await?.to_string();
             let work: Value = client.get(&task.path(&["tries", &number, "rendered"]), &element).await?;
-            view::one(&work, format.format)?;
+            view::one(&work, args.format.format)?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::{
 use crate::state::TriggerRule;
 
 /// Bound of the search for joins below branches, in visited edges: about 50 ms.
-const JOIN_BUDGET: usize = 2_000_000;
+pub(crate) const JOIN_BUDGET: usize = 2_000_000;
 
 /// Branch targets exist and are directly below; what is directly below can be chosen.
 pub(crate) fn check_targets(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
@@ -96,7 +96,11 @@ fn never_chosen(graph: &Graph<'_, '_>, branch: usize, chosen: &BTreeSet<usize>, 
 }
 
 /// The tasks and everything below them. Stops early when the budget is used up.
-fn closure(graph: &Graph<'_, '_>, from: impl Iterator<Item = usize>, budget: &mut usize) -> BTreeSet<usize> {
+pub(crate) fn closure(
+    graph: &Graph<'_, '_>,
+    from: impl Iterator<Item = usize>,
+    budget: &mut usize,
+) -> BTreeSet<usize> {
     let mut found: BTreeSet<usize> = from.collect();
     let mut queue: Vec<usize> = found.iter().copied().collect();
     while let Some(index) = queue.pop() {
@@ -113,11 +117,12 @@ fn closure(graph: &Graph<'_, '_>, from: impl Iterator<Item = usize>, budget: &mu
     found
 }
 
-/// A join that waits for `all_success` below a branch is skipped whenever the branch skips one of its parents.
-pub(crate) fn check_joins(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
+/// A join that waits for `all_success` below a branch is skipped whenever the branch skips one of its parents. What can
+/// never run has been reported.
+pub(crate) fn check_joins(graph: &Graph<'_, '_>, dead: BTreeSet<usize>, report: &mut Report<'_>) {
     let order = graph.order();
     let mut budget = JOIN_BUDGET;
-    let mut reported: BTreeSet<usize> = BTreeSet::new();
+    let mut reported = dead;
     for branch in 0..graph.drafts.len() {
         for choice in choices(graph, branch) {
             if budget == 0 {

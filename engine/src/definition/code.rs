@@ -127,6 +127,10 @@ codes! {
     NOT_A_DOWNSTREAM = "DAG0505", "a branch names a task that is not directly below it";
     BRANCH_WITHOUT_DOWNSTREAM = "DAG0506", "a branch or a gate has nothing below it";
     UNREACHABLE_ARM = "DAG0507", "an arm of a branch is never reached";
+    MISSING_SCRIPT = "DAG0510", "a task executes a file that is not there";
+    CATCHUP_OF_MANY = "DAG0511", "catch-up creates very many runs";
+    NEVER_RUNS = "DAG0512", "a task that can never run";
+    NO_DATE_LEFT = "DAG0513", "a schedule that has no date, or none any more";
     TEST_AND_SIZE = "DAG0601", "feature = \"all\" needs a test and a size";
     THRESHOLD_WITHOUT_METRIC = "DAG0602", "a threshold of a metric that is not measured";
     COLUMN_TWICE = "DAG0603", "a column is given two roles";

@@ -12,10 +12,10 @@ use super::{
     code::Code,
     model::GROUP_PREFIX,
     problem::{Draft, Report},
+    rule_checks,
     suggest::{nearest, shown},
-    task::{GraphKind, TaskDraft},
+    task::TaskDraft,
 };
-use crate::state::TriggerRule;
 
 /// How many edges of a circle are pointed at; the message names all up to this many.
 const SHOWN_EDGES: usize = 12;
@@ -42,8 +42,8 @@ pub(crate) fn check<'d, 's>(
     check_roles(&graph, report);
     // What follows walks the graph in order.
     if !circles(&graph, report) {
-        check_rules(&graph, report);
-        check_joins(&graph, report);
+        let dead = rule_checks::check(&graph, report);
+        check_joins(&graph, dead, report);
     }
     graph
 }
@@ -323,75 +323,5 @@ fn report_circle(graph: &Graph<'_, '_>, circle: &[usize], report: &mut Report<'_
     }
     if let Some(draft) = draft {
         report.push(draft.help("take one of these dependencies out"));
-    }
-}
-
-/// Trigger rules that say nothing or can never hold.
-fn check_rules(graph: &Graph<'_, '_>, report: &mut Report<'_>) {
-    let count = graph.drafts.len();
-    let (mut can_fail, mut can_skip) = (vec![true; count], vec![true; count]);
-    for index in graph.order() {
-        let Some(draft) = graph.drafts.get(index) else { continue };
-        let up = graph.up(index);
-        let any =
-            |flags: &[bool]| up.iter().any(|(upstream, _)| flags.get(*upstream).copied().unwrap_or(true));
-        if let Some(at) = &draft.rule_at {
-            if draft.depends_on.is_empty() && draft.rule != TriggerRule::AllSuccess {
-                report.push(
-                    Draft::warning(
-                        Code::RULE_ON_ROOT,
-                        "a task without upstreams runs at once, whatever its trigger rule",
-                        at.clone(),
-                    )
-                    .absence()
-                    .help("leave `trigger_rule` out, or add `depends_on`"),
-                );
-            } else if let Some(why) = never_holds(draft.rule, up, &can_fail, &can_skip) {
-                report.push(
-                    Draft::warning(
-                        Code::RULE_NEVER_HOLDS,
-                        format!("`{}` can never hold: {why}", draft.rule),
-                        at.clone(),
-                    )
-                    .absence()
-                    .help("this task would always be skipped"),
-                );
-            }
-        }
-        let is_noop = matches!(draft.kind, GraphKind::Noop);
-        let is_below_branch = up.iter().any(|(upstream, _)| {
-            graph
-                .drafts
-                .get(*upstream)
-                .is_none_or(|draft| !matches!(draft.kind, GraphKind::Noop | GraphKind::Process))
-        });
-        let can_be_ruled_out =
-            !matches!(draft.rule, TriggerRule::AllSuccess | TriggerRule::Always | TriggerRule::AllDone);
-        let (fails, skips) = (any(&can_fail), any(&can_skip));
-        if let Some(flag) = can_fail.get_mut(index) {
-            *flag = !is_noop || fails || can_be_ruled_out;
-        }
-        if let Some(flag) = can_skip.get_mut(index) {
-            *flag = !is_noop || skips || is_below_branch || can_be_ruled_out;
-        }
-    }
-}
-
-fn never_holds(
-    rule: TriggerRule,
-    up: &[(usize, Range<usize>)],
-    can_fail: &[bool],
-    can_skip: &[bool],
-) -> Option<&'static str> {
-    let all = |flags: &[bool]| up.iter().all(|(upstream, _)| flags.get(*upstream).copied().unwrap_or(true));
-    let any = |flags: &[bool]| up.iter().any(|(upstream, _)| flags.get(*upstream).copied().unwrap_or(true));
-    if up.is_empty() {
-        return None;
-    }
-    match rule {
-        TriggerRule::AllFailed if !all(can_fail) => Some("one of the upstreams cannot fail"),
-        TriggerRule::OneFailed if !any(can_fail) => Some("none of the upstreams can fail"),
-        TriggerRule::AllSkipped if !all(can_skip) => Some("one of the upstreams cannot be skipped"),
-        _ => None,
     }
 }

@@ -13,7 +13,9 @@ use super::{
     keys::TableId,
     kinds::wrong_type,
     model::{Dag, TimetableKind},
-    notify, params,
+    notify,
+    outside::Outside,
+    params,
     problem::{Draft, Problem, Report},
     schedule,
     syntax::{self, Parsed},
@@ -35,6 +37,8 @@ pub struct Loaded {
     pub dag: Option<Dag>,
     /// What is wrong, in file order; at most [`super::problem::SHOWN`] and a note about the rest.
     pub problems: Vec<Problem>,
+    /// What has to be looked up outside of the file.
+    pub outside: Outside,
     /// The id in the file, even when the rest is wrong, so that the problems can be shown with the DAG.
     pub dag_id: Option<String>,
     /// The assets that it names, with their places.
@@ -60,6 +64,7 @@ pub fn load(source: &[u8], path: &str) -> Loaded {
         return Loaded {
             dag: None,
             problems: report.finish(&[]),
+            outside: Outside::default(),
             dag_id: None,
             assets: AssetPlaces::default(),
         };
@@ -86,7 +91,13 @@ fn not_utf8(source: &[u8], valid: usize, offset: usize) -> Loaded {
         "save the file as UTF-8"
     };
     report.push(Draft::error(Code::NOT_UTF8, message, valid..valid).help(help));
-    Loaded { dag: None, problems: report.finish(&[]), dag_id: None, assets: AssetPlaces::default() }
+    Loaded {
+        dag: None,
+        problems: report.finish(&[]),
+        outside: Outside::default(),
+        dag_id: None,
+        assets: AssetPlaces::default(),
+    }
 }
 
 fn load_text(text: &str, offset: usize) -> Loaded {
@@ -140,8 +151,9 @@ fn build(parsed: &Parsed<'_>, mut report: Report<'_>) -> Loaded {
     let dag = read_dag(&parsed.root, &root, report_ref);
     let assets = asset_checks::read(&parsed.root, report_ref);
     let has_errors = report.has_errors();
+    let outside = Outside::note(&parsed.root, &report);
     let problems = report.finish(&parsed.syntax_errors);
-    Loaded { dag: if has_errors { None } else { dag }, problems, dag_id, assets }
+    Loaded { dag: if has_errors { None } else { dag }, problems, outside, dag_id, assets }
 }
 
 fn dag_table<'s, 'a>(root: &'s Table<'a>) -> Option<(&'s Table<'a>, Range<usize>)> {

@@ -245,6 +245,11 @@ impl<'a> Report<'a> {
         u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1)
     }
 
+    /// Returns a place of which something may be said later.
+    pub(crate) fn place(&self, range: &Range<usize>) -> Span {
+        self.span(range, String::new())
+    }
+
     /// Returns the place of a byte range.
     pub(crate) fn span(&self, range: &Range<usize>, label: String) -> Span {
         let floor = |mut byte: usize| {

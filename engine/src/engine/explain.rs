@@ -44,7 +44,9 @@ impl Engine {
         }
         match run.row.state {
             RunState::Queued => {
-                reasons.extend(self.dags.get(&run.row.dag_id).map(|dag| self.run_queued(dag)))
+                if let Some(entry) = self.dags.get(&run.row.dag_id) {
+                    reasons.extend([self.run_queued(entry), self.runs_ahead(entry, run)]);
+                }
             }
             RunState::Paused => reasons.push(WaitReason::RunPaused),
             _ if run.is_ending() && !cleans_up(run, ix.task) => reasons.push(WaitReason::RunEnding),
@@ -60,7 +62,10 @@ impl Engine {
             TaskState::Scheduled if !run.is_active() => {}
             TaskState::Scheduled => {
                 let (group, _) = place(run, ix);
-                reasons.push(self.obstacle(&group).unwrap_or(WaitReason::Next));
+                let obstacle = self.obstacle(&group).unwrap_or(WaitReason::Next);
+                let holders = self.holders(&group, &obstacle);
+                reasons.push(obstacle);
+                reasons.extend(holders);
             }
             TaskState::NoStatus => {
                 let tally = &run.instances.of(ix.task).tally;

@@ -95,6 +95,12 @@ impl Fleet {
         self.room.get(queue)?.first().map(|(_, worker)| worker)
     }
 
+    /// Returns the queues that connected workers serve, some of them more than once.
+    pub(super) fn queues(&self) -> impl Iterator<Item = &str> {
+        let connected = self.workers.values().filter(|worker| worker.is_connected);
+        connected.flat_map(|worker| &worker.queues).map(String::as_str)
+    }
+
     /// Returns how many attempts the connected workers of a queue take together; absent without any.
     pub(super) fn capacity(&self, queue: &str) -> Option<u32> {
         self.workers

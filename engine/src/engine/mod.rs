@@ -18,11 +18,13 @@ mod deadline;
 mod decide;
 mod dispatch;
 mod explain;
+mod explain_run;
 mod fleet;
 mod instances;
 mod operate;
 mod park;
 mod past;
+mod pause;
 mod prepare;
 mod ready;
 mod restore;
@@ -42,6 +44,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
+pub use self::pause::PausePlan;
 use self::{
     assets::{AssetIndex, AssetQueue},
     fleet::Fleet,

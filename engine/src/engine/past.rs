@@ -120,12 +120,12 @@ impl Engine {
     /// Lets those look again who wait for an instance of the run before: O(its upstreams) for each later run.
     pub(super) fn tell_followers(&self, (key, ix): TaskOfRun, out: &mut Out) {
         let Some(followers) = self.followers.get(&key) else { return };
-        let Some(id) = self.runs.get(&key).map(|run| &run.graph.task(ix).id) else { return };
+        let Some(graph) = self.runs.get(&key).map(|run| &run.graph) else { return };
+        // By the version of this run: what is below a task here is what is asked for.
+        let asked = || graph.upstream(ix).iter().copied().chain([ix]).map(|ix| &graph.task(ix).id);
         for follower in followers {
-            // By its own version: what is below a task there is what it asks for.
             let Some(run) = self.runs.get(follower) else { continue };
-            let Some(same) = run.graph.index_of(id) else { continue };
-            let asking = run.graph.upstream(same).iter().copied().chain([same]);
+            let asking = asked().filter_map(|id| run.graph.index_of(id));
             out.undecided.extend(asking.filter(|ix| run.graph.asks_past(*ix)).map(|ix| (*follower, ix)));
         }
     }
@@ -177,8 +177,8 @@ impl Engine {
             return Some(self.run_queued(entry));
         }
         let task = run.graph.task(ix);
-        let below = run.graph.downstream(ix).iter().filter(|_| task.wait_for_downstream);
-        let asked = [ix].into_iter().chain(below.copied()).map(|ix| &run.graph.task(ix).id);
+        let below = task.wait_for_downstream.then(|| self.past_below(previous, &task.id));
+        let asked = below.into_iter().flatten().chain([&task.id]);
         let waiting_for: BTreeMap<TaskId, TaskState> = asked
             .filter_map(|id| Some((id.clone(), self.past_state(previous, id)?)))
             .filter(|(_, state)| {
@@ -187,6 +187,17 @@ impl Engine {
             .collect();
         let run_id = previous.run_id.clone();
         (!waiting_for.is_empty()).then_some(WaitReason::PreviousRun { run_id, waiting_for })
+    }
+
+    /// Returns the tasks directly below a task in the run before: its version counts, not that of the run that waits.
+    fn past_below<'a>(&'a self, previous: &'a PreviousRun, task: &TaskId) -> Vec<&'a TaskId> {
+        match self.runs.get(&previous.run) {
+            Some(run) => {
+                let below = run.graph.index_of(task).map_or(&[][..], |ix| run.graph.downstream(ix));
+                below.iter().map(|ix| &run.graph.task(*ix).id).collect()
+            }
+            None => previous.below.get(task).into_iter().flatten().collect(),
+        }
     }
 
     /// Returns the state of a task in the run before; `None` when it has no such task.

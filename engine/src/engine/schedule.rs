@@ -128,7 +128,7 @@ impl DagEntry {
 
     /// Deals with every date up to `now` without a run, and says which these are (promise 1). Dates that nobody waits
     /// for any more: those of a pause, of a missing file, of a schedule that is not the DAG's any more.
-    fn pass_over(&mut self, now: DateTime<Utc>) -> Option<PassedOver> {
+    pub(super) fn pass_over(&mut self, now: DateTime<Utc>) -> Option<PassedOver> {
         let cursor = self.row.cursor;
         self.row.cursor = cursor.max(now);
         let first = self.timetable.next_after(cursor).filter(|slot| slot.run_after <= now)?;
@@ -415,22 +415,6 @@ impl Engine {
         let former = self.dags.remove(dag_id);
         self.unlisten(dag_id, former.as_ref().map(|entry| &*entry.graph.dag));
         out.actions.push(Action::DeleteDag(dag_id.clone()));
-        out.answer(request, Reply::Done);
-    }
-
-    /// Pauses or unpauses a DAG. Unpausing never fires a past date unless it catches up.
-    pub(super) fn dag_paused(&mut self, request: RequestId, dag_id: &DagId, is_paused: bool, out: &mut Out) {
-        let Some(entry) = self.dags.get_mut(dag_id) else { return out.refuse(request, Refusal::UnknownDag) };
-        if entry.row.is_paused != is_paused {
-            entry.row.is_paused = is_paused;
-            (entry.row.failed_runs, entry.row.pause_reason) = (0, None);
-            if !is_paused && !entry.graph.dag.catchup {
-                out.actions.extend(entry.pass_over(out.now.wall).map(Action::PassedOver));
-            }
-            out.actions.push(Action::Dag(entry.row.clone()));
-            self.rearm(dag_id, out.now);
-            out.promoting.insert(dag_id.clone());
-        }
         out.answer(request, Reply::Done);
     }
 

@@ -128,6 +128,10 @@ fn every_code_has_a_file_in_the_corpus_or_a_made_file() {
         Code::NOT_UTF8,
         Code::MORE_PROBLEMS,
         Code::ASSET_WITHOUT_SOURCE,
+        // These ask for files and for the time: `outside.rs` has them.
+        Code::MISSING_SCRIPT,
+        Code::CATCHUP_OF_MANY,
+        Code::NO_DATE_LEFT,
     ]
     .map(|c| c.to_string())
     .into();

@@ -7,3 +7,5 @@ mod docs;
 mod loading;
 mod made;
 mod mutants;
+mod outside;
+mod rules;

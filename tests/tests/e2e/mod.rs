@@ -18,6 +18,7 @@ mod past;
 pub(crate) mod python;
 mod python_tasks;
 mod ready;
+mod reasons;
 mod schema;
 mod secrets;
 mod sensors;

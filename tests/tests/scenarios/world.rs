@@ -18,7 +18,7 @@ use tidemill_engine::{
     preparation::{Prepared, Unprepared},
     rows::{
         DagRow, EngineSnapshot, FinishedRun, MapRow, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow,
-        TryRow, VersionHash,
+        TryRow, VersionHash, directly_below,
     },
     state::{RunType, TaskState},
     template::{Context, prepare},
@@ -143,6 +143,7 @@ impl World {
             run_id: newest.run_id.clone(),
             logical_date: newest.logical_date,
             states: unset.chain(stored).collect(),
+            below: directly_below(dag),
         })
     }
 

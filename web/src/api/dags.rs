@@ -16,8 +16,12 @@ use crate::{
     auth::Identity,
     error::{Problem, Result},
     extract::{Body, DagPath, Ids, Paging, Params, version},
+    pages,
     state::WebState,
-    views::{DagDetailView, DagView, ImportErrorView, List, PatchDagBody, VersionView, task_definitions},
+    views::{
+        DagDetailView, DagView, ImportErrorView, List, PatchDagBody, PatchedView, PausePlanView, VersionView,
+        task_definitions,
+    },
 };
 
 /// Which DAGs a list shows.
@@ -125,7 +129,9 @@ pub(crate) async fn show(
     Ids(ids): Ids<DagPath>,
 ) -> Result<Json<DagDetailView>> {
     let (view, dag) = detail(&state, &ids.dag_id).await?;
+    let found = pages::dag::find(&state, &ids.dag_id).await?;
     Ok(Json(DagDetailView {
+        warnings: pages::dag::warnings(&state, &found).await?,
         dag: view,
         doc: dag.doc.clone(),
         catchup: dag.catchup,
@@ -137,17 +143,21 @@ pub(crate) async fn show(
     }))
 }
 
-/// Pauses or unpauses a DAG.
+/// Pauses or unpauses a DAG. With `dry_run` it only says what would change: then the answer is that, and not the DAG.
 #[utoipa::path(patch, path = "/api/v1/dags/{dag_id}", tag = "dags", params(("dag_id" = String, Path)), request_body = PatchDagBody,
-    responses((status = 200, body = DagView), (status = 404, body = Problem)))]
+    responses((status = 200, body = PatchedView), (status = 404, body = Problem)))]
 pub(crate) async fn patch(
     State(state): State<WebState>,
     Extension(who): Extension<Identity>,
     Ids(ids): Ids<DagPath>,
     Body(body): Body<PatchDagBody>,
-) -> Result<Json<DagView>> {
+) -> Result<Json<PatchedView>> {
+    if body.dry_run {
+        let plan = state.handle().would_pause(ids.dag_id.clone(), body.is_paused).await?;
+        return Ok(Json(PatchedView::Plan(PausePlanView::of(&ids.dag_id, plan))));
+    }
     actions::pause(&state, &who, ids.dag_id.clone(), body.is_paused).await?;
-    Ok(Json(detail(&state, &ids.dag_id).await?.0))
+    Ok(Json(PatchedView::Dag(Box::new(detail(&state, &ids.dag_id).await?.0))))
 }
 
 /// Deletes a DAG whose file is gone, with its runs.

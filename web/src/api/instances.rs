@@ -88,6 +88,30 @@ pub(crate) async fn reasons(state: &WebState, key: TaskInstanceKey) -> Result<Ve
     Ok(row.map(|row| WaitReason::Ended { state: row.state, reason: row.reason }).into_iter().collect())
 }
 
+/// Adds to every instance that waits what it waits for. A server that does not lead cannot know, and shows what is stored.
+pub(crate) async fn explained(state: &WebState, run: &RunRow, mut views: Vec<TaskView>) -> Vec<TaskView> {
+    if run.state.is_terminal() {
+        return views;
+    }
+    let Ok(found) = state.handle().explain_open(run.key).await else { return views };
+    let reasons: BTreeMap<(String, i32), WaitReason> =
+        found.into_iter().map(|(key, reason)| ((key.task.to_string(), key.map_index), reason)).collect();
+    for view in &mut views {
+        let Some(reason) = reasons.get(&(view.task_id.clone(), view.map_index)) else { continue };
+        view.reason = waiting(reason, view.reason.take());
+    }
+    views
+}
+
+/// Says what an instance waits for, and after it what is stored with it, such as how the last try ended.
+fn waiting(reason: &WaitReason, stored: Option<String>) -> Option<String> {
+    match (reason, stored) {
+        (WaitReason::Running { .. } | WaitReason::Ended { .. }, stored) => stored,
+        (reason, Some(stored)) => Some(format!("{reason}: {stored}")),
+        (reason, None) => Some(reason.to_string()),
+    }
+}
+
 /// Lists every task instance of a run, also those about which nothing is decided.
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}/tasks", tag = "task instances", params(("dag_id" = String, Path), ("run_id" = String, Path)),
     responses((status = 200, body = List<TaskView>), (status = 404, body = Problem)))]
@@ -99,7 +123,7 @@ pub(crate) async fn list(
     let dag = extract::definition(&state, &run).await?;
     let lengths = state.reader().map_lengths(run.key).await?;
     let rows = state.reader().tasks(run.key).await?;
-    Ok(Json(List::whole(task_views(&dag, rows, &lengths))))
+    Ok(Json(List::whole(explained(&state, &run, task_views(&dag, rows, &lengths)).await)))
 }
 
 /// Shows a task instance; without `map_index` an expanded task as a whole.
@@ -117,11 +141,17 @@ pub(crate) async fn show(
     let dag = extract::definition(&state, &run).await?;
     let task = dag.tasks.iter().find(|t| t.id == ids.task_id);
     let operator = task.map(|t| t.operator.as_str());
-    match (state.reader().task(&key).await?, task) {
-        (Some(row), _) => Ok(Json(TaskView::of(row, operator))),
-        (None, Some(_)) => Ok(Json(TaskView::undecided(ids.task_id.as_str(), key.map_index, operator))),
-        (None, None) => Err(Problem::not_found("such task in this run")),
+    let mut view = match (state.reader().task(&key).await?, task) {
+        (Some(row), _) => TaskView::of(row, operator),
+        (None, Some(_)) => TaskView::undecided(ids.task_id.as_str(), key.map_index, operator),
+        (None, None) => return Err(Problem::not_found("such task in this run")),
+    };
+    if !run.state.is_terminal()
+        && let Some(reason) = state.handle().explain(key).await.unwrap_or_default().first()
+    {
+        view.reason = waiting(reason, view.reason.take());
     }
+    Ok(Json(view))
 }
 
 /// Says why a task instance is not running; the first reason is the one that holds it back first.

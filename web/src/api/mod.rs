@@ -38,6 +38,7 @@ pub(crate) fn mount(table: Table) -> Table {
         .get("/api/v1/dags/{dag_id}/runs", VIEWER, runs::list)
         .post("/api/v1/dags/{dag_id}/runs", OPERATOR, runs::trigger)
         .get("/api/v1/dags/{dag_id}/runs/{run_id}", VIEWER, runs::show)
+        .get("/api/v1/dags/{dag_id}/runs/{run_id}/explain", VIEWER, runs::explain)
         .post("/api/v1/dags/{dag_id}/runs/{run_id}/cancel", OPERATOR, runs::cancel)
         .post("/api/v1/dags/{dag_id}/runs/{run_id}/resume", OPERATOR, runs::resume)
         .post("/api/v1/dags/{dag_id}/runs/{run_id}/clear", OPERATOR, runs::clear)

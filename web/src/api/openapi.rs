@@ -32,6 +32,7 @@ use crate::meters;
         runs::list,
         runs::trigger,
         runs::show,
+        runs::explain,
         runs::cancel,
         runs::resume,
         runs::clear,

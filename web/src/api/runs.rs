@@ -19,7 +19,7 @@ use crate::{
         self, Body, DagPath, Ids, OptionalBody, Paging, Params, RunPath, ended_within, instant, run_states,
     },
     state::WebState,
-    views::{CancelBody, ChangesView, ClearBody, List, MarkBody, RunView, TriggerBody},
+    views::{CancelBody, ChangesView, ClearBody, List, MarkBody, RunReasonView, RunView, TriggerBody},
 };
 
 /// Which runs a list shows.
@@ -116,6 +116,19 @@ pub(crate) async fn trigger(
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}", tag = "runs", params(("dag_id" = String, Path), ("run_id" = String, Path)), responses((status = 200, body = RunView), (status = 404, body = Problem)))]
 pub(crate) async fn show(State(state): State<WebState>, Ids(ids): Ids<RunPath>) -> Result<Json<RunView>> {
     Ok(Json(extract::run(&state, &ids.dag_id, &ids.run_id).await?.into()))
+}
+
+/// Says why a run has not ended: what holds the whole of it back, or what its task instances do and wait for. Empty when it
+/// has ended.
+#[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}/explain", operation_id = "explain_run", tag = "runs", params(("dag_id" = String, Path), ("run_id" = String, Path)),
+    responses((status = 200, body = List<RunReasonView>), (status = 404, body = Problem)))]
+pub(crate) async fn explain(
+    State(state): State<WebState>,
+    Ids(ids): Ids<RunPath>,
+) -> Result<Json<List<RunReasonView>>> {
+    let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
+    let reasons = state.handle().explain_run(run.key).await?;
+    Ok(Json(List::whole(reasons.iter().map(Into::into).collect())))
 }
 
 /// Cancels a run; what it has started is stopped. `dry_run` only says what would change.

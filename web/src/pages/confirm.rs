@@ -37,7 +37,11 @@ pub(crate) struct Wish {
     #[serde(default)]
     only_failed: Option<bool>,
     #[serde(default)]
+    upstream: Option<bool>,
+    #[serde(default)]
     downstream: Option<bool>,
+    #[serde(default)]
+    latest: Option<bool>,
     #[serde(default)]
     past: Option<bool>,
     #[serde(default)]
@@ -53,7 +57,9 @@ impl Wish {
             map_index: form.value("map_index").and_then(|index| index.parse().ok()),
             state: text("state"),
             only_failed: form.is_set("only_failed").then_some(true),
+            upstream: form.is_set("upstream").then_some(true),
             downstream: form.is_set("downstream").then_some(true),
+            latest: form.is_set("latest").then_some(true),
             past: form.is_set("past").then_some(true),
             future: form.is_set("future").then_some(true),
         }
@@ -67,13 +73,13 @@ impl Wish {
         ClearBody {
             tasks: self.tasks(),
             map_index: self.map_index,
-            upstream: false,
+            upstream: self.upstream == Some(true),
             downstream: self.downstream == Some(true),
             only_failed: self.only_failed == Some(true),
             past: self.past == Some(true),
             future: self.future == Some(true),
             dry_run,
-            latest: false,
+            latest: self.latest == Some(true),
         }
     }
 
@@ -135,23 +141,35 @@ impl Wish {
         (then != run.state.as_str()).then_some((run.state.as_str(), then))
     }
 
+    /// What a clear selects beyond what is named, each with a label and whether it is chosen.
+    fn options(&self) -> [(&'static str, &'static str, bool); 6] {
+        let is_set = |option: Option<bool>| option == Some(true);
+        [
+            ("only_failed", "only what failed or was held back by it", is_set(self.only_failed)),
+            ("upstream", "everything above", is_set(self.upstream)),
+            ("downstream", "everything below", is_set(self.downstream)),
+            ("past", "in every earlier run too", is_set(self.past)),
+            ("future", "in every later run too", is_set(self.future)),
+            ("latest", "with the newest version of the DAG", is_set(self.latest)),
+        ]
+    }
+
+    /// Returns what a form that changes the options says besides.
+    fn subject(&self) -> Vec<(&'static str, String)> {
+        self.hidden()
+            .into_iter()
+            .filter(|(name, _)| matches!(*name, "action" | "task" | "map_index"))
+            .collect()
+    }
+
     fn hidden(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![("action", self.action.clone())];
         fields.extend(self.task.clone().map(|t| ("task", t)));
         fields.extend(self.map_index.map(|index| ("map_index", index.to_string())));
         fields.extend(self.state.clone().map(|s| ("state", s)));
-        let options = [
-            ("only_failed", self.only_failed),
-            ("downstream", self.downstream),
-            ("past", self.past),
-            ("future", self.future),
-        ];
-        fields.extend(
-            options
-                .iter()
-                .filter(|(_, is_set)| *is_set == Some(true))
-                .map(|(name, _)| (*name, "true".to_owned())),
-        );
+        let options = self.options().map(|(name, _, is_set)| (name, is_set));
+        fields
+            .extend(options.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (*name, "true".to_owned())));
         fields
     }
 }
@@ -168,6 +186,9 @@ struct ConfirmPage {
     when_empty: &'static str,
     changes: Vec<ChangeView>,
     has_other_runs: bool,
+    /// Of a clear: what else it may select.
+    options: Vec<(&'static str, &'static str, bool)>,
+    subject: Vec<(&'static str, String)>,
     hidden: Vec<(&'static str, String)>,
 }
 
@@ -198,6 +219,8 @@ pub(crate) async fn show(
         when_empty,
         has_other_runs: changes.iter().any(|change| change.run_id != run.run_id.as_str()),
         changes,
+        options: if wish.action == "clear" { wish.options().to_vec() } else { Vec::new() },
+        subject: wish.subject(),
         hidden: wish.hidden(),
     })
 }

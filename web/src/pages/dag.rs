@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Extension, extract::State, response::Response};
 use chrono::Utc;
+use serde::Deserialize;
 use tidemill_engine::{
     definition::{Dag, Schedule},
     ids::DagId,
@@ -66,8 +67,8 @@ impl DagHead {
 }
 
 /// What is odd about a DAG: in its file, and about the pools that it names.
-async fn warnings(state: &WebState, detail: &DagDetail) -> Result<Vec<String>> {
-    let mut warnings = state.handle().warnings(&detail.dag.dag_id);
+pub(crate) async fn warnings(state: &WebState, detail: &DagDetail) -> Result<Vec<String>> {
+    let mut warnings = state.handle().warnings(&detail.definition, detail.dag.cursor).await;
     let pools = state.reader().pools().await?;
     let slots_of = pools.into_iter().map(|pool| (pool.name, pool.slots)).collect();
     let mut waits: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -99,6 +100,55 @@ pub(crate) fn schedule_words(state: &WebState, dag_id: &DagId, schedule: &Schedu
 
 pub(crate) async fn find(state: &WebState, dag_id: &DagId) -> Result<DagDetail> {
     state.reader().dag(dag_id).await?.ok_or_else(|| Problem::not_found("such DAG"))
+}
+
+#[derive(Template)]
+#[template(path = "pause.html")]
+struct PausePage {
+    c: Chrome,
+    dag_id: String,
+    title: &'static str,
+    sentences: Vec<String>,
+    has_effect: bool,
+    is_paused: bool,
+    next: String,
+}
+
+/// Which way, and where to go on.
+#[derive(Deserialize)]
+pub(crate) struct PauseParams {
+    #[serde(default)]
+    is_paused: Option<bool>,
+    #[serde(default)]
+    next: Option<String>,
+}
+
+/// Says what pausing or unpausing would change, and asks.
+pub(crate) async fn ask_pause(
+    State(state): State<WebState>,
+    c: Chrome,
+    Ids(ids): Ids<DagPath>,
+    Params(query): Params<PauseParams>,
+) -> Result<Response> {
+    let is_paused = match query.is_paused {
+        Some(is_paused) => is_paused,
+        None => !find(&state, &ids.dag_id).await?.dag.is_paused,
+    };
+    let plan = state.handle().would_pause(ids.dag_id.clone(), is_paused).await?;
+    let back = format!("/dags/{}", ids.dag_id);
+    let upper = |sentence: String| {
+        let mut chars = sentence.chars();
+        chars.next().map(|c| format!("{}{}.", c.to_uppercase(), chars.as_str())).unwrap_or_default()
+    };
+    page(&PausePage {
+        c,
+        dag_id: ids.dag_id.to_string(),
+        title: if is_paused { "Pause" } else { "Unpause" },
+        sentences: plan.sentences().into_iter().map(upper).collect(),
+        has_effect: plan.has_effect(),
+        is_paused,
+        next: safe_next(query.next.as_deref().or(Some(&back))).to_owned(),
+    })
 }
 
 /// Pauses or unpauses.

@@ -65,6 +65,7 @@ pub(crate) fn mount(table: Table) -> Table {
         .get("/dags/{dag_id}/durations", VIEWER, durations::show)
         .get("/dags/{dag_id}/code", VIEWER, code::show)
         .get("/dags/{dag_id}/audit", ADMIN, audit::of_dag)
+        .get("/dags/{dag_id}/pause", OPERATOR, dag::ask_pause)
         .post("/dags/{dag_id}/pause", OPERATOR, dag::pause)
         .get("/dags/{dag_id}/trigger", OPERATOR, trigger::show)
         .post("/dags/{dag_id}/trigger", OPERATOR, trigger::submit)

@@ -17,6 +17,7 @@ use tidemill_store::reader::{PageRequest, RunQuery};
 
 use super::{Chrome, assets::EventLine, confirm::Offer, dags::query_string, graph, json_lines, page, task};
 use crate::{
+    api::instances,
     error::Result,
     extract::{self, Ids, Params, RunPath},
     render::{Markup, ansi, scale, time},
@@ -89,6 +90,8 @@ struct RunPage {
     is_late: bool,
     sentence: String,
     actions: Vec<Offer>,
+    /// Why it has not ended.
+    reasons: Vec<(String, &'static str)>,
     facts: Vec<(&'static str, Markup)>,
     failure: Option<Failure>,
     graph: Markup,
@@ -138,6 +141,7 @@ pub(crate) async fn show(
         is_late: run.deadline_missed_at.is_some(),
         sentence: sentence(&run, failed, usual),
         actions: offers(&run, &rows),
+        reasons: reasons(&state, &run).await,
         facts: facts(&run, usual),
         failure,
         graph: graph::of_run(&state, &dag, &run, &rows).await?,
@@ -149,7 +153,10 @@ pub(crate) async fn show(
         },
         evidence: evidence(&state, &run).await?,
         chips,
-        tasks: list.into_iter().map(|view| task_line(&run, view)).collect(),
+        tasks: {
+            let views = instances::explained(&state, &run, list).await;
+            views.into_iter().map(|view| task_line(&run, view)).collect()
+        },
         more,
     })
 }
@@ -210,6 +217,17 @@ async fn evidence(state: &WebState, run: &RunRow) -> Result<Vec<Evidence>> {
         Evidence { href, label: task::label(&key), word, text }
     });
     Ok(told.collect())
+}
+
+/// Why it has not ended. A server that does not lead cannot know; the page is still worth showing.
+async fn reasons(state: &WebState, run: &RunRow) -> Vec<(String, &'static str)> {
+    if run.state.is_terminal() {
+        return Vec::new();
+    }
+    match state.handle().explain_run(run.key).await {
+        Ok(reasons) => reasons.iter().map(|found| (found.to_string(), found.reason.code())).collect(),
+        Err(error) => vec![(error.to_string(), error.code())],
+    }
 }
 
 fn first_failure(rows: &[TaskRow]) -> Option<&TaskRow> {

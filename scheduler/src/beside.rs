@@ -1,0 +1,72 @@
+//! What lies beside a DAG file: the files that its tasks execute, and the dates that are past.
+//!
+//! The engine says what is to be asked and judges the answer; here is who asks. A page asks anew whenever it is shown, so a
+//! file that was put there later is not missed any more.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use tidemill_engine::definition::{Dag, FileState, Outside, Problem};
+
+/// What is odd about the file of a DAG although it loads, and what is to be asked about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileWarnings {
+    /// A coded sentence each.
+    pub(crate) sentences: Vec<String>,
+    pub(crate) outside: Arc<Outside>,
+    /// The folder that tasks run in.
+    pub(crate) folder: PathBuf,
+}
+
+impl FileWarnings {
+    /// Returns every sentence, with what is found when it is looked up now. Blocks for as long as a few looks at files take.
+    pub(crate) fn now(&self, dag: &Dag, cursor: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Vec<String> {
+        let mut all = self.sentences.clone();
+        let missing = self.outside.missing(&|path| look_beside(&self.folder, path));
+        all.extend(missing.iter().chain(&self.outside.dates(dag, cursor, now)).map(sentence));
+        all
+    }
+}
+
+/// Returns what is found at a path relative to a folder. What cannot be looked at counts as there.
+#[must_use]
+pub fn look_beside(folder: &Path, path: &str) -> FileState {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(folder.join(path)) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 == 0 => FileState::NotExecutable,
+        Ok(_) => FileState::There,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => FileState::Missing,
+        Err(_) => FileState::There,
+    }
+}
+
+/// Returns a problem as one sentence.
+pub(crate) fn sentence(problem: &Problem) -> String {
+    let (line, _) = problem.place();
+    let help = problem.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+    format!("{} in line {line}: {}{help}", problem.code, problem.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beside_a_file_is_told_apart() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("sub/x.sh"), "").unwrap();
+        let look = |path: &str| look_beside(folder.path(), path);
+        assert_eq!(look("sub/x.sh"), FileState::NotExecutable);
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path().join("sub/x.sh"), executable).unwrap();
+        assert_eq!(look("sub/x.sh"), FileState::There);
+        assert_eq!(look("sub"), FileState::There);
+        assert_eq!(look("sub/y.sh"), FileState::Missing);
+        assert_eq!(look("sub/x.sh/y"), FileState::There, "who can tell");
+    }
+}
