@@ -23,7 +23,7 @@ impl Engine {
     /// all of its elements.
     #[must_use]
     pub fn explain(&self, key: &TaskInstanceKey, now: Now) -> Vec<WaitReason> {
-        let Some((run_key, ix)) = self.locate(key) else { return self.explain_all(key, now) };
+        let Some((run_key, ix)) = self.locate(key) else { return self.explain_elements(key, now) };
         let Some(run) = self.runs.get(&run_key) else { return Vec::new() };
         let record = &run.instances[ix];
         let row = &record.row;
@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// Returns why the elements of an expanded task are not running, each reason once, or how the task ended.
-    fn explain_all(&self, key: &TaskInstanceKey, now: Now) -> Vec<WaitReason> {
+    fn explain_elements(&self, key: &TaskInstanceKey, now: Now) -> Vec<WaitReason> {
         let Some(run) = self.runs.get(&key.run).filter(|_| key.map_index == -1) else { return Vec::new() };
         let Some(task) = run.graph.index_of(&key.task) else { return Vec::new() };
         let record = run.instances.of(task);
