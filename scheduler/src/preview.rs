@@ -101,6 +101,8 @@ impl Preview {
             cancel_requested_at: None,
             timed_out_at: None,
             triggered_by: None,
+            deadline_at: None,
+            deadline_missed_at: None,
         }
     }
 }

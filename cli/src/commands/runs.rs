@@ -206,7 +206,7 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
         RunsCommand::Rerun { run, latest, dry_run, format, .. } => {
             let options =
                 ClearArgs { only_failed: true, latest: *latest, dry_run: *dry_run, ..ClearArgs::default() };
-            clear(client, run, &[], &options, format.format).await?;
+            clear(client, run, &[], None, &options, format.format).await?;
         }
         RunsCommand::Mark { run, state, dry_run, format, .. } => {
             let path = ["dags", &run.dag_id, "runs", &run.run_id, "mark"];

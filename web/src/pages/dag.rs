@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 use chrono::Utc;
 use serde::Deserialize;
@@ -13,13 +14,13 @@ use tidemill_engine::{
 };
 use tidemill_store::reader::DagDetail;
 
-use super::see;
+use super::{Chrome, page, see};
 use crate::{
     actions,
     api::dags::next_run,
     auth::{Identity, safe_next},
     error::{Problem, Result},
-    extract::{DagPath, Form, Ids},
+    extract::{DagPath, Form, Ids, Params},
     render::{Markup, time},
     state::WebState,
     views::schedule_text,
