@@ -319,25 +319,7 @@ impl fmt::Display for WaitReason {
                 Ok(())
             }
             Self::PastUnknown => f.write_str("the run before it is being looked up"),
-            Self::RetryAt { at, failures, retries } => {
-                write!(
-                    f,
-                    "next try at {} (failed {failures} of {} tries)",
-                    at.format("%Y-%m-%dT%H:%M:%SZ"),
-                    retries + 1
-                )
-            }
-            Self::PokeAt { at, pokes, since, until, last } => {
-                let shown = |at: &DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-                if let Some(last) = last {
-                    write!(f, "{last}; ")?;
-                }
-                write!(f, "next poke at {} (poked {pokes} times since {}", shown(at), shown(since))?;
-                match until {
-                    Some(until) => write!(f, ", gives up at {})", shown(until)),
-                    None => f.write_str(")"),
-                }
-            }
+            Self::RetryAt { .. } | Self::PokeAt { .. } => self.fmt_time(f),
             Self::PoolFull { pool, slots, used, wanted } => {
                 write!(f, "pool {pool} is full: {used} of {slots} slots are taken, it wants {wanted}")
             }
@@ -360,6 +342,45 @@ impl fmt::Display for WaitReason {
             Self::WorkersFull { queue, slots } => {
                 write!(f, "every worker of queue {queue} is busy ({slots} slots)")
             }
+            Self::HeldBy { .. } | Self::RunsAhead { .. } | Self::OtherQueues { .. } => self.fmt_blockers(f),
+            Self::Next => f.write_str("it is next"),
+            Self::Inconsistent { place } => {
+                write!(f, "the engine contradicts itself ({place}); please report this")
+            }
+        }
+    }
+}
+
+impl WaitReason {
+    /// Prints what has its time.
+    fn fmt_time(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RetryAt { at, failures, retries } => {
+                write!(
+                    f,
+                    "next try at {} (failed {failures} of {} tries)",
+                    at.format("%Y-%m-%dT%H:%M:%SZ"),
+                    retries + 1
+                )
+            }
+            Self::PokeAt { at, pokes, since, until, last } => {
+                let shown = |at: &DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+                if let Some(last) = last {
+                    write!(f, "{last}; ")?;
+                }
+                write!(f, "next poke at {} (poked {pokes} times since {}", shown(at), shown(since))?;
+                match until {
+                    Some(until) => write!(f, ", gives up at {})", shown(until)),
+                    None => f.write_str(")"),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Prints who is in the way.
+    fn fmt_blockers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::HeldBy { holders, more } => {
                 f.write_str("held by ")?;
                 named(f, holders.iter().map(ToString::to_string), *more)
@@ -377,10 +398,7 @@ impl fmt::Display for WaitReason {
                 f.write_str("the connected workers serve ")?;
                 named(f, queues.iter().map(ToString::to_string), 0)
             }
-            Self::Next => f.write_str("it is next"),
-            Self::Inconsistent { place } => {
-                write!(f, "the engine contradicts itself ({place}); please report this")
-            }
+            _ => Ok(()),
         }
     }
 }

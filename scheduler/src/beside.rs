@@ -5,11 +5,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use chrono::{DateTime, Utc};
 use tidemill_engine::definition::{Dag, FileState, Outside, Problem};
+
+use crate::handle::Handle;
 
 /// What is odd about the file of a DAG although it loads, and what is to be asked about it.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,20 @@ impl FileWarnings {
         let missing = self.outside.missing(&|path| look_beside(&self.folder, path));
         all.extend(missing.iter().chain(&self.outside.dates(dag, cursor, now)).map(sentence));
         all
+    }
+}
+
+impl Handle {
+    /// Returns what is odd about the file of a DAG although it loads, a coded sentence each: what the file itself says, and
+    /// what is found when the files that its tasks execute and the dates after `cursor` are looked up now.
+    pub async fn warnings(&self, dag: &Arc<Dag>, cursor: DateTime<Utc>) -> Vec<String> {
+        let found = {
+            let warnings = self.shared.warnings.read().unwrap_or_else(PoisonError::into_inner);
+            warnings.get(&dag.id).cloned()
+        };
+        let Some(found) = found else { return Vec::new() };
+        let (dag, now) = (Arc::clone(dag), self.shared.clock.now().wall);
+        tokio::task::spawn_blocking(move || found.now(&dag, Some(cursor), now)).await.unwrap_or_default()
     }
 }
 

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{Changed, Reply},
     definition::Dag,
@@ -320,18 +319,6 @@ impl Handle {
     #[must_use]
     pub fn dag(&self, dag_id: &DagId) -> Option<Arc<Dag>> {
         self.shared.dags.read().unwrap_or_else(PoisonError::into_inner).get(dag_id).cloned()
-    }
-
-    /// Returns what is odd about the file of a DAG although it loads, a coded sentence each: what the file itself says, and
-    /// what is found when the files that its tasks execute and the dates after `cursor` are looked up now.
-    pub async fn warnings(&self, dag: &Arc<Dag>, cursor: DateTime<Utc>) -> Vec<String> {
-        let found = {
-            let warnings = self.shared.warnings.read().unwrap_or_else(PoisonError::into_inner);
-            warnings.get(&dag.id).cloned()
-        };
-        let Some(found) = found else { return Vec::new() };
-        let (dag, now) = (Arc::clone(dag), self.shared.clock.now().wall);
-        tokio::task::spawn_blocking(move || found.now(&dag, Some(cursor), now)).await.unwrap_or_default()
     }
 
     /// Returns how the scheduler is; never waits for the loop.

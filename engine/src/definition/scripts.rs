@@ -268,9 +268,7 @@ fn commands(script: &str) -> Vec<Vec<Word>> {
             while chars.next_if(|(next, _)| *next < at + width).is_some() {}
             continue;
         }
-        let is_dynamic = matches!(c, '$' | '`') && quote != Some('\'')
-            || (quote.is_none() && matches!(c, '*' | '?' | '[' | '~' | '\\'))
-            || (quote == Some('"') && c == '\\');
+        let is_dynamic = is_expanded(quote, c);
         match (quote, c) {
             (Some(open), c) if c == open => {
                 quote = None;
@@ -307,12 +305,7 @@ fn commands(script: &str) -> Vec<Vec<Word>> {
                 }
             }
             _ => {
-                let open = word.get_or_insert(Word { text: Some(String::new()), range: at..at });
-                open.range.end = at + c.len_utf8();
-                match &mut open.text {
-                    Some(text) if !is_dynamic => text.push(c),
-                    _ => open.text = None,
-                }
+                let open = grown(&mut word, at, c, is_dynamic);
                 if rest.starts_with("$(") && is_dynamic {
                     break;
                 }
@@ -324,6 +317,24 @@ fn commands(script: &str) -> Vec<Vec<Word>> {
     }
     end(&mut word, &mut all, is_target);
     all
+}
+
+/// Whether the shell does more with a character than to take it as it is.
+fn is_expanded(quote: Option<char>, c: char) -> bool {
+    matches!(c, '$' | '`') && quote != Some('\'')
+        || (quote.is_none() && matches!(c, '*' | '?' | '[' | '~' | '\\'))
+        || (quote == Some('"') && c == '\\')
+}
+
+/// Adds a character to a word, or begins one with it.
+fn grown(word: &mut Option<Word>, at: usize, c: char, is_dynamic: bool) -> &mut Word {
+    let open = word.get_or_insert(Word { text: Some(String::new()), range: at..at });
+    open.range.end = at + c.len_utf8();
+    match &mut open.text {
+        Some(text) if !is_dynamic => text.push(c),
+        _ => open.text = None,
+    }
+    open
 }
 
 fn end(word: &mut Option<Word>, all: &mut [Vec<Word>], is_target: bool) {
