@@ -28,7 +28,7 @@ fn a_script_that_is_not_there_is_pointed_at() {
     let [problem] = problems.as_slice() else { panic!("{problems:?}") };
     assert_eq!((problem.code.as_str(), problem.is_error()), ("DAG0510", false));
     let span = &problem.spans[0];
-    assert_eq!((span.line, span.col, span.end_col, span.label.as_str()), (6, 28, 40, "not there"));
+    assert_eq!((span.line, span.col, span.end_col, span.label.as_str()), (6, 28, 43, "not there"));
     assert!(problem.message.contains("`train` executes `scripts/train.py`"), "{}", problem.message);
     assert!(loaded.outside.missing(&|_| FileState::There).is_empty());
 }

@@ -105,7 +105,7 @@ fn a_run_says_why_it_has_not_ended() {
     };
     assert_eq!(
         told(&world, first),
-        ["a: starting on worker w", "lonely: no worker that serves queue gpu is connected"]
+        ["lonely: no worker that serves queue gpu is connected", "a: starting on worker w"]
     );
     let reasons = world.engine.explain(&World::key(first, "lonely"), world.now);
     assert_eq!(reasons[1].to_string(), "the connected workers serve default");

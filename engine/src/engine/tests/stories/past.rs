@@ -222,15 +222,16 @@ fn a_lowered_limit_ends_no_run_as_deadlocked() {
 }
 
 #[test]
-fn what_is_below_a_task_in_the_later_version_tells_it() {
+fn what_is_below_a_task_in_the_version_of_the_run_before_tells_it() {
     let waiting = Task { wait_for_downstream: true, ..task("a", &[]) };
-    let mut world = world(every_minute(vec![task("a", &[]), task("c", &[])]));
+    let mut world = world(every_minute(vec![task("a", &[]), task("c", &["a"]), task("x", &[])]));
     let first = minutes(&mut world, 1)[0];
-    world.load(every_minute(vec![waiting, task("c", &["a"]), task("y", &[])]));
+    world.load(every_minute(vec![waiting, task("c", &[]), task("x", &["a"])]));
     let second = minutes(&mut world, 1)[1];
     world.end(first, "a", TryOutcome::Success);
     assert!(reason(&world, second, "a").ends_with("c is queued"), "{}", reason(&world, second, "a"));
     world.end(first, "c", TryOutcome::Success);
+    // `x` is below it now, but was not then.
     assert_eq!(world.state(second, "a"), TaskState::Queued);
 }
 
