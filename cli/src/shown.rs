@@ -104,7 +104,8 @@ fn words_continue(line: &str) -> bool {
 fn synopses(path: &str, text: &str) -> Vec<Shown> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with("| `")) {
-        let line = line.replace("\\|", "/");
+        // Alternatives are options each; other words with a bar between them are one value.
+        let line = line.replace("\\|--", " --").replace("\\|", "/");
         let cell = line.split('|').nth(1).unwrap();
         for span in cell.split('`').skip(1).step_by(2) {
             let plain = span.replace(['[', ']'], " ").replace(['…', '(', ')'], " ");
