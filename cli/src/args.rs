@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        assets, browser, completions, config as config_command, connections, dags, db, drift, explain, login,
-        operator, pools, runs, schema, server, standalone, tasks, tokens, variables, worker,
+        assets, backfill, browser, completions, config as config_command, connections, dags, db, drift,
+        explain, login, operator, pools, runs, schema, server, standalone, tasks, tokens, variables, worker,
     },
     config::Overrides,
     report::Color,
@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Runs(runs::RunsCommand),
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
+    #[command(subcommand)]
+    Backfill(backfill::BackfillCommand),
     #[command(subcommand)]
     Pools(pools::PoolsCommand),
     #[command(subcommand)]

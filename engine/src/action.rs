@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     asset::{AssetChange, AssetEventRow},
+    backfill::{BackfillDate, BackfillProblem, BackfillRow, BackfillState},
     definition::Notification,
     event::RequestId,
-    ids::{AssetName, AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
+    ids::{AssetName, AttemptKey, BackfillKey, DagId, PoolName, RunId, RunKey, TaskId, WorkerId},
     mapping::MapValues,
     rows::{DagRow, PassedOver, PoolRow, RunRow, TaskRow, TryRow},
     state::{RunState, StopReason, TaskState},
@@ -44,6 +45,10 @@ pub enum Action {
     Cancel(Cancel),
     /// Queues a message to the outside in the same transaction.
     Notify(Notify),
+    /// Inserts or replaces a backfill.
+    Backfill(Box<BackfillRow>),
+    /// Records what became of a date of a backfill.
+    BackfillDate(BackfillDate),
     /// Answers the sender of an event, once committed.
     Answer(Answer),
 }
@@ -176,6 +181,8 @@ pub enum Reply {
     Changed(Vec<Changed>),
     /// An event on an asset was stored.
     AssetEvent(Box<AssetEventRow>),
+    /// A backfill was created or changed, or would be; with the runs that are cancelled with it.
+    Backfill(Box<BackfillRow>, Vec<RunKey>),
     /// What became of a result.
     Verdict(Verdict),
     /// Not done.
@@ -247,4 +254,12 @@ pub enum Refusal {
     NotMarkable,
     /// No DAG file names the asset.
     UnknownAsset(AssetName),
+    /// There is no such backfill.
+    UnknownBackfill,
+    /// The backfill has ended, or is being cancelled.
+    BackfillEnded(BackfillState),
+    /// A backfill of these dates is not possible.
+    Backfill(BackfillProblem),
+    /// Another backfill of the same DAG that has not ended has some of the dates.
+    BackfillOverlaps(BackfillKey),
 }

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     asset::AssetExtra,
+    backfill::{BackfillChange, BackfillSpec, BackfillState, DatedRun},
     definition::Dag,
-    ids::{AssetName, AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{
+        AssetName, AttemptKey, BackfillKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId,
+    },
     preparation::{Preparation, Prepared},
     rows::{FinishedRun, PoolRow, PreviousRun, VersionHash},
     state::{RunState, TaskState, TryOutcome},
@@ -238,6 +241,41 @@ pub enum Event {
         run: RunKey,
         /// The median of the last successful runs; absent: there are too few.
         duration: Option<std::time::Duration>,
+    },
+    /// Somebody asks for a backfill.
+    BackfillRequested {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// The DAG.
+        dag_id: DagId,
+        /// What is filled; `conf` is validated already.
+        spec: Box<BackfillSpec>,
+        /// Who asks.
+        created_by: Option<String>,
+    },
+    /// Somebody pauses, resumes or cancels a backfill.
+    BackfillChanged {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// The backfill.
+        backfill: BackfillKey,
+        /// What is asked.
+        change: BackfillChange,
+        /// Only answer what would change.
+        is_dry_run: bool,
+        /// How the stored backfill ended, when it is not active (loaded just before).
+        ended: Option<BackfillState>,
+    },
+    /// What the loop found for a page of dates ([`crate::engine::Engine::backfill_page`]).
+    BackfillDates {
+        /// The backfill.
+        backfill: BackfillKey,
+        /// The dates that were looked up.
+        dates: Vec<DateTime<Utc>>,
+        /// The scheduled and backfill runs that they have.
+        found: Vec<DatedRun>,
+        /// Those of [`crate::backfill::BackfillPage::to_load`].
+        finished: Vec<FinishedRun>,
     },
     /// Ended runs were deleted from the store.
     RunsDeleted {

@@ -435,10 +435,12 @@ fn sums(dag: &Dag, edges: &[Vec<TaskIndex>], order: Vec<TaskIndex>) -> Vec<i64> 
     total
 }
 
-/// Orders task instances in a pool: weight descending, logical date ascending, then creation, file order and
-/// element (`semantics.md` §8).
+/// Orders task instances in a pool: those of backfills last, weight descending, logical date ascending, then creation,
+/// file order and element (`semantics.md` §8, §9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Priority {
+    /// It is of a backfill, which yields to everything else.
+    pub yields: bool,
     /// Effective weight, heaviest first.
     pub weight: Reverse<i64>,
     /// Logical date of the run in microseconds.

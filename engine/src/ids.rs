@@ -180,6 +180,17 @@ impl fmt::Display for RunKey {
     }
 }
 
+/// The number of a backfill, from the same row of numbers as [`RunKey`]: never used again either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BackfillKey(pub i64);
+
+impl fmt::Display for BackfillKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Identifies a task instance: a task of a dag run, and its element when it is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskInstanceKey {

@@ -2,6 +2,7 @@
 // Tests may unwrap; nothing that comes from outside may.
 pub mod action;
 pub mod asset;
+pub mod backfill;
 pub mod connection;
 pub mod definition;
 pub mod engine;

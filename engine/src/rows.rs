@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     asset::AssetQueueRow,
+    backfill::BackfillRow,
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AttemptKey, BackfillKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     mapping::MapValues,
     state::{RunState, RunType, StopReason, TaskState, TryOutcome},
 };
@@ -110,6 +111,12 @@ pub struct RunRow {
     /// It was found to be late at.
     #[serde(default)]
     pub deadline_missed_at: Option<DateTime<Utc>>,
+    /// The backfill that made it, or that cleared it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<BackfillKey>,
+    /// It asks for no run before it: the first run of a backfill (`semantics.md` §6).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignores_past: bool,
 }
 
 /// A task instance. `no_status` has no row.
@@ -291,6 +298,8 @@ pub struct EngineSnapshot {
     pub open_tries: Vec<TryRow>,
     /// Every pool.
     pub pools: Vec<PoolRow>,
+    /// The backfills that have not ended, by number.
+    pub backfills: Vec<BackfillRow>,
     /// The next run key: one more than the highest ever used.
     pub next_run_key: i64,
     /// What waits of assets, by DAG and asset.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::{Dag, Task},
-    ids::{DagId, PoolName, RunId, TaskId, WorkerId},
+    ids::{BackfillKey, DagId, PoolName, RunId, TaskId, WorkerId},
     preparation::Preparation,
     state::{StopReason, TaskState, TriggerRule},
 };
@@ -47,6 +47,17 @@ pub enum WaitReason {
         active: u32,
         /// The limit.
         limit: u32,
+    },
+    /// Its run waits for the limit of its backfill, or for that to be resumed.
+    BackfillQueued {
+        /// The backfill.
+        backfill: BackfillKey,
+        /// How many runs of it are active.
+        active: u32,
+        /// The limit.
+        limit: u32,
+        /// It is paused.
+        is_paused: bool,
     },
     /// Its run is parked for a person.
     RunPaused,
@@ -260,6 +271,7 @@ impl WaitReason {
             Self::Starting { .. } => "starting",
             Self::Stopping { .. } => "stopping",
             Self::RunQueued { .. } => "run_queued",
+            Self::BackfillQueued { .. } => "backfill_queued",
             Self::RunPaused => "run_paused",
             Self::RunEnding => "run_ending",
             Self::Upstream { .. } => "upstream",
@@ -301,6 +313,13 @@ impl fmt::Display for WaitReason {
             Self::RunQueued { active, limit } => {
                 write!(f, "its run waits: {active} of max_active_runs = {limit} runs are active")
             }
+            Self::BackfillQueued { backfill, is_paused: true, .. } => {
+                write!(f, "its run waits: backfill {backfill} is paused")
+            }
+            Self::BackfillQueued { backfill, active, limit, is_paused: false } => write!(
+                f,
+                "its run waits: {active} of max_active_runs = {limit} runs of backfill {backfill} are active"
+            ),
             Self::RunPaused => f.write_str("its run is paused and waits for a person"),
             Self::RunEnding => f.write_str("its run is ending and starts nothing any more"),
             Self::Upstream { rule, waiting_for } => {

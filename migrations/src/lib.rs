@@ -3,6 +3,7 @@
 mod m20261123_000001_initial;
 mod m20261124_000001_parking;
 mod m20261201_000001_mapping;
+mod m20261201_000002_backfill;
 mod m20261201_000003_assets;
 mod m20261201_000004_variables_connections;
 mod m20261201_000006_sensors;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_parking::Migration),
             Box::new(m20261201_000001_mapping::Migration),
             Box::new(m20261201_000003_assets::Migration),
+            Box::new(m20261201_000002_backfill::Migration),
             Box::new(m20261201_000004_variables_connections::Migration),
             Box::new(m20261201_000006_sensors::Migration),
             Box::new(m20261201_000007_deadlines::Migration),

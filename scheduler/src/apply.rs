@@ -5,9 +5,8 @@ use std::sync::Arc;
 use tidemill_engine::{
     action::Reply,
     event::{AttemptResult, Event, RequestId},
-    ids::{DagId, RunKey},
+    ids::DagId,
     now::Now,
-    rows::FinishedRun,
     state::TryOutcome,
     wait_reason::pool_waits,
 };
@@ -92,6 +91,12 @@ impl Core {
                 self.round.reasons.push((reply, found));
             }
             Input::Ask(question) => question.answer(&self.engine, now),
+            Input::Backfill { request, side, reply } => {
+                self.create_backfill(*request, side, reply, now).await
+            }
+            Input::ExplainBackfill { backfill, reply } => {
+                let _ = reply.send(Ok(self.engine.explain_backfill(backfill, now)));
+            }
             Input::Workers { reply } => {
                 let _ = reply.send(Ok(self.workers()));
             }
@@ -111,28 +116,9 @@ impl Core {
         now: Now,
     ) {
         let asked = event.clone();
-        if let Event::Clear { run, finished, .. }
-        | Event::MarkTask { run, finished, .. }
-        | Event::MarkRun { run, finished, .. } = &mut event
-        {
-            match self.load_finished(*run).await {
-                Ok(loaded) => *finished = loaded,
-                Err(error) => {
-                    let _ = reply.send(Err(unavailable(&error)));
-                    return;
-                }
-            }
-        }
-        if let Event::Cancel { run, ended, .. } | Event::Resume { run, ended, .. } = &mut event
-            && !self.known.runs.contains_key(run)
-        {
-            match self.shared.reader.run_by_key(*run).await {
-                Ok(row) => *ended = row.map(|row| row.state).filter(|state| state.is_terminal()),
-                Err(error) => {
-                    let _ = reply.send(Err(unavailable(&error)));
-                    return;
-                }
-            }
+        if let Err(error) = self.load_for(&mut event).await {
+            let _ = reply.send(Err(unavailable(&error)));
+            return;
         }
         self.step(event, now);
         if !self.round.is_refused(request) {
@@ -140,20 +126,6 @@ impl Core {
         }
         let call = Waiter::Call { event: Box::new(asked), side: Box::new(side), reply };
         self.round.waiters.insert(request, call);
-    }
-
-    /// Loads a run that the engine does not hold because it has ended.
-    async fn load_finished(&mut self, run: RunKey) -> Result<Option<Box<FinishedRun>>, ReadError> {
-        if self.known.runs.contains_key(&run) {
-            return Ok(None);
-        }
-        let Some(loaded) = self.writer.load_run(run).await? else { return Ok(None) };
-        if !loaded.snapshot.run.state.is_terminal() {
-            // It is set aside; the engine must not see it.
-            return Ok(None);
-        }
-        self.known.visit(&loaded.snapshot.run, &loaded.dag);
-        Ok(Some(Box::new(FinishedRun { snapshot: loaded.snapshot, dag: loaded.dag })))
     }
 
     async fn trigger(

@@ -387,6 +387,8 @@ mod tests {
             triggered_by: None,
             deadline_at: None,
             deadline_missed_at: None,
+            backfill: None,
+            ignores_past: false,
         };
         let attempt = |task: &str| AttemptKey {
             instance: TaskInstanceKey { run: RunKey(1), task: TaskId::new(task).unwrap(), map_index: -1 },

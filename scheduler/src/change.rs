@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tidemill_engine::{
-    ids::{AttemptKey, DagId, RunId, RunKey, TaskId},
+    ids::{AttemptKey, BackfillKey, DagId, RunId, RunKey, TaskId},
     state::{RunState, TaskState},
 };
 
@@ -50,6 +50,13 @@ pub enum Change {
         attempt: AttemptKey,
         /// How long it is now, in bytes.
         size_bytes: u64,
+    },
+    /// A backfill changed.
+    Backfill {
+        /// Its DAG.
+        dag_id: DagId,
+        /// Its number.
+        backfill: BackfillKey,
     },
     /// A worker came or went.
     Workers,

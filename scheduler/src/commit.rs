@@ -19,6 +19,7 @@ use tidemill_protocol::worker::{Cancellation, ResultVerdict};
 use tidemill_store::{BatchId, CommitError};
 
 use crate::{
+    backfill::created,
     change::Change,
     core::{Core, Exit},
     error::{CallError, Unavailable},
@@ -192,6 +193,9 @@ impl Core {
                 Some(Waiter::Post { reply }) => {
                     let _ = reply.send(posted(answer));
                 }
+                Some(Waiter::Backfill { reply }) => {
+                    let _ = reply.send(created(answer));
+                }
                 Some(Waiter::Result { exchange, attempt }) => {
                     if let (Reply::Verdict(verdict), Some(open)) = (answer, exchanges.get_mut(exchange)) {
                         open.add_verdict(ResultVerdict { attempt, verdict });
@@ -321,6 +325,9 @@ impl Core {
         if !batch.assets.is_empty() {
             self.shared.change(Change::Assets);
         }
+        for row in &batch.backfills {
+            self.shared.change(Change::Backfill { dag_id: row.dag_id.clone(), backfill: row.key });
+        }
         if !batch.pools.is_empty() || !batch.pool_deletes.is_empty() {
             self.shared.change(Change::Pools);
         }
@@ -386,6 +393,7 @@ impl Core {
                 Waiter::Call { reply, .. } => drop(reply.send(Err(CallError::from(error.clone())))),
                 Waiter::Trigger { reply } => drop(reply.send(Err(CallError::from(error.clone())))),
                 Waiter::Post { reply } => drop(reply.send(Err(CallError::from(error.clone())))),
+                Waiter::Backfill { reply } => drop(reply.send(Err(CallError::from(error.clone())))),
                 Waiter::Result { .. } => {}
             }
         }

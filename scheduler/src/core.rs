@@ -170,6 +170,7 @@ impl Core {
         self.renew_after_outage(now);
         self.look_back(now).await?;
         self.look_up_usual(now).await?;
+        self.fill_back(now).await?;
         let before = self.round.events;
         self.drain(now).await?;
         let events = self.round.events.saturating_sub(before);
@@ -204,13 +205,13 @@ impl Core {
         if *self.lost.borrow() {
             return Err(Exit::TermLost);
         }
-        if !self.deferred.is_empty() || self.round.is_urgent {
-            return Ok(());
-        }
-        if self.engine.is_past_unknown() || self.engine.is_usual_unknown() {
-            return Ok(());
-        }
         let now = self.shared.clock.now();
+        let has_to_look_up = self.engine.is_past_unknown()
+            || self.engine.is_usual_unknown()
+            || self.engine.is_backfill_due(now);
+        if !self.deferred.is_empty() || self.round.is_urgent || has_to_look_up {
+            return Ok(());
+        }
         let mut sleep = self.shared.clock.sleep_until(self.deadline(now));
         tokio::select! {
             biased;

@@ -2,7 +2,10 @@
 //!
 //! Every variant has a stable code with a page in `docs/errors/`.
 
-use tidemill_engine::action::Refusal;
+use tidemill_engine::{
+    action::Refusal,
+    backfill::{BackfillProblem, MAX_DATES},
+};
 
 use crate::vault::VaultError;
 
@@ -195,6 +198,26 @@ pub const fn refusal_code(refusal: &Refusal) -> &'static str {
         Refusal::RunActive => "SCH0217",
         Refusal::NotPaused => "SCH0218",
         Refusal::UnknownAsset(_) => "SCH0230",
+        Refusal::UnknownBackfill => "SCH0220",
+        Refusal::Backfill(BackfillProblem::NoDates) => "SCH0221",
+        Refusal::Backfill(BackfillProblem::TooManyDates) => "SCH0222",
+        Refusal::BackfillOverlaps(_) => "SCH0223",
+        Refusal::Backfill(BackfillProblem::PastBackwards) => "SCH0224",
+        Refusal::BackfillEnded(_) => "SCH0225",
+        Refusal::Backfill(BackfillProblem::BadRange(_)) => "SCH0227",
+    }
+}
+
+fn backfill_text(problem: &BackfillProblem) -> String {
+    match problem {
+        BackfillProblem::BadRange(why) => why.clone(),
+        BackfillProblem::NoDates => "the DAG has no date there that lies wholly in the past".into(),
+        BackfillProblem::TooManyDates => {
+            format!("the DAG has more than {MAX_DATES} dates there; take a part at a time")
+        }
+        BackfillProblem::PastBackwards => {
+            "a task of the DAG asks for the run before it, so its dates cannot run backwards".into()
+        }
     }
 }
 
@@ -221,5 +244,11 @@ pub fn refusal_text(refusal: &Refusal) -> String {
             format!("no DAG file names the asset {asset}, neither in `outlets` nor in a schedule")
         }
         Refusal::NotPaused => "the dag run is not paused, so there is nothing to resume".into(),
+        Refusal::UnknownBackfill => "there is no such backfill".into(),
+        Refusal::BackfillEnded(state) => format!("the backfill is {state} and does not go on"),
+        Refusal::BackfillOverlaps(other) => {
+            format!("backfill {other} of this DAG has some of these dates and has not ended")
+        }
+        Refusal::Backfill(problem) => backfill_text(problem),
     }
 }

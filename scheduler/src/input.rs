@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tidemill_engine::{
     action::Reply,
     asset::AssetStatus,
+    backfill::BackfillWait,
     definition::Dag,
     event::{Event, RequestId},
-    ids::{DagId, TaskInstanceKey},
+    ids::{BackfillKey, DagId, TaskInstanceKey},
     rows::{EngineSnapshot, VersionHash},
     wait_reason::WaitReason,
 };
@@ -18,6 +19,7 @@ use tidemill_store::batch::{ImportErrorChange, OutboxChange, Session};
 use tokio::sync::oneshot;
 
 use crate::{
+    backfill::{BackfillRequest, CreatedBackfill},
     error::{CallError, Unavailable},
     question::Question,
     request::{AdminWrite, AssetPost, PostedEvent, TriggerRequest, Triggered},
@@ -37,6 +39,10 @@ pub(crate) enum Input {
     PostAsset { post: Box<AssetPost>, side: AdminWrite, reply: ReplyTo<PostedEvent> },
     /// Somebody asks why a DAG is not run by its assets.
     Assets { dag_id: DagId, reply: ReplyTo<Option<AssetStatus>> },
+    /// Somebody asks for a backfill.
+    Backfill { request: Box<BackfillRequest>, side: AdminWrite, reply: ReplyTo<CreatedBackfill> },
+    /// Somebody asks why a backfill makes no run.
+    ExplainBackfill { backfill: BackfillKey, reply: ReplyTo<Option<BackfillWait>> },
     /// Something is written that the engine has no say in.
     Admin { write: Box<AdminWrite>, reply: ReplyTo<()> },
     /// A login link is used, once.

@@ -3,6 +3,7 @@
 mod apply;
 mod assets;
 mod assign;
+mod backfill;
 mod beside;
 mod change;
 mod clear;
@@ -16,6 +17,7 @@ mod handle;
 mod housekeeping;
 mod input;
 mod known;
+mod load;
 mod logs;
 mod meter;
 mod options;
@@ -40,6 +42,7 @@ mod vault;
 mod view;
 
 pub use assets::EXTRA_LIMIT;
+pub use backfill::{BackfillPreview, BackfillRequest, CreatedBackfill};
 pub use beside::look_beside;
 pub use change::Change;
 pub use clock::{Clock, ManualClock, Sleep, SystemClock};

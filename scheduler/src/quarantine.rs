@@ -80,7 +80,9 @@ impl Core {
     /// to blame.
     fn set_dag_aside(&mut self, batch: &Batch, what: &str) {
         let rows = batch.dags.iter().map(|row| &row.dag_id);
-        let dags: BTreeSet<&DagId> = rows.chain(batch.passed_over.iter().map(|row| &row.dag_id)).collect();
+        let of_backfills = batch.backfills.iter().map(|row| &row.dag_id);
+        let dags: BTreeSet<&DagId> =
+            rows.chain(batch.passed_over.iter().map(|row| &row.dag_id)).chain(of_backfills).collect();
         if let (1, Some(dag_id)) = (dags.len(), dags.first()) {
             let reason = format!("SCH0501: the database refuses a row of this DAG: {what}");
             self.quarantined_dags.insert((*dag_id).clone(), reason);

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{Action, Assign, Cancel, Notify, Reply, TaskChange, TryChange},
     asset::{AssetChange, AssetEventId, AssetSource, AssetStatus},
+    backfill::BackfillRow,
     event::{Event, RequestId},
     ids::{AttemptKey, DagId, PoolName, RunKey, WorkerId},
     rows::{DagRow, RunRow, TryRow},
@@ -23,6 +24,7 @@ use tidemill_store::{
 };
 
 use crate::{
+    backfill::CreatedBackfill,
     input::{FolderNews, ReplyTo},
     known::Known,
     request::{AdminWrite, IdempotencyKey, PostedEvent, Triggered},
@@ -37,6 +39,8 @@ pub(crate) enum Waiter {
     Post { reply: ReplyTo<PostedEvent> },
     /// A trigger.
     Trigger { reply: ReplyTo<Triggered> },
+    /// A new backfill.
+    Backfill { reply: ReplyTo<CreatedBackfill> },
     /// A result of a worker; an index into [`Round::exchanges`].
     Result { exchange: usize, attempt: AttemptKey },
 }
@@ -154,6 +158,8 @@ impl Round {
                 }
             }
             Action::Notify(notify) => self.take_message(notify),
+            Action::Backfill(row) => self.take_backfill(*row),
+            Action::BackfillDate(date) => self.batch.backfill_dates.push(date),
             Action::Answer(answer) => self.answers.push((answer.request, answer.reply)),
         }
     }
@@ -167,6 +173,14 @@ impl Round {
         }
         self.dags.insert(row.dag_id.clone(), self.batch.dags.len());
         self.batch.dags.push(row);
+    }
+
+    /// One row per backfill: the last word counts.
+    fn take_backfill(&mut self, row: BackfillRow) {
+        match self.batch.backfills.iter_mut().find(|known| known.key == row.key) {
+            Some(known) => *known = row,
+            None => self.batch.backfills.push(row),
+        }
     }
 
     /// The last word on a pool counts; the store writes pools before it deletes any.

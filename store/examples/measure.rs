@@ -111,6 +111,8 @@ impl Filler {
             triggered_by: None,
             deadline_at: None,
             deadline_missed_at: None,
+            backfill: None,
+            ignores_past: false,
         })
     }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_engine::{
     action::{MapChange, Notify, RunChange, TaskChange, TaskFence, TryChange},
     asset::{AssetChange, AssetEventId},
+    backfill::{BackfillDate, BackfillRow},
     definition::Dag,
     ids::{AttemptKey, DagId, PoolName, RunKey, TaskInstanceKey, WorkerId},
     rows::{DagRow, PassedOver, PoolRow, VersionHash},
@@ -21,7 +22,7 @@ use tidemill_engine::{
 };
 use tidemill_protocol::worker::Report;
 
-use crate::vault::VaultChange;
+use crate::{backfills::BackfillIdempotencyRow, vault::VaultChange};
 
 /// Numbers the batches of one leadership term from 1. Written to the leadership row with the batch, so that a
 /// commit whose answer was lost can be settled.
@@ -55,6 +56,12 @@ pub struct Batch {
     pub passed_over: Vec<PassedOver>,
     /// Runs, inserted or changed, guarded by the state they leave.
     pub runs: Vec<RunChange>,
+    /// Backfills, inserted or changed where they have not ended.
+    pub backfills: Vec<BackfillRow>,
+    /// What became of dates of backfills.
+    pub backfill_dates: Vec<BackfillDate>,
+    /// Which backfill an `Idempotency-Key` made. A key that exists is a guard mismatch.
+    pub backfill_idempotency: Vec<BackfillIdempotencyRow>,
     /// Task instances, inserted, changed or deleted, guarded by their fence.
     pub tasks: Vec<TaskChange>,
     /// Elements of mapped tasks: stored, replaced or deleted; of two with one key the later counts.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod assets;
+mod backfills;
 pub mod batch;
 mod check;
 mod codec;

@@ -15,7 +15,6 @@ use tidemill_engine::{
     rows::{PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
 };
 
-pub use crate::pages::*;
 use crate::{
     assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
@@ -23,10 +22,11 @@ use crate::{
     history::HistoryReader,
     vault::{ConnectionRow, VariableRow},
 };
+pub use crate::{backfills::*, pages::*};
 
 /// The reading side. Any number per process; an answer may be a commit behind the writer.
 #[async_trait]
-pub trait Reader: HistoryReader {
+pub trait Reader: BackfillReader + HistoryReader {
     /// Returns DAGs by id.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod assets;
+mod backfills;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
@@ -79,4 +80,7 @@ over_all! {
     crate::assets::a_key_is_good_for_one_event as a_key_is_good_for_one_event,
     crate::assets::assets_are_listed_by_who_names_them as assets_are_listed_by_who_names_them,
     crate::leadership::terms_only_grow as terms_only_grow,
+    crate::backfills::backfills_are_kept as backfills_are_kept,
+    crate::backfills::an_ended_one_changes_no_more_and_goes_with_its_runs as an_ended_backfill_changes_no_more,
+    crate::backfills::a_deleted_dag_takes_them_along as a_deleted_dag_takes_its_backfills_along,
 }

@@ -34,6 +34,8 @@ pub(crate) fn run_row(key: i64, state: RunState) -> RunRow {
         triggered_by: Some("ann".to_owned()),
         deadline_at: (key % 2 == 0).then(|| at(200)),
         deadline_missed_at: (key % 4 == 0).then(|| at(201)),
+        backfill: None,
+        ignores_past: false,
     }
 }
 

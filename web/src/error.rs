@@ -132,10 +132,12 @@ impl From<CallError> for Problem {
         match error {
             CallError::Refused(_) => {
                 let (status, title) = match code {
-                    "SCH0114" | "SCH0201" | "SCH0203" | "SCH0204" | "SCH0211" | "SCH0230" => {
+                    "SCH0114" | "SCH0201" | "SCH0203" | "SCH0204" | "SCH0211" | "SCH0220" | "SCH0230" => {
                         (404, "Not found")
                     }
-                    "SCH0209" | "SCH0212" => (422, "A value is not valid"),
+                    "SCH0209" | "SCH0212" | "SCH0221" | "SCH0222" | "SCH0224" | "SCH0227" => {
+                        (422, "A value is not valid")
+                    }
                     _ => (409, "The state does not allow it"),
                 };
                 Self::other(code, status, title, detail)

@@ -6,6 +6,7 @@ mod actions_vault;
 mod api;
 mod assets;
 mod auth;
+mod backfills;
 mod error;
 mod extract;
 mod live;

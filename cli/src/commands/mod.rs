@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod assets;
+pub(crate) mod backfill;
 pub(crate) mod browser;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -64,6 +65,10 @@ pub(crate) fn run(args: Cli) -> Result<ExitCode> {
         Command::Tasks(command) => {
             let client = client(command.connection(), overrides)?;
             block_on(tasks::run(&command, &client))?;
+        }
+        Command::Backfill(command) => {
+            let client = client(command.connection(), overrides)?;
+            block_on(backfill::run(&command, &client))?;
         }
         Command::Pools(command) => {
             let client = client(command.connection(), overrides)?;

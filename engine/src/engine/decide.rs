@@ -249,14 +249,12 @@ impl Engine {
         if let Some(at) = run.deadline {
             self.timers.remove(&(at, Timer::Run(key)));
         }
+        let was_over = self.vacate(&run.row);
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
-            let was_over = entry.is_over_limit();
-            entry.queued.remove(&(run.row.logical_date, key));
-            entry.running.remove(&key);
             entry.run_ids.remove(&run.row.run_id);
-            if was_over {
-                self.wake_past(&run.row.dag_id, out);
-            }
+        }
+        if was_over {
+            self.wake_past(&run.row.dag_id, out);
         }
         out.promoting.insert(run.row.dag_id);
     }
@@ -270,6 +268,7 @@ pub(super) fn place(run: &Run, ix: InstanceIndex) -> (Group, Priority) {
     let in_run = task.max_active_per_run.map(|_| (run.row.key, ix.task));
     let group = Group { lane, dag_id: run.row.dag_id.clone(), limited, in_run };
     let priority = Priority {
+        yields: run.row.backfill.is_some(),
         weight: std::cmp::Reverse(run.graph.weight(ix.task)),
         logical_date: run.row.logical_date.timestamp_micros(),
         run: run.row.key.0,

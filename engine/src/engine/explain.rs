@@ -1,7 +1,7 @@
 //! Why a task instance is not running: the same questions that deciding asks, in the same order.
 
 use super::{
-    DagEntry, Engine,
+    Engine,
     decide::place,
     run::Run,
     verdict::{being_stopped, cleans_up},
@@ -10,6 +10,7 @@ use crate::{
     graph::TaskIndex,
     ids::TaskInstanceKey,
     now::Now,
+    rows::RunRow,
     state::{RunState, TaskState},
     wait_reason::WaitReason,
 };
@@ -44,8 +45,11 @@ impl Engine {
         }
         match run.row.state {
             RunState::Queued => {
-                if let Some(entry) = self.dags.get(&run.row.dag_id) {
-                    reasons.extend([self.run_queued(entry), self.runs_ahead(entry, run)]);
+                reasons.extend(self.run_queued(&run.row));
+                if let Some(entry) = self.dags.get(&run.row.dag_id)
+                    && run.row.backfill.is_none()
+                {
+                    reasons.push(self.runs_ahead(entry, run));
                 }
             }
             RunState::Paused => reasons.push(WaitReason::RunPaused),
@@ -108,9 +112,20 @@ impl Engine {
         reasons
     }
 
-    pub(super) fn run_queued(&self, entry: &DagEntry) -> WaitReason {
-        let active = u32::try_from(entry.running.len()).unwrap_or(u32::MAX);
-        WaitReason::RunQueued { active, limit: entry.graph.dag.max_active_runs }
+    /// Says which limit a run waits for.
+    pub(super) fn run_queued(&self, run: &RunRow) -> Option<WaitReason> {
+        let count = |active: usize| u32::try_from(active).unwrap_or(u32::MAX);
+        if let Some(backfill) = run.backfill.and_then(|key| self.backfills.get(&key)) {
+            return Some(WaitReason::BackfillQueued {
+                backfill: backfill.row.key,
+                active: count(backfill.running.len()),
+                limit: backfill.row.spec.max_active_runs,
+                is_paused: !backfill.may_start(),
+            });
+        }
+        let entry = self.dags.get(&run.dag_id)?;
+        let active = count(entry.running.len());
+        Some(WaitReason::RunQueued { active, limit: entry.graph.dag.max_active_runs })
     }
 }
 

@@ -91,7 +91,8 @@ impl Engine {
             && let Some(entry) = self.dags.get(&run.row.dag_id)
         {
             let of_run = |reason| RunReason { reason, tasks: Vec::new(), count: 0 };
-            return vec![of_run(self.run_queued(entry)), of_run(self.runs_ahead(entry, run))];
+            let ahead = run.row.backfill.is_none().then(|| self.runs_ahead(entry, run));
+            return self.run_queued(&run.row).into_iter().chain(ahead).map(of_run).collect();
         }
         let mut found: BTreeMap<(bool, String), RunReason> = BTreeMap::new();
         for (instance, reason) in self.explain_all(key, usize::MAX, now) {

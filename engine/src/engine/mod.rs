@@ -14,6 +14,8 @@
 
 mod assets;
 mod attempt;
+mod backfill;
+mod cancel;
 mod deadline;
 mod decide;
 mod dispatch;
@@ -47,6 +49,7 @@ use chrono::{DateTime, Utc};
 pub use self::pause::PausePlan;
 use self::{
     assets::{AssetIndex, AssetQueue},
+    backfill::Backfill,
     fleet::Fleet,
     instances::InstanceIndex,
     ready::ReadyQueue,
@@ -56,7 +59,7 @@ use crate::{
     action::{Action, Answer, Refusal, Reply},
     event::{Event, RequestId},
     graph::{Graph, TaskIndex},
-    ids::{AttemptKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AttemptKey, BackfillKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
     preparation::Preparation,
     rows::{DagRow, PoolRow},
@@ -68,6 +71,9 @@ pub const LEASE: Duration = Duration::from_secs(30);
 
 /// The name of the pool that always exists.
 pub const DEFAULT_POOL: &str = "default_pool";
+
+/// How many runs of one DAG a step creates at most, so that other DAGs do not wait.
+const CREATED_PER_STEP: usize = 10;
 
 /// A task instance inside the engine: its run and its place there.
 type Instance = (RunKey, InstanceIndex);
@@ -90,6 +96,10 @@ pub struct Engine {
     /// The next date of each DAG by the wall clock.
     dates: BTreeSet<(DateTime<Utc>, DagId)>,
     next_run_key: i64,
+    /// The backfills that have not ended.
+    backfills: BTreeMap<BackfillKey, Backfill>,
+    /// The one whose dates were dealt with last.
+    backfill_turn: BackfillKey,
     /// Runs whose previous run has to be looked up.
     unknown_past: BTreeSet<RunKey>,
     /// What has to be prepared before the engine can act on an instance.
@@ -246,8 +256,15 @@ impl Engine {
                 suffix,
                 is_run_id_taken,
             } => {
-                let wanted =
-                    schedule::Wanted { run_id, logical_date, conf, triggered_by, suffix, is_run_id_taken };
+                let wanted = schedule::Wanted {
+                    run_id,
+                    logical_date,
+                    conf,
+                    triggered_by,
+                    suffix,
+                    is_run_id_taken,
+                    backfill: None,
+                };
                 self.run_requested(request, &dag_id, wanted, out);
             }
             Event::AttemptStarted { attempt, worker, started_at } => {
@@ -283,12 +300,21 @@ impl Engine {
                 self.mark_run(request, mark, out);
             }
             Event::Cancel { request, run, is_dry_run, ended } => {
-                self.cancel(request, operate::CancelRun { run, is_dry_run, ended }, out);
+                self.cancel(request, cancel::CancelRun { run, is_dry_run, ended }, out);
             }
             Event::RunsDeleted { runs } => self.runs_deleted(&runs),
             Event::Prepared { instance, what, result } => self.prepared(&instance, what, result, out),
             Event::Past { run, previous } => self.past_known(run, previous, out),
             Event::Usual { run, duration } => self.usual_known(run, duration, out),
+            Event::BackfillRequested { request, dag_id, spec, created_by } => {
+                self.backfill_requested(request, &dag_id, *spec, created_by, out);
+            }
+            Event::BackfillChanged { request, backfill, change, is_dry_run, ended } => {
+                self.backfill_changed(request, backfill, change, ended, is_dry_run, out);
+            }
+            Event::BackfillDates { backfill, dates, found, finished } => {
+                self.backfill_dates(backfill, backfill::Found { dates, runs: found, finished }, out);
+            }
             Event::Resume { request, run, is_dry_run, ended } => {
                 self.resume_run(request, park::ResumeRun { run, is_dry_run, ended }, out);
             }

@@ -1,4 +1,4 @@
-//! What people do to runs: clear, mark, cancel. Also the end of a run's time, which is the same order.
+//! What people do to runs: clear and mark. Cancel is `cancel.rs`.
 
 use std::collections::BTreeSet;
 
@@ -45,13 +45,6 @@ pub(super) struct MarkRun {
     pub(super) finished: Option<Box<FinishedRun>>,
 }
 
-/// Which run is cancelled, and how it ended when it did already.
-pub(super) struct CancelRun {
-    pub(super) run: RunKey,
-    pub(super) is_dry_run: bool,
-    pub(super) ended: Option<RunState>,
-}
-
 /// Returns an instance to `no_status`; its fence stays.
 pub(super) fn blank_out(run: &mut Run, ix: InstanceIndex) -> Action {
     let key = run.row.key;
@@ -63,7 +56,12 @@ pub(super) fn blank_out(run: &mut Run, ix: InstanceIndex) -> Action {
 
 impl Engine {
     /// Returns a run to work on: an active one, or a finished one that was loaded for this.
-    fn open(&self, run: RunKey, finished: Option<Box<FinishedRun>>, latest: bool) -> Result<Run, Refusal> {
+    pub(super) fn open(
+        &self,
+        run: RunKey,
+        finished: Option<Box<FinishedRun>>,
+        latest: bool,
+    ) -> Result<Run, Refusal> {
         if let Some(run) = self.runs.get(&run) {
             return match () {
                 () if run.is_ending() => Err(Refusal::RunEnding),
@@ -118,7 +116,7 @@ impl Engine {
     }
 
     /// Lets a finished run take the newest version: rows of tasks that are gone are deleted.
-    fn take_latest(&mut self, key: RunKey, former: Option<RunSnapshot>, out: &mut Out) {
+    pub(super) fn take_latest(&mut self, key: RunKey, former: Option<RunSnapshot>, out: &mut Out) {
         let Some(run) = self.runs.get_mut(&key) else { return };
         let (rows, maps) = former.map(|former| (former.tasks, former.maps)).unwrap_or_default();
         for map in maps {
@@ -150,7 +148,7 @@ impl Engine {
     }
 
     /// Takes a run that was worked out into memory, unless it is there.
-    fn adopt(&mut self, run: Run) {
+    pub(super) fn adopt(&mut self, run: Run) {
         let key = run.row.key;
         if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
             entry.run_ids.insert(run.row.run_id.clone());
@@ -161,7 +159,7 @@ impl Engine {
         }
     }
 
-    fn clear_instances(&mut self, key: RunKey, selected: &BTreeSet<InstanceIndex>, out: &mut Out) {
+    pub(super) fn clear_instances(&mut self, key: RunKey, selected: &BTreeSet<InstanceIndex>, out: &mut Out) {
         for ix in selected {
             let instance = (key, *ix);
             let Some(state) = self.runs.get(&key).map(|run| run.instances[*ix].row.state) else { return };
@@ -189,7 +187,7 @@ impl Engine {
     }
 
     /// Lets a run that has undecided instances go on, or queue again if it had ended.
-    fn reopen(&mut self, key: RunKey, out: &mut Out) {
+    pub(super) fn reopen(&mut self, key: RunKey, out: &mut Out) {
         let Some(run) = self.runs.get_mut(&key) else { return };
         if !run.row.state.is_terminal() {
             out.undecided.extend((0..run.graph.len()).map(|task| (key, task)));
@@ -210,10 +208,9 @@ impl Engine {
             row.deadline_missed_at = None;
             row.deadline_at = super::deadline::deadline_of(&dag, row);
         }));
-        if let Some(entry) = self.dags.get_mut(&run.row.dag_id) {
-            entry.queued.insert((run.row.logical_date, key));
-            out.promoting.insert(run.row.dag_id.clone());
-        }
+        let row = run.row.clone();
+        self.enqueue(&row);
+        out.promoting.insert(row.dag_id);
         self.arm_deadline(key, out.now);
     }
 
@@ -231,7 +228,7 @@ impl Engine {
     }
 
     /// Ends whatever has not started, as `state`, and stops whatever has, but for what cleans up.
-    fn end_all(
+    pub(super) fn end_all(
         &mut self,
         key: RunKey,
         stop: StopReason,
@@ -263,42 +260,6 @@ impl Engine {
         self.leave_wait(instance, TryOutcome::Stopped, Some(why), out);
         let why = why.to_owned();
         self.finish_by_hand(instance, state, out, |row| row.reason = Some(why));
-    }
-
-    /// Cancels a run.
-    pub(super) fn cancel(&mut self, request: RequestId, cancel: CancelRun, out: &mut Out) {
-        let key = cancel.run;
-        let Some(run) = self.runs.get_mut(&key) else {
-            return out.refuse(request, cancel.ended.map_or(Refusal::UnknownRun, Refusal::RunEnded));
-        };
-        if run.is_ending() {
-            return out.answer(request, Reply::Changed(Vec::new()));
-        }
-        if cancel.is_dry_run {
-            let list = to_end(run).into_iter().map(|ix| changed(run, ix, TaskState::Skipped)).collect();
-            return out.answer(request, Reply::Changed(list));
-        }
-        let now = out.now.wall;
-        out.actions.push(run.change(|row| row.cancel_requested_at = Some(now)));
-        self.unpark(key, out);
-        let why = "its run was cancelled";
-        let list = self.end_all(key, StopReason::Cancelled, TaskState::Skipped, why, out);
-        out.ending.insert(key);
-        out.answer(request, Reply::Changed(list));
-    }
-
-    /// A run reached `run_timeout`.
-    pub(super) fn run_timed_out(&mut self, key: RunKey, out: &mut Out) {
-        let Some(run) = self.runs.get_mut(&key) else { return };
-        run.deadline = None;
-        if run.is_ending() {
-            return;
-        }
-        let now = out.now.wall;
-        out.actions.push(run.change(|row| row.timed_out_at = Some(now)));
-        self.unpark(key, out);
-        self.end_all(key, StopReason::RunTimedOut, TaskState::Skipped, "its run timed out", out);
-        out.ending.insert(key);
     }
 
     /// Gives instances a verdict by hand. After a success, what is upstream_failed below is decided anew.

@@ -98,7 +98,12 @@ impl Engine {
     /// says nothing.
     pub(super) fn count_failed_runs(&mut self, key: RunKey, state: RunState, out: &mut Out) {
         let Some(run) = self.runs.get(&key) else { return };
-        let (dag_id, run_id) = (run.row.dag_id.clone(), run.row.run_id.clone());
+        let row = run.row.clone();
+        if self.count_failed_of_backfill(&row, state, out) {
+            // Old dates say nothing about the ones that come.
+            return;
+        }
+        let (dag_id, run_id) = (row.dag_id, row.run_id);
         let Some(entry) = self.dags.get_mut(&dag_id) else { return };
         let Some(limit) = entry.graph.dag.max_consecutive_failed_runs else { return };
         let former = entry.row.failed_runs;

@@ -65,7 +65,7 @@ impl Engine {
     /// Notes that the previous run of a run is not known, if one of its tasks asks.
     pub(super) fn forget_past(&mut self, key: RunKey) {
         let Some(run) = self.runs.get_mut(&key) else { return };
-        if run.graph.past_tasks().is_empty() {
+        if run.graph.past_tasks().is_empty() || run.row.ignores_past {
             return;
         }
         if let Past::Run(previous) = std::mem::replace(&mut run.past, Past::Unknown)
@@ -94,8 +94,11 @@ impl Engine {
                 Past::Run(known) => known.logical_date <= row.logical_date,
             })
         };
-        let queued = entry.queued.range((row.logical_date, RunKey(i64::MIN))..).map(|(_, key)| *key);
-        let later: Vec<RunKey> = queued.chain(entry.running.iter().copied()).filter(is_later).collect();
+        let from = (row.logical_date, RunKey(i64::MIN));
+        let of_backfills = self.backfills_of(&row.dag_id).flat_map(|backfill| backfill.queued.range(from..));
+        let queued = entry.queued.range(from..).chain(of_backfills).map(|(_, key)| *key);
+        let running = self.running_of(entry).map(|run| run.row.key);
+        let later: Vec<RunKey> = queued.chain(running).filter(is_later).collect();
         for key in later {
             self.forget_past(key);
         }
@@ -163,7 +166,7 @@ impl Engine {
 
     /// Says why the run before holds an instance back; `None` when it does not. What cleans up never waits for another run.
     pub(super) fn held_by_past(&self, run: &Run, ix: TaskIndex) -> Option<WaitReason> {
-        if !run.graph.asks_past(ix) || run.graph.setups_of(ix).is_some() {
+        if !run.graph.asks_past(ix) || run.row.ignores_past || run.graph.setups_of(ix).is_some() {
             return None;
         }
         let previous = match &run.past {
@@ -172,9 +175,8 @@ impl Engine {
             Past::Run(previous) => previous,
         };
         let is_active = self.runs.contains_key(&previous.run);
-        if let Some(entry) = self.dags.get(&run.row.dag_id).filter(|entry| is_active && entry.is_over_limit())
-        {
-            return Some(self.run_queued(entry));
+        if is_active && self.is_over_limit(&run.row) {
+            return self.run_queued(&run.row);
         }
         let task = run.graph.task(ix);
         let below = task.wait_for_downstream.then(|| self.past_below(previous, &task.id));
@@ -200,6 +202,15 @@ impl Engine {
         }
     }
 
+    /// Whether a run began beyond the limit that this one counts against, because the others stand still until it has
+    /// ended.
+    fn is_over_limit(&self, run: &RunRow) -> bool {
+        match run.backfill.and_then(|key| self.backfills.get(&key)) {
+            Some(backfill) => backfill.is_over_limit(),
+            None => self.dags.get(&run.dag_id).is_some_and(super::DagEntry::is_over_limit),
+        }
+    }
+
     /// Returns the state of a task in the run before; `None` when it has no such task.
     fn past_state(&self, previous: &PreviousRun, task: &TaskId) -> Option<TaskState> {
         match self.runs.get(&previous.run) {
@@ -213,13 +224,17 @@ impl Engine {
     /// still until it has ended.
     pub(super) fn makes_room_for(&self, entry: &super::DagEntry) -> Option<RunKey> {
         let mut wanted: Option<(DateTime<Utc>, RunKey)> = None;
-        for run in entry.running.iter().filter_map(|key| self.runs.get(key)) {
+        let is_queued = |place: &(DateTime<Utc>, RunKey)| {
+            let is_of = |backfill: &super::Backfill| backfill.may_start() && backfill.queued.contains(place);
+            entry.queued.contains(place) || self.backfills_of(&entry.row.dag_id).any(is_of)
+        };
+        for run in self.running_of(entry) {
             if run.moving > 0 || run.is_ending() || !self.waits_for_past(run) {
                 return None;
             }
             if let Past::Run(before) = &run.past {
                 let place = (before.logical_date, before.run);
-                if entry.queued.contains(&place) && wanted.is_none_or(|first| place < first) {
+                if is_queued(&place) && wanted.is_none_or(|first| place < first) {
                     wanted = Some(place);
                 }
             }
@@ -230,7 +245,7 @@ impl Engine {
     /// Lets every running run of a DAG look at the run before again: how many may go on has changed.
     pub(super) fn wake_past(&self, dag_id: &DagId, out: &mut Out) {
         let Some(entry) = self.dags.get(dag_id) else { return };
-        for run in entry.running.iter().filter_map(|key| self.runs.get(key)) {
+        for run in self.running_of(entry) {
             out.undecided.extend(run.graph.past_tasks().iter().map(|ix| (run.row.key, *ix)));
         }
     }

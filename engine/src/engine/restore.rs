@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     DagEntry, Engine, Instance, LEASE, Out, Pool, Timer,
+    backfill::Backfill,
     decide::place,
     run::{Lease, Run},
 };
@@ -76,6 +77,9 @@ impl Engine {
             engine.dags.insert(id, DagEntry::new(row, Arc::new(graph), Arc::new(timetable)));
         }
         engine.undefined.extend(snapshot.undefined.into_iter().map(|row| (row.dag_id.clone(), row)));
+        for row in snapshot.backfills {
+            engine.backfills.insert(row.key, Backfill::new(row));
+        }
         let mut graphs = BTreeMap::new();
         for run in &snapshot.runs {
             engine.restore_run(run, &snapshot.versions, &mut graphs);
@@ -95,7 +99,7 @@ impl Engine {
         graphs: &mut BTreeMap<(DagId, VersionHash), Arc<Graph>>,
     ) {
         let row = &snapshot.run;
-        let Some(entry) = self.dags.get_mut(&row.dag_id) else { return };
+        let Some(entry) = self.dags.get(&row.dag_id) else { return };
         let id = (row.dag_id.clone(), row.dag_version.clone());
         let graph = if entry.graph.version == row.dag_version {
             Arc::clone(&entry.graph)
@@ -109,14 +113,12 @@ impl Engine {
             graph
         };
         match row.state {
-            RunState::Queued => {
-                entry.queued.insert((row.logical_date, row.key));
-            }
-            _ => {
-                entry.running.insert(row.key);
-            }
+            RunState::Queued => self.enqueue(row),
+            _ => self.occupy(row),
         }
-        entry.run_ids.insert(row.run_id.clone());
+        if let Some(entry) = self.dags.get_mut(&row.dag_id) {
+            entry.run_ids.insert(row.run_id.clone());
+        }
         self.runs.insert(row.key, run_with(snapshot, graph));
         self.forget_past(row.key);
     }
@@ -229,6 +231,7 @@ impl Engine {
         for pool in self.pools.values() {
             snapshot.pools.push(pool.row.clone());
         }
+        snapshot.backfills.extend(self.backfills.values().map(|backfill| backfill.row.clone()));
         for run in self.runs.values() {
             let id = (run.row.dag_id.clone(), run.row.dag_version.clone());
             snapshot.versions.insert(id, Arc::clone(&run.graph.dag));

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duratio
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use super::{DagEntry, Engine, Out, Timer, run::Run};
+use super::{CREATED_PER_STEP, DagEntry, Engine, Out, Timer, backfill::Backfill, run::Run};
 use crate::{
     action::{Action, Refusal, Reply},
     definition::{Dag, Schedule},
     event::RequestId,
     graph::Graph,
-    ids::{DagId, RunId, RunKey},
+    ids::{BackfillKey, DagId, RunId, RunKey},
     rows::{DagRow, PassedOver, RunRow, VersionHash},
     state::{RunState, RunType},
     timetable::{Slot, Timetable},
@@ -19,9 +19,6 @@ use crate::{
 /// A date whose firing is this late was missed; everything younger fires, however many there are. Longer than a
 /// restart takes, so that restarting a server never passes over a date of a fast schedule (decision 0017).
 const LATE: TimeDelta = TimeDelta::seconds(10);
-
-/// How many runs of one DAG a step creates at most, so that other DAGs do not wait.
-const CREATED_PER_STEP: usize = 10;
 
 /// What a tick does with the due dates of one DAG.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +38,8 @@ pub(super) struct Wanted {
     pub(super) triggered_by: Option<String>,
     pub(super) suffix: String,
     pub(super) is_run_id_taken: bool,
+    /// The backfill that makes it, and whether it is the first run of it.
+    pub(super) backfill: Option<(BackfillKey, bool)>,
 }
 
 impl DagEntry {
@@ -242,6 +241,7 @@ impl Engine {
             triggered_by: None,
             suffix: String::new(),
             is_run_id_taken: false,
+            backfill: None,
         };
         self.create_run(dag_id, run_id, RunType::Scheduled, interval, wanted, out);
     }
@@ -279,12 +279,14 @@ impl Engine {
             triggered_by: wanted.triggered_by,
             deadline_at: None,
             deadline_missed_at: None,
+            backfill: wanted.backfill.map(|(key, _)| key),
+            ignores_past: wanted.backfill.is_some_and(|(_, is_first)| is_first),
         };
         let row = RunRow { deadline_at: super::deadline::deadline_of(&entry.graph.dag, &row), ..row };
         let run = Run::new(row.clone(), Arc::clone(&entry.graph));
         out.actions.push(run.insert());
-        entry.queued.insert((row.logical_date, key));
         entry.run_ids.insert(row.run_id.clone());
+        self.enqueue(&row);
         self.runs.insert(key, run);
         self.past_of_new(&row);
         self.arm_deadline(key, out.now);
@@ -349,6 +351,7 @@ impl Engine {
             entry.row.path = path;
             entry.row.is_missing = false;
             out.actions.push(Action::Dag(entry.row.clone()));
+            self.recount_dates(&dag_id, out);
             self.ready.unpark(&dag_id);
             self.wake_past(&dag_id, out);
             self.relisten(&dag_id, Some(&former.dag), out);
@@ -401,6 +404,7 @@ impl Engine {
         if self.undefined.get(dag_id).is_some_and(|row| row.is_missing) {
             self.undefined.remove(dag_id);
             self.unlisten(dag_id, None);
+            self.backfills.retain(|_, backfill| backfill.row.dag_id != *dag_id);
             out.actions.push(Action::DeleteDag(dag_id.clone()));
             return out.answer(request, Reply::Done);
         }
@@ -408,12 +412,15 @@ impl Engine {
         if !entry.row.is_missing {
             return out.refuse(request, Refusal::FileExists(entry.row.path.clone()));
         }
-        if entry.active_runs() > 0 {
-            let count = u32::try_from(entry.active_runs()).unwrap_or(u32::MAX);
+        let of_backfills: usize = self.backfills_of(dag_id).map(Backfill::active).sum();
+        let active = entry.active_runs() + of_backfills;
+        if active > 0 {
+            let count = u32::try_from(active).unwrap_or(u32::MAX);
             return out.refuse(request, Refusal::HasActiveRuns(count));
         }
         let former = self.dags.remove(dag_id);
         self.unlisten(dag_id, former.as_ref().map(|entry| &*entry.graph.dag));
+        self.backfills.retain(|_, backfill| backfill.row.dag_id != *dag_id);
         out.actions.push(Action::DeleteDag(dag_id.clone()));
         out.answer(request, Reply::Done);
     }
@@ -421,18 +428,26 @@ impl Engine {
     /// Starts queued runs of a DAG while there is room, and lets its next date come.
     pub(super) fn promote(&mut self, dag_id: &DagId, out: &mut Out) {
         self.run_by_assets(dag_id, out);
-        while let Some(entry) = self.dags.get(dag_id) {
-            let is_full = entry.running.len() >= entry.limit();
-            let next = entry.queued.first().map(|(_, key)| *key);
-            let next = if is_full { next.and_then(|_| self.makes_room_for(entry)) } else { next };
-            let Some(key) = next else { break };
-            let Some(date) = self.runs.get(&key).map(|run| run.row.logical_date) else { break };
-            let Some(entry) = self.dags.get_mut(dag_id) else { break };
-            entry.queued.remove(&(date, key));
-            entry.running.insert(key);
+        while let Some(key) = self.next_to_start(dag_id) {
+            let Some(row) = self.runs.get(&key).map(|run| run.row.clone()) else { break };
+            self.occupy(&row);
             self.start_run(key, out);
         }
+        self.end_backfills(dag_id, out);
         self.rearm(dag_id, out.now);
+    }
+
+    /// Returns the queued run that may begin: the runs of a backfill have a limit of their own.
+    fn next_to_start(&self, dag_id: &DagId) -> Option<RunKey> {
+        let entry = self.dags.get(dag_id)?;
+        let queued = entry.queued.first().map(|(_, key)| *key);
+        if let Some(key) = queued.filter(|_| entry.running.len() < entry.limit()) {
+            return Some(key);
+        }
+        let backfills = || self.backfills_of(dag_id).filter(|backfill| !backfill.queued.is_empty());
+        let placed = backfills().filter(|backfill| backfill.has_place()).find_map(Backfill::first_queued);
+        let is_any_queued = queued.is_some() || backfills().next().is_some();
+        placed.or_else(|| is_any_queued.then(|| self.makes_room_for(entry)).flatten())
     }
 
     fn start_run(&mut self, key: RunKey, out: &mut Out) {

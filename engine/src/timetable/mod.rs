@@ -309,6 +309,29 @@ impl Timetable {
         })
     }
 
+    /// Returns the slots whose logical date is at or before `until`, the newest first.
+    pub fn until_logical_date(&self, until: DateTime<Utc>) -> impl Iterator<Item = Slot> + use<'_> {
+        let until = self.end_date.map_or(until, |end| end.min(until));
+        let first = match &self.plan {
+            Plan::Once(at) => at.filter(|at| *at <= until).map(once_slot),
+            Plan::Clock(clock) => clock.previous_or_at(until).and_then(|newest| match self.kind {
+                TimetableKind::Trigger => clock.previous(newest).map(|start| self.slot(start, newest)),
+                TimetableKind::Interval => clock.next(newest).map(|end| self.slot(newest, end)),
+            }),
+            Plan::Never | Plan::Continuous => None,
+        };
+        let is_empty =
+            matches!(self.plan, Plan::Clock(_)) && self.start_date.is_some() && self.first_start.is_none();
+        std::iter::successors(first.filter(|_| !is_empty), |slot| match &self.plan {
+            Plan::Clock(clock) => {
+                let end = slot.data_interval_start;
+                clock.previous(end).map(|start| self.slot(start, end))
+            }
+            _ => None,
+        })
+        .take_while(|slot| self.first_start.is_none_or(|first| slot.data_interval_start >= first))
+    }
+
     /// Returns the data interval of a manual run: with `"trigger"` the one that ends at the newest instant at
     /// or before `logical`, with `"interval"` the one that contains it, without a clock an empty one.
     #[must_use]

@@ -7,10 +7,10 @@ use tidemill_engine::{
     action::{RunChange, TaskChange},
     ids::{AttemptKey, DagId, RunKey, TaskId, TaskInstanceKey},
     rows::{MapRow, RunRow, TaskRow, VersionHash},
-    state::{RunType, TaskState},
+    state::TaskState,
 };
 
-use super::{State, StoredTry};
+use super::{State, StoredTry, backfills::is_date_taken};
 use crate::{
     batch::{AccessChange, AuditEntry, Batch, ImportErrorChange, OutboxChange, TryWrite},
     check,
@@ -94,6 +94,7 @@ impl Apply<'_> {
             self.run(change)?;
         }
         self.maps(batch)?;
+        self.backfills(batch)?;
         for write in &batch.outputs {
             self.check_run(write.attempt.instance.run, "outputs")?;
             self.set(|s| &mut s.outputs, write.attempt.instance.clone(), Some(write.values.clone()));
@@ -154,13 +155,7 @@ impl Apply<'_> {
                 VaultChange::DeleteConnection(id) => self.set(|s| &mut s.connections, id.clone(), None),
             }
         }
-        for row in &batch.idempotency {
-            self.check_run(row.run, "idempotency key")?;
-            if self.state.idempotency.contains_key(&row.key_hash) {
-                return Err(mismatch(RowRef::Other { table: "idempotency_key", key: row.key_hash.clone() }));
-            }
-            self.set(|s| &mut s.idempotency, row.key_hash.clone(), Some(row.clone()));
-        }
+        self.idempotency_keys(batch)?;
         self.deletes(batch);
         for (name, value) in &batch.settings {
             self.set(|s| &mut s.settings, name.clone(), Some(value.clone()));
@@ -445,6 +440,7 @@ impl Apply<'_> {
         for key in causes.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             self.set(|s| &mut s.assets.causes, key, None);
         }
+        self.forget_run_of_dates(run);
         self.index_run(&row, false);
         self.set(|s| &mut s.runs, run, None);
     }
@@ -467,10 +463,12 @@ impl Apply<'_> {
         for key in queued.cloned().collect::<Vec<_>>() {
             self.set(|s| &mut s.assets.queue, key, None);
         }
+        self.delete_backfills(dag_id, None);
         self.set(|s| &mut s.dags, dag_id.clone(), None);
     }
 
     fn prune(&mut self, dag_id: &DagId, before: DateTime<Utc>) {
+        self.delete_backfills(dag_id, Some(before));
         let state = &self.state;
         let is_used = |hash: &VersionHash| {
             state.dags.get(dag_id).is_some_and(|dag| dag.version == *hash)
@@ -490,6 +488,7 @@ impl Apply<'_> {
 
     fn expire(&mut self, batch: &Batch) {
         let Some(before) = batch.expire_before else { return };
+        self.expire_backfill_keys(before);
         let state = &self.state;
         let sessions: Vec<_> =
             state.sessions.values().filter(|s| s.expires_at < before).map(|s| s.hash.clone()).collect();
@@ -530,16 +529,4 @@ fn fence(row: &TaskRow) -> (TaskState, u32, u32) {
 
 fn name_of(attempt: &AttemptKey) -> RowRef {
     RowRef::Try(attempt.clone())
-}
-
-/// Whether another run has the key (dag, run type, logical date), which scheduled and backfill runs own.
-fn is_date_taken(state: &State, row: &RunRow) -> bool {
-    if !matches!(row.run_type, RunType::Scheduled | RunType::Backfill) {
-        return false;
-    }
-    let Some(dates) = state.run_dates.get(&row.dag_id) else { return false };
-    let (first, last) = ((row.logical_date, RunKey(i64::MIN)), (row.logical_date, RunKey(i64::MAX)));
-    dates
-        .range(first..=last)
-        .any(|(_, key)| state.runs.get(key).is_some_and(|other| other.run_type == row.run_type))
 }

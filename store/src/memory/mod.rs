@@ -7,6 +7,7 @@
 mod apply;
 mod asset_changes;
 mod assets;
+mod backfills;
 mod find;
 mod reader;
 mod reader_history;
@@ -21,8 +22,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::DbErr;
 use tidemill_engine::{
+    backfill::{BackfillDate, BackfillRow},
     definition::Dag,
-    ids::{AttemptKey, ConnectionId, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, VariableName},
+    ids::{
+        AttemptKey, BackfillKey, ConnectionId, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey,
+        VariableName,
+    },
     rows::{
         DagRow, EngineSnapshot, FinishedRun, MapRow, PassedOver, PoolRow, RunRow, RunSnapshot, TaskRow,
         TryRow, VersionHash,
@@ -30,6 +35,7 @@ use tidemill_engine::{
 };
 
 use crate::{
+    backfills::BackfillIdempotencyRow,
     batch::{
         ApiToken, Batch, BatchId, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow,
         WorkerKey,
@@ -126,6 +132,9 @@ struct State {
     reports: BTreeMap<AttemptKey, StoredReport>,
     assets: assets::AssetTables,
     pools: BTreeMap<PoolName, PoolRow>,
+    backfills: BTreeMap<BackfillKey, BackfillRow>,
+    backfill_dates: BTreeMap<(BackfillKey, DateTime<Utc>), BackfillDate>,
+    backfill_idempotency: BTreeMap<String, BackfillIdempotencyRow>,
     outbox: BTreeMap<String, OutboxRow>,
     import_errors: BTreeMap<String, ImportError>,
     audit: BTreeMap<i64, AuditRow>,
@@ -163,6 +172,9 @@ impl Default for State {
             maps: BTreeMap::new(),
             outputs: BTreeMap::new(),
             reports: BTreeMap::new(),
+            backfills: BTreeMap::new(),
+            backfill_dates: BTreeMap::new(),
+            backfill_idempotency: BTreeMap::new(),
             outbox: BTreeMap::new(),
             import_errors: BTreeMap::new(),
             audit: BTreeMap::new(),
@@ -397,6 +409,7 @@ impl Writer for MemoryStore {
         let state = self.lock();
         let mut snapshot = EngineSnapshot {
             pools: state.pools.values().cloned().collect(),
+            backfills: state.backfills.values().filter(|row| !row.state.is_terminal()).cloned().collect(),
             next_run_key: state.leader.next_run_key,
             asset_queue: state.assets.queues(),
             next_asset_event: state.leader.next_asset_event,

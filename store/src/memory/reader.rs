@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Cuts a list into a page: one row more than the page tells that there is a next one.
-fn page<T, K: serde::Serialize>(
+pub(super) fn page<T, K: serde::Serialize>(
     rows: impl Iterator<Item = T>,
     request: &PageRequest,
     key: impl Fn(&T) -> K,

@@ -11,7 +11,7 @@
 //! it also renews the lease, since a leader that commits is alive.
 
 use super::{
-    SqlStore, assets,
+    SqlStore, assets, backfills,
     commit_rows::{KEY, clean, int, key_values, text, write_runs, write_tasks, write_tries},
     entity, fault,
     multi::{Rows, insert, upsert, waves},
@@ -71,6 +71,7 @@ impl SqlStore {
             write_runs(db, &wave).await?;
         }
         write_maps(db, batch).await?;
+        backfills::write(db, batch).await?;
         write_outputs(db, &batch.outputs).await?;
         for wave in waves(&batch.tasks, |change| &change.row.key) {
             write_tasks(db, &wave).await?;
@@ -107,6 +108,7 @@ impl SqlStore {
             AssetChange::Event { row, .. } => Some(row.id.0 + 1),
             _ => None,
         });
+        let new_keys = new_keys.chain(batch.backfills.iter().map(|row| row.key.0 + 1));
         let sql = format!(
             "UPDATE leader SET batch_id = $1, expires_at = {expiry},
                 next_run_key = CASE WHEN next_run_key < $2 THEN $2 ELSE next_run_key END,
@@ -354,7 +356,7 @@ async fn prune(db: &DatabaseTransaction, dag_id: &str, before: i64) -> Result<()
             WHERE r.dag_id = dag_version.dag_id AND r.dag_version = dag_version.hash)";
     let values = [text(dag_id), int(before)];
     db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
-    Ok(())
+    backfills::prune(db, dag_id, before).await
 }
 
 async fn delete(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {
@@ -383,6 +385,7 @@ async fn delete(db: &DatabaseTransaction, batch: &Batch) -> Result<(), DbErr> {
             .filter(idempotency_key::Column::CreatedAt.lt(before))
             .exec(db)
             .await?;
+        backfills::expire(db, before).await?;
         outbox::Entity::delete_many()
             .filter(outbox::Column::NextAttemptAt.is_null())
             .filter(outbox::Column::CreatedAt.lt(before))

@@ -38,7 +38,7 @@ pub(super) fn int_option(value: Option<i64>) -> Value {
 
 const RUN_COLUMNS: &str = "run_key, dag_id, run_id, run_type, previous_state, state, with_failures, reason, \
     logical_date, data_interval_start, data_interval_end, queued_at, started_at, finished_at, conf, \
-    dag_version, cancel_requested_at, timed_out_at, triggered_by, deadline_at, deadline_missed_at";
+    dag_version, cancel_requested_at, timed_out_at, triggered_by, deadline_at, deadline_missed_at, backfill_key, ignores_past";
 
 pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) -> Result<(), Stop> {
     let (mut inserts, mut updates) = (Rows::new(21), Rows::new(22));
@@ -84,12 +84,13 @@ fn update_runs_sql(values: &str) -> String {
             finished_at = v.finished_at, conf = v.conf, dag_version = v.dag_version,
             cancel_requested_at = v.cancel_requested_at, timed_out_at = v.timed_out_at,
             triggered_by = v.triggered_by, deadline_at = v.deadline_at,
-            deadline_missed_at = v.deadline_missed_at
+            deadline_missed_at = v.deadline_missed_at,
+            backfill_key = v.backfill_key, ignores_past = v.ignores_past
          FROM v WHERE r.run_key = v.run_key AND r.state = v.from_state"
     )
 }
 
-fn run_values(row: &RunRow, previous_state: Value) -> [Value; 21] {
+fn run_values(row: &RunRow, previous_state: Value) -> [Value; 23] {
     [
         int(row.key.0),
         text(&row.dag_id),
@@ -112,6 +113,8 @@ fn run_values(row: &RunRow, previous_state: Value) -> [Value; 21] {
         text_option(row.triggered_by.as_ref()),
         int_option(micros_option(row.deadline_at)),
         int_option(micros_option(row.deadline_missed_at)),
+        int_option(row.backfill.map(|key| key.0)),
+        Value::Bool(Some(row.ignores_past)),
     ]
 }
 
@@ -318,7 +321,7 @@ mod tests {
         let db = connect_maintenance(&database).await.expect("connects").0;
         let values = |width| placeholders(DbBackend::Sqlite, 4, width);
         for sql in [
-            update_runs_sql(&values(22)),
+            update_runs_sql(&values(24)),
             update_tasks_sql(&values(26)),
             update_tries_sql(&values(16)),
             delete_sql(DbBackend::Sqlite, "task_instance", &FENCE, 4),

@@ -89,6 +89,47 @@ table!(dag_run, "dag_run",
     triggered_by: Option<String>,
     deadline_at: Option<i64>,
     deadline_missed_at: Option<i64>,
+    backfill_key: Option<i64>,
+    ignores_past: bool,
+);
+
+table!(backfill, "backfill",
+    #[sea_orm(primary_key, auto_increment = false)] backfill_key: i64,
+    dag_id: String,
+    from_date: i64,
+    to_date: i64,
+    reprocess: String,
+    max_active_runs: i64,
+    run_backwards: bool,
+    conf: String,
+    state: String,
+    reason: Option<String>,
+    cursor_date: Option<i64>,
+    date_count: i64,
+    created: i64,
+    reprocessed: i64,
+    passed_over: i64,
+    left_alone: i64,
+    failed_runs: i64,
+    cancel_requested_at: Option<i64>,
+    created_by: Option<String>,
+    created_at: i64,
+    finished_at: Option<i64>,
+);
+
+table!(backfill_date, "backfill_date",
+    #[sea_orm(primary_key, auto_increment = false)] backfill_key: i64,
+    #[sea_orm(primary_key, auto_increment = false)] logical_date: i64,
+    outcome: String,
+    run_key: Option<i64>,
+    reason: Option<String>,
+);
+
+table!(backfill_idempotency_key, "backfill_idempotency_key",
+    #[sea_orm(primary_key, auto_increment = false)] key_hash: String,
+    request_hash: String,
+    backfill_key: i64,
+    created_at: i64,
 );
 
 table!(task_instance, "task_instance",
@@ -294,7 +335,7 @@ mod tests {
         let columns = E::Column::iter().map(|c| (IdenStatic::as_str(&c).to_owned(), c.def().is_null()));
         let columns: Vec<_> = columns.collect();
         // SQLite reports a row id as nullable, which it cannot be.
-        let keys = ["id", "run_key", "seq"];
+        let keys = ["id", "run_key", "backfill_key", "seq"];
         let is_same = |(a, b): (&(String, bool), &(String, bool))| {
             a.0 == b.0 && (a.1 == b.1 || keys.contains(&a.0.as_str()))
         };
@@ -313,6 +354,6 @@ mod tests {
         }
         compare_all!(leader dag_version dag passed_over dag_run task_instance task_try task_map task_output task_report
             pool outbox import_error audit api_token session login_link worker_key join_token idempotency_key
-            setting variable connection);
+            setting variable connection backfill backfill_date backfill_idempotency_key);
     }
 }

@@ -16,7 +16,7 @@ use tidemill_engine::{
     state::{RunState, TaskState},
 };
 
-use super::{SqlReader, entity, rows};
+use super::{SqlReader, backfills, entity, rows};
 use crate::{
     batch::Batch,
     error::{ReadError, RowRef, Unreadable},
@@ -58,6 +58,12 @@ pub(super) async fn load(reader: &SqlReader) -> Result<Loaded, ReadError> {
     definitions_of(reader, CURRENT, &mut definitions).await?;
     definitions_of(reader, &pinned(), &mut definitions).await?;
     load_dags(reader, &definitions, &mut loaded).await?;
+    for row in backfills::load_active(reader).await? {
+        match row {
+            Ok(row) => loaded.snapshot.backfills.push(row),
+            Err((dag_id, what)) => loaded.leave_out(Some(dag_id), None, what),
+        }
+    }
     let runs = entity::dag_run::Entity::find()
         .filter(entity::dag_run::Column::State.is_in(active()))
         .order_by_asc(entity::dag_run::Column::RunKey)

@@ -5,6 +5,7 @@
 //! PostgreSQL has a small pool for the writer, so that a renewal never queues behind a commit.
 
 mod assets;
+mod backfills;
 mod commit;
 mod commit_rows;
 mod connect;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 use tidemill_engine::{
     definition::Dag,
-    ids::{AttemptKey, DagId, RunKey, TaskId, TaskInstanceKey},
+    ids::{AttemptKey, BackfillKey, DagId, RunKey, TaskId, TaskInstanceKey},
     rows::{DagRow, MapRow, PassedOver, PoolRow, RunRow, TaskRow, TryRow, VersionHash},
     state::{RunState, RunType, StopReason, TaskState, TryOutcome},
 };
@@ -184,6 +184,8 @@ pub(super) fn run_row(model: entity::dag_run::Model) -> Result<RunRow, ReadError
         triggered_by: model.triggered_by,
         deadline_at: row.at_option(model.deadline_at)?,
         deadline_missed_at: row.at_option(model.deadline_missed_at)?,
+        backfill: model.backfill_key.map(BackfillKey),
+        ignores_past: model.ignores_past,
     })
 }
 

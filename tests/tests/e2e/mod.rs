@@ -1,6 +1,7 @@
 //! End to end with the real binary.
 
 mod assets;
+mod backfill;
 mod browser;
 mod cleaning;
 mod client;

@@ -16,6 +16,8 @@
 //! late RUN TASK TRY FENCE WORKER OUTCOME   a result of any attempt
 //! pass DURATION                 both clocks go on
 //! restart, downtime DURATION    a crash and a start, at once or after a while
+//! backfill ID FROM TO [reprocess=…] [limit=N] [backwards]
+//! backfill pause|resume|cancel NUMBER
 //! clear RUN [TASK…] [downstream] [upstream] [only_failed] [latest]
 //! mark RUN TASK STATE, mark RUN STATE, cancel RUN, resume RUN
 //! output TASK JSON              what the task gives as outputs, an object by key
@@ -27,9 +29,10 @@
 use std::sync::Arc;
 
 use tidemill_engine::{
+    backfill::{BackfillChange, BackfillSpec, Reprocess},
     definition::{load, values::parse_duration, version_hash},
-    event::{AttemptResult, ClearSelection, Event},
-    ids::{AssetName, AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    event::{AttemptResult, ClearSelection, Event, RequestId},
+    ids::{AssetName, AttemptKey, BackfillKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     rows::PoolRow,
     state::{RunState, TaskState, TryOutcome},
 };
@@ -107,6 +110,14 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
             let asset = AssetName::new(asset).unwrap();
             Event::AssetPosted { request, asset, extra: Arc::default(), by: None }
         }
+        ("backfill", [id, from, to, rest @ ..]) => backfill(request, id, from, to, rest),
+        ("backfill", [change, number]) => {
+            let backfill = BackfillKey(number.strip_prefix('b')?.parse::<i64>().ok()? - 1);
+            let row = world.backfills.get(&backfill);
+            let ended = row.map(|row| row.state).filter(|state| state.is_terminal());
+            let change = BackfillChange::parse(change)?;
+            Event::BackfillChanged { request, backfill, change, is_dry_run: false, ended }
+        }
         ("clear", [run, rest @ ..]) => clear(world, request, run_key(run), rest),
         ("mark", [run, state]) => {
             let (run, state) = (run_key(run), RunState::parse(state)?);
@@ -133,7 +144,28 @@ fn by_a_person(world: &mut World, verb: &str, args: &[&str]) -> Option<Vec<Strin
     Some(world.step(event))
 }
 
-fn clear(world: &World, request: tidemill_engine::event::RequestId, run: RunKey, words: &[&str]) -> Event {
+fn backfill(request: RequestId, id: &str, from: &str, to: &str, words: &[&str]) -> Event {
+    let mut spec = BackfillSpec {
+        from: from.parse().unwrap(),
+        to: to.parse().unwrap(),
+        reprocess: Reprocess::None,
+        max_active_runs: 10,
+        run_backwards: false,
+        conf: Arc::default(),
+    };
+    for word in words {
+        match word.split_once('=') {
+            Some(("reprocess", how)) => spec.reprocess = Reprocess::parse(how).unwrap(),
+            Some(("limit", limit)) => spec.max_active_runs = limit.parse().unwrap(),
+            None if *word == "backwards" => spec.run_backwards = true,
+            _ => panic!("{word}"),
+        }
+    }
+    let created_by = Some("ann".to_owned());
+    Event::BackfillRequested { request, dag_id: dag_id(id), spec: Box::new(spec), created_by }
+}
+
+fn clear(world: &World, request: RequestId, run: RunKey, words: &[&str]) -> Event {
     let options = ["downstream", "upstream", "only_failed", "latest"];
     let has = |word: &str| words.contains(&word);
     let named: Vec<(TaskId, Option<i32>)> =

@@ -4,6 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use tidemill_engine::{
     action::{Action, Answer, Changed, Reply, RunChange, TaskChange},
     asset::{AssetChange, AssetSource},
+    backfill::BackfillRow,
     ids::{AttemptKey, RunKey, TaskInstanceKey},
     rows::VersionHash,
     state::TaskState,
@@ -95,6 +96,17 @@ pub(super) fn action(world: &World, action: &Action) -> Vec<String> {
             )]
         }
         Action::Notify(notify) => vec![format!("-> message about {} ({})", notify.run_id, notify.state)],
+        Action::Backfill(row) => vec![backfill(world, row)],
+        Action::BackfillDate(date) => {
+            let run = date.run.map(|run| format!(" {}", run_name(run))).unwrap_or_default();
+            let reason = because(date.reason.as_deref());
+            vec![format!(
+                "b{} date {}: {}{run}{reason}",
+                date.backfill.0 + 1,
+                instant(date.logical_date),
+                date.outcome
+            )]
+        }
         Action::Answer(answer) => reply(answer),
     }
 }
@@ -116,6 +128,30 @@ fn asset(change: &AssetChange) -> String {
             format!("dag {dag_id} drops {count} events of {}", names.join(" "))
         }
     }
+}
+
+/// Backfills are numbered with the runs.
+fn backfill(world: &World, row: &BackfillRow) -> String {
+    let name = format!("b{}", row.key.0 + 1);
+    let Some(former) = world.backfills.get(&row.key) else {
+        let (from, to) = (instant(row.spec.from), instant(row.spec.to));
+        return format!(
+            "backfill {name} is created: {} dates of {}, {from} to {to}",
+            row.date_count, row.dag_id
+        );
+    };
+    let mut line = format!("backfill {name} {}", former.state);
+    if former.state != row.state {
+        line.push_str(&format!(" -> {}", row.state));
+    }
+    if row.cancel_requested_at.is_some() && former.cancel_requested_at.is_none() {
+        line.push_str(", cancel requested");
+    }
+    if former.dealt_with() != row.dealt_with() || former.date_count != row.date_count {
+        line.push_str(&format!(", {} of {} dates dealt with", row.dealt_with(), row.date_count));
+    }
+    line.push_str(&because(row.reason.as_deref()));
+    line
 }
 
 fn run(world: &World, change: &RunChange) -> String {
@@ -186,6 +222,12 @@ fn reply(answer: &Answer) -> Vec<String> {
         }
         Reply::AssetEvent(row) => format!("<- event {}", row.id),
         Reply::Verdict(verdict) => format!("<- {verdict:?}").to_lowercase(),
+        Reply::Backfill(row, runs) => {
+            let runs: Vec<String> = runs.iter().map(|run| run_name(*run)).collect();
+            let cancelled =
+                if runs.is_empty() { String::new() } else { format!(", cancels {}", runs.join(", ")) };
+            format!("<- b{} {}{cancelled}", row.key.0 + 1, row.state)
+        }
         Reply::Refused(refusal) => format!("<- refused: {refusal:?}"),
     };
     vec![line]

@@ -10,10 +10,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tidemill_engine::{
     action::{Action, Assign, TaskFence},
     asset::{AssetChange, AssetEventId, AssetEventRow, AssetQueueRow},
+    backfill::{BackfillPage, BackfillRow, DatedRun},
     definition::Dag,
     engine::Engine,
     event::{Event, RequestId},
-    ids::{AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AttemptKey, BackfillKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
     preparation::{Prepared, Unprepared},
     rows::{
@@ -48,6 +49,7 @@ pub(super) struct World {
     /// What tasks give, by task and key.
     pub(super) outputs: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
     pools: BTreeMap<PoolName, PoolRow>,
+    pub(super) backfills: BTreeMap<BackfillKey, BackfillRow>,
     /// What each worker holds.
     pub(super) held: BTreeSet<(WorkerId, AttemptKey)>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
@@ -78,6 +80,7 @@ impl World {
             maps: BTreeMap::new(),
             outputs: BTreeMap::new(),
             pools: BTreeMap::from([(pool.name.clone(), pool)]),
+            backfills: BTreeMap::new(),
             held: BTreeSet::new(),
             workers: BTreeMap::new(),
             events: Vec::new(),
@@ -112,6 +115,9 @@ impl World {
                 let result = self.prepare(&asked);
                 let Unprepared { instance, what } = asked;
                 told.extend(self.step_once(Event::Prepared { instance, what, result }));
+            } else if let Some(page) = self.engine.backfill_page(self.now) {
+                let event = self.look_up(&page);
+                told.extend(self.step_once(event));
             } else {
                 break told;
             }
@@ -126,6 +132,31 @@ impl World {
         let mut context = Context::of_try(dag, run, &task.id, 0, 0, asked.instance.map_index);
         context.outputs.clone_from(&self.outputs);
         prepare(task, asked.what, &context).map_err(|error| error.to_string())
+    }
+
+    /// What the loop finds for a page of a backfill's dates.
+    fn look_up(&self, page: &BackfillPage) -> Event {
+        let is_dated = |run: &&RunRow| {
+            run.dag_id == page.dag_id
+                && matches!(run.run_type, RunType::Scheduled | RunType::Backfill)
+                && page.dates.contains(&run.logical_date)
+        };
+        let found: Vec<DatedRun> = self
+            .runs
+            .values()
+            .filter(is_dated)
+            .map(|run| DatedRun {
+                run: run.key,
+                run_id: run.run_id.clone(),
+                run_type: run.run_type,
+                state: run.state,
+                logical_date: run.logical_date,
+                unreadable: None,
+            })
+            .collect();
+        let finished = page.to_load(&found).into_iter().filter_map(|run| self.finished(run)).map(|run| *run);
+        let finished = finished.collect();
+        Event::BackfillDates { backfill: page.backfill, dates: page.dates.clone(), found, finished }
     }
 
     fn previous(&self, dag: &DagId, before: DateTime<Utc>) -> Option<PreviousRun> {
@@ -292,7 +323,11 @@ impl World {
             runs: active.iter().map(|row| self.snapshot(row)).collect(),
             open_tries: self.tries.values().filter(|row| row.outcome.is_none()).cloned().collect(),
             pools: self.pools.values().cloned().collect(),
-            next_run_key: self.runs.keys().next_back().map_or(0, |key| key.0 + 1),
+            backfills: self.backfills.values().filter(|row| !row.state.is_terminal()).cloned().collect(),
+            next_run_key: {
+                let run = self.runs.keys().next_back().map(|key| key.0);
+                run.max(self.backfills.keys().next_back().map(|key| key.0)).map_or(0, |key| key + 1)
+            },
             asset_queue: self.queue_rows(),
             next_asset_event: self.events.last().map_or(0, |row| row.id.0 + 1),
         }
@@ -380,6 +415,8 @@ impl World {
             Action::Assign(Assign { attempt, worker, .. }) => {
                 self.held.insert((worker.clone(), attempt.clone()));
             }
+            Action::Backfill(row) => drop(self.backfills.insert(row.key, BackfillRow::clone(row))),
+            Action::BackfillDate(_) => {}
             Action::PassedOver(_) | Action::Cancel(_) | Action::Notify(_) | Action::Answer(_) => {}
         }
     }

@@ -42,6 +42,7 @@ impl EventParams {
             Change::Run { dag_id, run_id, .. } | Change::Task { dag_id, run_id, .. } => {
                 is_dag(dag_id.as_str()) && is_run(run_id.as_str())
             }
+            Change::Backfill { dag_id, .. } => is_dag(dag_id.as_str()) && self.run_id.is_none(),
             Change::Log { .. } => self.logs == Some(true),
             Change::Workers | Change::Pools | Change::Assets | Change::ImportErrors => self.dag_id.is_none(),
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod assets;
+pub(crate) mod backfills;
 pub(crate) mod clean;
 pub(crate) mod dags;
 pub(crate) mod events;
@@ -102,4 +103,11 @@ fn mount_runs(table: Table) -> Table {
         .post("/api/v1/assets/events", OPERATOR, assets::post)
         .get("/api/v1/dags/{dag_id}/assets", VIEWER, assets::of_dag)
         .get("/api/v1/dags/{dag_id}/runs/{run_id}/assets", VIEWER, assets::of_run)
+        .get("/api/v1/backfills", VIEWER, backfills::list)
+        .post("/api/v1/backfills", OPERATOR, backfills::create)
+        .get("/api/v1/backfills/{id}", VIEWER, backfills::show)
+        .get("/api/v1/backfills/{id}/dates", VIEWER, backfills::dates)
+        .post("/api/v1/backfills/{id}/pause", OPERATOR, backfills::pause)
+        .post("/api/v1/backfills/{id}/resume", OPERATOR, backfills::resume)
+        .post("/api/v1/backfills/{id}/cancel", OPERATOR, backfills::cancel)
 }

@@ -6,7 +6,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-use super::{access, assets, clean, dags, events, health, instances, logs, pools, runs, vault};
+use super::{access, assets, backfills, clean, dags, events, health, instances, logs, pools, runs, vault};
 use crate::meters;
 
 /// Everything under `/api/v1`.
@@ -51,6 +51,13 @@ use crate::meters;
         assets::post,
         assets::of_dag,
         assets::of_run,
+        backfills::list,
+        backfills::create,
+        backfills::show,
+        backfills::dates,
+        backfills::pause,
+        backfills::resume,
+        backfills::cancel,
         pools::list,
         pools::show,
         pools::put,

@@ -2,6 +2,8 @@
 
 pub(crate) mod assets;
 pub(crate) mod audit;
+pub(crate) mod backfill_form;
+pub(crate) mod backfills;
 pub(crate) mod calendar;
 pub(crate) mod code;
 pub(crate) mod confirm;
@@ -69,6 +71,13 @@ pub(crate) fn mount(table: Table) -> Table {
         .post("/dags/{dag_id}/pause", OPERATOR, dag::pause)
         .get("/dags/{dag_id}/trigger", OPERATOR, trigger::show)
         .post("/dags/{dag_id}/trigger", OPERATOR, trigger::submit)
+        .get("/dags/{dag_id}/backfills", VIEWER, backfills::of_dag)
+        .get("/dags/{dag_id}/backfill", OPERATOR, backfill_form::show)
+        .post("/dags/{dag_id}/backfill", OPERATOR, backfill_form::submit)
+        .get("/backfills", VIEWER, backfills::all)
+        .get("/backfills/{id}", VIEWER, backfills::show)
+        .get("/backfills/{id}/cancel", OPERATOR, backfills::confirm)
+        .post("/backfills/{id}/actions", OPERATOR, backfills::act)
         .get("/runs", VIEWER, runs::all)
         .get("/dags/{dag_id}/runs/{run_id}", VIEWER, run::show)
         .get("/dags/{dag_id}/runs/{run_id}/confirm", OPERATOR, confirm::show)
@@ -138,6 +147,7 @@ impl Chrome {
             ("home", "/", "Home"),
             ("dags", "/dags", "DAGs"),
             ("runs", "/runs", "Runs"),
+            ("backfills", "/backfills", "Backfills"),
             ("assets", "/assets", "Assets"),
             ("pools", "/pools", "Pools"),
             ("variables", "/variables", "Variables"),
@@ -156,6 +166,7 @@ impl Chrome {
             ("grid", "", "Grid"),
             ("graph", "/graph", "Graph"),
             ("runs", "/runs", "Runs"),
+            ("backfills", "/backfills", "Backfills"),
             ("calendar", "/calendar", "Calendar"),
             ("gantt", "/gantt", "Gantt"),
             ("durations", "/durations", "Durations"),
@@ -196,10 +207,21 @@ fn theme_word(word: &str) -> &'static str {
 
 fn section(path: &str) -> &'static str {
     let first = path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default();
-    ["dags", "runs", "assets", "pools", "variables", "connections", "workers", "audit", "settings"]
-        .into_iter()
-        .find(|s| *s == first)
-        .unwrap_or("home")
+    [
+        "dags",
+        "runs",
+        "backfills",
+        "assets",
+        "pools",
+        "variables",
+        "connections",
+        "workers",
+        "audit",
+        "settings",
+    ]
+    .into_iter()
+    .find(|s| *s == first)
+    .unwrap_or("home")
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Chrome {

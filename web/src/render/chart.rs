@@ -170,6 +170,34 @@ pub(crate) fn meter(used: u32, slots: u32) -> Markup {
     out
 }
 
+/// Draws how far something is: its parts by class and name, of a whole.
+pub(crate) fn progress(parts: &[(&'static str, &str, u64)], total: u64) -> Markup {
+    const WIDTH: f64 = 240.0;
+    let mut out = Markup::default();
+    out.raw("<svg class=\"progress\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 240 12\" width=\"240\" height=\"12\"><title>");
+    let names: Vec<String> = parts.iter().map(|(_, name, count)| format!("{count} {name}")).collect();
+    out.text(&format!("{} of {total}", names.join(", ")))
+        .raw("</title><rect class=\"bg\" width=\"240\" height=\"12\" rx=\"3\"/>");
+    let whole = parts.iter().map(|(.., count)| *count).sum::<u64>().max(total).max(1);
+    let share = |count: u64| {
+        real(usize::try_from(count).unwrap_or(usize::MAX))
+            / real(usize::try_from(whole).unwrap_or(usize::MAX))
+    };
+    let mut x = 0.0;
+    for (class, _, count) in parts.iter().filter(|(.., count)| *count > 0) {
+        let width = share(*count) * WIDTH;
+        out.raw("<rect height=\"12\" class=\"")
+            .raw(class)
+            .raw("\"")
+            .num("x", x)
+            .num("width", width)
+            .raw("/>");
+        x += width;
+    }
+    out.raw("</svg>");
+    out
+}
+
 fn finite(value: Option<&f64>) -> f64 {
     value.copied().filter(|v| v.is_finite()).unwrap_or(0.0)
 }

@@ -1,5 +1,7 @@
 //! The wire types of the REST API. A renamed column cannot change them; `docs/api.md` shows them.
 
+pub mod backfills;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -250,6 +252,9 @@ pub struct RunView {
     pub deadline_at: Option<DateTime<Utc>>,
     /// It was found to be late at.
     pub deadline_missed_at: Option<DateTime<Utc>>,
+    /// The backfill that made it, or that cleared it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<i64>,
 }
 
 impl From<RunRow> for RunView {
@@ -272,6 +277,7 @@ impl From<RunRow> for RunView {
             triggered_by: run.triggered_by,
             deadline_at: run.deadline_at,
             deadline_missed_at: run.deadline_missed_at,
+            backfill: run.backfill.map(|key| key.0),
         }
     }
 }

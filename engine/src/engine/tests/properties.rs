@@ -10,6 +10,7 @@ use super::world::{
     short_circuit, task, task_id, teardown, worker_id,
 };
 use crate::{
+    backfill::{BackfillChange, BackfillSpec, BackfillState, Reprocess},
     definition::{
         AssetSchedule, Dag, Deadline, DeadlineFrom, Notification, RetriesExhausted, RetryOn, Schedule, Task,
     },
@@ -179,13 +180,24 @@ enum Happening {
         task: usize,
     },
     LongJump(i64),
+    Backfill {
+        first: bool,
+        back: i64,
+        length: i64,
+        how: u8,
+    },
+    ChangeBackfill {
+        which: usize,
+        how: usize,
+    },
     Restart,
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
-        Cancel, Change, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack, Late, Lists, LongJump, Lost,
-        Mark, MarkRun, Pass, Pause, Pool, PoolDeleted, Post, Restart, Resume, Start, Trigger,
+        Backfill, Cancel, Change, ChangeBackfill, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack,
+        Late, Lists, LongJump, Lost, Mark, MarkRun, Pass, Pause, Pool, PoolDeleted, Post, Restart, Resume,
+        Start, Trigger,
     };
     prop_oneof![
         4 => (0..20_i64).prop_map(Pass),
@@ -212,6 +224,9 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => any::<u8>().prop_map(Change),
         1 => (any::<usize>(), any::<usize>()).prop_map(|(which, task)| ClearLatest { which, task }),
         1 => (-3..30_i64).prop_map(LongJump),
+        2 => (any::<bool>(), 0..60_i64, 0..40_i64, any::<u8>())
+            .prop_map(|(first, back, length, how)| Backfill { first, back, length, how }),
+        1 => (any::<usize>(), 0..3_usize).prop_map(|(which, how)| ChangeBackfill { which, how }),
         1 => Just(Restart),
     ]
 }
@@ -358,6 +373,25 @@ fn operate(world: &mut World, happening: Happening) {
             world.now.wall += chrono::TimeDelta::hours(hours);
             world.tick();
         }
+        Happening::Backfill { first, back, length, how } => {
+            let from = world.now.wall - chrono::TimeDelta::seconds(back + length);
+            world.backfill(
+                if first { "x" } else { "y" },
+                BackfillSpec {
+                    from,
+                    to: from + chrono::TimeDelta::seconds(length),
+                    reprocess: Reprocess::ALL[usize::from(how) % 3],
+                    max_active_runs: 1 + u32::from(how / 3 % 3),
+                    run_backwards: how & 128 != 0,
+                    conf: std::sync::Arc::default(),
+                },
+            );
+        }
+        Happening::ChangeBackfill { which, how } => {
+            if let Some(key) = pick(&world.backfills.keys().copied().collect::<Vec<_>>(), which) {
+                world.change_backfill(key, BackfillChange::ALL[how]);
+            }
+        }
         Happening::Restart => {
             world.restart();
             // The wall clock may have been set beyond a deadline meanwhile.
@@ -406,7 +440,17 @@ fn heal(world: &mut World) {
         world.step(Event::DagPaused { request, dag_id: dag_id(dag), is_paused: true });
     }
     for _ in 0..400 {
-        if world.runs.values().all(|run| run.state.is_terminal()) {
+        let paused = world.backfills.values().filter(|row| row.state == BackfillState::Paused);
+        for key in paused.map(|row| row.key).collect::<Vec<_>>() {
+            world.change_backfill(key, BackfillChange::Resume);
+        }
+        let open: Vec<_> = world.backfills.values().filter(|row| !row.state.is_terminal()).collect();
+        let is_done = open.is_empty();
+        // Its dates were past when it was created; the clock that was set back comes there again.
+        if let Some(to) = open.iter().map(|row| row.spec.to).max() {
+            world.now.wall = world.now.wall.max(to + chrono::TimeDelta::minutes(1));
+        }
+        if is_done && world.runs.values().all(|run| run.state.is_terminal()) {
             return;
         }
         world.exchange("w0", "healed", 50);

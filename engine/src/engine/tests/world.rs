@@ -9,12 +9,13 @@ use super::super::Engine;
 use crate::{
     action::{Action, Assign, Refusal, Reply, TaskFence},
     asset::{AssetChange, AssetEventId, AssetEventRow, AssetExtra, AssetQueueRow, AssetWait},
+    backfill::{BackfillChange, BackfillDate, BackfillPage, BackfillRow, BackfillSpec, DatedRun},
     definition::{
         Branches, Command, Dag, MapSource, MapSpec, Operator, Poke, RetriesExhausted, Role, Schedule, Task,
         TimetableKind,
     },
     event::{AttemptResult, ClearSelection, Event, RequestId},
-    ids::{AssetName, AttemptKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{AssetName, AttemptKey, BackfillKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     mapping::MapValues,
     now::Now,
     preparation::{Preparation, Prepared, Unprepared},
@@ -191,6 +192,8 @@ pub(super) struct World {
     /// What was asked for and answered.
     pub(super) answered: u64,
     pub(super) pools: BTreeMap<PoolName, PoolRow>,
+    pub(super) backfills: BTreeMap<BackfillKey, BackfillRow>,
+    pub(super) backfill_dates: BTreeMap<(BackfillKey, DateTime<Utc>), BackfillDate>,
     /// Everything that was assigned and not ended, as its worker sees it.
     pub(super) assigned: BTreeSet<(WorkerId, AttemptKey)>,
     pub(super) passed_over: u64,
@@ -223,6 +226,8 @@ impl World {
             lists: BTreeMap::new(),
             answered: 0,
             pools,
+            backfills: BTreeMap::new(),
+            backfill_dates: BTreeMap::new(),
             assigned: BTreeSet::new(),
             passed_over: 0,
             events: Vec::new(),
@@ -254,7 +259,13 @@ impl World {
                 let result = self.answer(&asked);
                 let Unprepared { instance, what } = asked;
                 actions.extend(self.step_once(Event::Prepared { instance, what, result }));
+            } else if let Some(page) = self.engine.backfill_page(self.now) {
+                let before = self.backfills[&page.backfill].clone();
+                let event = self.look_up(&page);
+                actions.extend(self.step_once(event));
+                assert_ne!(self.backfills[&page.backfill], before, "a page that changes nothing");
             } else {
+                assert!(!self.engine.is_backfill_due(self.now), "a page is there when it is due");
                 break;
             }
         }
@@ -282,6 +293,31 @@ impl World {
             ended.filter_map(|run| (run.finished_at? - run.started_at?).to_std().ok()).collect();
         took.sort();
         (took.len() >= 2).then(|| took[took.len() / 2])
+    }
+
+    /// What the loop finds for a page of dates.
+    fn look_up(&self, page: &BackfillPage) -> Event {
+        let is_dated = |run: &&RunRow| {
+            run.dag_id == page.dag_id
+                && matches!(run.run_type, RunType::Scheduled | RunType::Backfill)
+                && page.dates.contains(&run.logical_date)
+        };
+        let found: Vec<DatedRun> = self
+            .runs
+            .values()
+            .filter(is_dated)
+            .map(|run| DatedRun {
+                run: run.key,
+                run_id: run.run_id.clone(),
+                run_type: run.run_type,
+                state: run.state,
+                logical_date: run.logical_date,
+                unreadable: None,
+            })
+            .collect();
+        let finished = page.to_load(&found).into_iter().filter_map(|run| self.finished(run)).map(|run| *run);
+        let finished = finished.collect();
+        Event::BackfillDates { backfill: page.backfill, dates: page.dates.clone(), found, finished }
     }
 
     fn previous(&self, dag: &DagId, before: DateTime<Utc>) -> Option<PreviousRun> {
@@ -419,6 +455,19 @@ impl World {
                 _ => None,
             })
             .unwrap()
+    }
+
+    /// Asks for a backfill.
+    pub(super) fn backfill(&mut self, dag: &str, spec: BackfillSpec) -> Vec<Action> {
+        let (request, created_by) = (self.request(), Some("ann".to_owned()));
+        self.step(Event::BackfillRequested { request, dag_id: dag_id(dag), spec: Box::new(spec), created_by })
+    }
+
+    /// Pauses, resumes or cancels a backfill.
+    pub(super) fn change_backfill(&mut self, backfill: BackfillKey, change: BackfillChange) -> Vec<Action> {
+        let request = self.request();
+        let ended = self.backfills.get(&backfill).map(|row| row.state).filter(|state| state.is_terminal());
+        self.step(Event::BackfillChanged { request, backfill, change, is_dry_run: false, ended })
     }
 
     pub(super) fn key(run: RunKey, task: &str) -> TaskInstanceKey {
@@ -569,7 +618,11 @@ impl World {
             open_tries: self.tries.values().filter(|row| row.outcome.is_none()).cloned().collect(),
             undefined: Vec::new(),
             pools: self.pools.values().cloned().collect(),
-            next_run_key: self.runs.keys().next_back().map_or(0, |key| key.0 + 1),
+            backfills: self.backfills.values().filter(|row| !row.state.is_terminal()).cloned().collect(),
+            next_run_key: {
+                let run = self.runs.keys().next_back().map(|key| key.0);
+                run.max(self.backfills.keys().next_back().map(|key| key.0)).map_or(0, |key| key + 1)
+            },
             asset_queue: self.queue_rows(),
             next_asset_event: self.events.last().map_or(0, |row| row.id.0 + 1),
         }
@@ -668,14 +721,14 @@ impl World {
                     }
                     assert_eq!(change.row.state.is_terminal(), change.row.finished_at.is_some());
                     let is_twin = |run: &RunRow| {
-                        run.run_type == RunType::Scheduled
-                            && change.row.run_type == RunType::Scheduled
+                        run.run_type == change.row.run_type
+                            && matches!(run.run_type, RunType::Scheduled | RunType::Backfill)
                             && (&run.dag_id, run.logical_date)
                                 == (&change.row.dag_id, change.row.logical_date)
                     };
                     let twins =
                         self.runs.values().filter(|run| run.key != change.row.key && is_twin(run)).count();
-                    assert_eq!(twins, 0, "two scheduled runs for one date");
+                    assert_eq!(twins, 0, "two scheduled or two backfill runs for one date");
                     self.runs.insert(change.row.key, change.row.clone());
                 }
                 Action::Task(change) => self.apply_task(change),
@@ -701,6 +754,16 @@ impl World {
                 Action::DeletePool(name) => drop(self.pools.remove(name)),
                 Action::Assign(Assign { attempt, worker, .. }) => {
                     self.assigned.insert((worker.clone(), attempt.clone()));
+                }
+                Action::Backfill(row) => {
+                    let former = self.backfills.insert(row.key, BackfillRow::clone(row));
+                    assert!(former.is_none_or(|row| !row.state.is_terminal()), "an ended backfill changes");
+                    assert_eq!(row.state.is_terminal(), row.finished_at.is_some());
+                }
+                Action::BackfillDate(date) => {
+                    let key = (date.backfill, date.logical_date);
+                    let former = self.backfill_dates.insert(key, date.clone());
+                    assert_eq!(former, None, "a date was dealt with twice");
                 }
                 Action::Cancel(_) | Action::Notify(_) | Action::Answer(_) => {}
             }
@@ -771,15 +834,24 @@ impl World {
     }
 
     fn check_limits(&self, live: &[TaskInstanceKey]) {
+        let is_moving = |run: &&RunRow| {
+            run.state == RunState::Running
+                && self.tasks.values().any(|row| row.key.run == run.key && !row.state.is_terminal())
+        };
+        let lane = |run: &RunRow| {
+            run.backfill.filter(|key| self.backfills.get(key).is_some_and(|row| !row.state.is_terminal()))
+        };
+        for (key, row) in &self.backfills {
+            let of = self.runs.values().filter(|run| lane(run) == Some(*key)).filter(is_moving);
+            assert!(of.count() <= row.spec.max_active_runs as usize, "max_active_runs of backfill {key}");
+            let dates = self.backfill_dates.keys().filter(|(backfill, _)| backfill == key).count() as u64;
+            assert_eq!(dates, row.dealt_with(), "backfill {key} counts its dates");
+        }
         for (id, row) in &self.dags {
             let dag = &self.versions[&(id.clone(), row.version.clone())];
             // One that stands still until an earlier run has gone on makes room for that.
-            let moves =
-                |run: &RunKey| self.tasks.values().any(|row| row.key.run == *run && !row.state.is_terminal());
-            let running = self
-                .runs
-                .values()
-                .filter(|run| run.dag_id == *id && run.state == RunState::Running && moves(&run.key));
+            let own = self.runs.values().filter(|run| run.dag_id == *id && lane(run).is_none());
+            let running = own.filter(is_moving);
             // A lowered limit takes effect as runs end.
             if self.versions.keys().filter(|(dag, _)| dag == id).count() == 1 {
                 assert!(running.count() <= dag.max_active_runs as usize);

@@ -3,6 +3,7 @@
 
 mod assets;
 mod attempts;
+mod backfill;
 mod cleaning;
 mod dates;
 mod deadlines;
