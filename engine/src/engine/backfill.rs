@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::{CREATED_PER_STEP, DagEntry, Engine, Out, operate::select, run::Run, schedule::Wanted};
+use super::{CREATED_PER_STEP, DagEntry, Engine, Out, run::Run, schedule::Wanted, select::select};
 use crate::{
     action::{Action, Refusal, Reply},
     backfill::{
