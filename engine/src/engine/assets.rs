@@ -264,6 +264,7 @@ impl Engine {
             triggered_by: None,
             suffix: String::new(),
             is_run_id_taken: false,
+            backfill: None,
         };
         if let Some(row) = self.create_run(dag_id, run_id, RunType::Asset, interval, wanted, out) {
             let change = AssetChange::Take { dag_id: dag_id.clone(), run: row.key, count };
