@@ -79,10 +79,11 @@ impl Input {
                     | Event::Cancel { .. }
                     | Event::Resume { .. }
                     | Event::DagDeleted { .. }
+                    | Event::BackfillChanged { .. }
             ),
             Self::Trigger { trigger, .. } => trigger.run_id.is_some() || trigger.idempotency.is_some(),
             Self::PostAsset { post, .. } => post.idempotency.is_some(),
-            Self::Redeem { .. } | Self::Durable { .. } | Self::Ask(_) => true,
+            Self::Backfill { .. } | Self::Redeem { .. } | Self::Durable { .. } | Self::Ask(_) => true,
             // A DAG that is deleted and comes back must not share a batch with its deletion.
             Self::Folder(_) => true,
             _ => false,
@@ -105,6 +106,8 @@ impl Input {
             Self::Exchange { reply, .. } => drop(reply.send(Err(error()))),
             Self::Heartbeat { reply, .. } => drop(reply.send(Err(error()))),
             Self::Started { reply, .. } => drop(reply.send(Err(error()))),
+            Self::Backfill { reply, .. } => drop(reply.send(Err(error()))),
+            Self::ExplainBackfill { reply, .. } => drop(reply.send(Err(error()))),
             Self::Explain { reply, .. } => drop(reply.send(Err(error()))),
             Self::Workers { reply } => drop(reply.send(Err(error()))),
             Self::Durable { reply } => drop(reply.send(Err(error()))),

@@ -103,6 +103,8 @@ impl Preview {
             triggered_by: None,
             deadline_at: None,
             deadline_missed_at: None,
+            backfill: None,
+            ignores_past: false,
         }
     }
 }

@@ -86,7 +86,9 @@ impl Model {
         row.failures = u32::from(extra);
         let is_lease_over = stored.state.has_lease() && to != TaskState::Running;
         if is_lease_over {
-            let outcome = TryOutcome::ALL[usize::from(extra) % TryOutcome::ALL.len()];
+            // A poke that found nothing yet ends no try.
+            let mut ends = TryOutcome::ALL.iter().filter(|outcome| **outcome != TryOutcome::Rescheduled);
+            let outcome = *ends.nth(usize::from(extra) % (TryOutcome::ALL.len() - 1)).unwrap();
             batch.tries.push(try_write(attempt(run.0, name, stored.epoch), false, Some(outcome)));
         }
         self.begin_try(&row, highest.max(stored.epoch), batch);

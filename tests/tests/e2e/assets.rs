@@ -16,12 +16,11 @@ use super::{
 const MAKE: &str = r#"[dag]
 id = "make"
 schedule = { every = "1s" }
-catchup = true
 max_active_runs = 4
 
 [[task]]
 id = "write"
-command = 'echo ''{"asset_extra": {"rows": 7}}'' >> "$TIDEMILL_OUTPUT"'
+command = """echo '{"asset_extra": {"rows": 7}}' >> "$TIDEMILL_OUTPUT\""""
 outlets = ["wh/raw", "wh/side"]
 max_lost_retries = 100
 "#;
