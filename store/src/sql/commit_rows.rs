@@ -38,10 +38,11 @@ pub(super) fn int_option(value: Option<i64>) -> Value {
 
 const RUN_COLUMNS: &str = "run_key, dag_id, run_id, run_type, previous_state, state, with_failures, reason, \
     logical_date, data_interval_start, data_interval_end, queued_at, started_at, finished_at, conf, \
-    dag_version, cancel_requested_at, timed_out_at, triggered_by, deadline_at, deadline_missed_at, backfill_key, ignores_past";
+    dag_version, cancel_requested_at, timed_out_at, triggered_by, deadline_at, deadline_missed_at, \
+    backfill_key, ignores_past";
 
 pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) -> Result<(), Stop> {
-    let (mut inserts, mut updates) = (Rows::new(21), Rows::new(22));
+    let (mut inserts, mut updates) = (Rows::new(23), Rows::new(24));
     let (mut first_insert, mut first_update, mut inserted, mut updated) = (None, None, 0, 0);
     for change in wave {
         if change.from.is_none() {
