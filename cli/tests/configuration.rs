@@ -56,3 +56,26 @@ fn values_are_shown_with_their_origin_and_secrets_are_not() {
     assert_eq!(value("client.token"), "\"<secret>\" from environment");
     assert!(shown["file"].as_str().unwrap().ends_with("data/tidemill.toml"));
 }
+
+#[test]
+fn a_connection_of_the_environment_that_is_none_is_told_without_its_value() {
+    let mill = Mill::new();
+    std::fs::create_dir_all(mill.path("dags")).unwrap();
+    let args = ["standalone", "--dags-dir", "dags", "--data-dir", "data", "--listen", "127.0.0.1:0"];
+    let output = mill.command(&args).env("TIDEMILL_CONN_WAREHOUSE", "hunter22").output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.contains("CFG0320") && err.contains("TIDEMILL_CONN_WAREHOUSE"), "{err}");
+    assert!(!err.contains("hunter22"), "{err}");
+}
+
+#[test]
+fn a_file_of_connections_that_is_none_is_told_before_anything_is_sent() {
+    let mill = Mill::new();
+    for text in ["[\"hunter22\"]", "{\"a\": \"hunter22\"}", "hunter22"] {
+        mill.write("connections.json", text);
+        let args = ["connections", "import", "connections.json", "--url", "http://127.0.0.1:1"];
+        let done = mill.run(&args).fails_with("CFG0321");
+        assert!(!done.err.contains("hunter22"), "{}", done.err);
+    }
+}

@@ -5,31 +5,22 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{RunChange, TaskChange},
-    ids::{AttemptKey, DagId, RunKey, TaskId, TaskInstanceKey},
+    ids::{AttemptKey, DagId, RunKey},
     rows::{MapRow, RunRow, TaskRow, VersionHash},
     state::TaskState,
 };
 
-use super::{State, StoredTry, backfills::is_date_taken};
+use super::{State, StoredTry, backfills::is_date_taken, first_of};
 use crate::{
     batch::{AccessChange, AuditEntry, Batch, ImportErrorChange, OutboxChange, TryWrite},
     check,
     codec::{AUDIT_ROOT, audit_hash, merged_tries},
     error::{CommitError, RowRef},
     reader::{AuditRow, OutboxRow, StoredReport},
-    vault::VaultChange,
 };
 
 /// What plays one change back.
 pub(super) type Undo = Box<dyn FnOnce(&mut State)>;
-
-/// The smallest key that a task instance of the run can have.
-pub(super) fn first_of(run: RunKey) -> TaskInstanceKey {
-    // `0` is the smallest text that the pattern of ids allows: `-` and `.` sort before it but cannot begin one.
-    static FIRST: std::sync::LazyLock<Option<TaskId>> = std::sync::LazyLock::new(|| TaskId::new("0").ok());
-    let task = FIRST.clone().unwrap_or_else(|| unreachable!("`0` is a valid id"));
-    TaskInstanceKey { run, task, map_index: i32::MIN }
-}
 
 pub(super) fn constraint(run: Option<RunKey>, what: impl Into<String>) -> CommitError {
     CommitError::Constraint { run, what: what.into() }
@@ -140,21 +131,7 @@ impl Apply<'_> {
         for change in &batch.access {
             self.access(change)?;
         }
-        for change in &batch.vault {
-            if !change.is_sealed() {
-                return Err(constraint(None, "a value is not sealed"));
-            }
-            match change {
-                VaultChange::SetVariable(row) => {
-                    self.set(|s| &mut s.variables, row.name.clone(), Some(row.clone()));
-                }
-                VaultChange::DeleteVariable(name) => self.set(|s| &mut s.variables, name.clone(), None),
-                VaultChange::SetConnection(row) => {
-                    self.set(|s| &mut s.connections, row.id.clone(), Some(row.clone()));
-                }
-                VaultChange::DeleteConnection(id) => self.set(|s| &mut s.connections, id.clone(), None),
-            }
-        }
+        self.vault(batch)?;
         self.idempotency_keys(batch)?;
         self.deletes(batch);
         for (name, value) in &batch.settings {

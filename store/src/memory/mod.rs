@@ -11,6 +11,7 @@ mod backfills;
 mod find;
 mod reader;
 mod reader_history;
+mod vault;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -45,6 +46,14 @@ use crate::{
     vault::{ConnectionRow, VariableRow},
     writer::{LEADER_LEASE, Leadership, Loaded, Writer},
 };
+
+/// The smallest key that a task instance of the run can have.
+fn first_of(run: RunKey) -> TaskInstanceKey {
+    // `0` is the smallest text that the pattern of ids allows: `-` and `.` sort before it but cannot begin one.
+    static FIRST: std::sync::LazyLock<Option<TaskId>> = std::sync::LazyLock::new(|| TaskId::new("0").ok());
+    let task = FIRST.clone().unwrap_or_else(|| unreachable!("`0` is a valid id"));
+    TaskInstanceKey { run, task, map_index: i32::MIN }
+}
 
 /// What a test makes of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,16 +272,16 @@ impl State {
     }
 
     fn tasks_of(&self, run: RunKey) -> impl Iterator<Item = &TaskRow> {
-        self.tasks.range(apply::first_of(run)..).map(|(_, row)| row).take_while(move |t| t.key.run == run)
+        self.tasks.range(first_of(run)..).map(|(_, row)| row).take_while(move |t| t.key.run == run)
     }
 
     fn maps_of(&self, run: RunKey) -> impl Iterator<Item = &MapRow> {
-        let first = (run, apply::first_of(run).task);
+        let first = (run, first_of(run).task);
         self.maps.range(first..).take_while(move |((key, _), _)| *key == run).map(|(_, row)| row)
     }
 
     fn tries_of(&self, run: RunKey) -> impl Iterator<Item = &StoredTry> {
-        let first = AttemptKey { instance: apply::first_of(run), try_number: 0, epoch: 0 };
+        let first = AttemptKey { instance: first_of(run), try_number: 0, epoch: 0 };
         self.tries.range(first..).map(|(_, t)| t).take_while(move |t| t.row.attempt.instance.run == run)
     }
 

@@ -20,7 +20,7 @@ use tidemill_engine::{
     state::{RunState, RunType, TaskState},
 };
 
-use super::{MemoryStore, apply::first_of};
+use super::{MemoryStore, first_of};
 use crate::{
     assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
     batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
@@ -407,15 +407,11 @@ impl Reader for MemoryStore {
     }
 
     async fn variables(&self, names: &[VariableName]) -> Result<Vec<VariableRow>, ReadError> {
-        let state = self.lock();
-        let is_asked = |row: &&VariableRow| names.is_empty() || names.contains(&row.name);
-        Ok(state.variables.values().filter(is_asked).cloned().collect())
+        Ok(self.lock().variables_named(names))
     }
 
     async fn connections(&self, ids: &[ConnectionId]) -> Result<Vec<ConnectionRow>, ReadError> {
-        let state = self.lock();
-        let is_asked = |row: &&ConnectionRow| ids.is_empty() || ids.contains(&row.id);
-        Ok(state.connections.values().filter(is_asked).cloned().collect())
+        Ok(self.lock().connections_named(ids))
     }
 
     async fn import_errors(&self) -> Result<Vec<ImportError>, ReadError> {

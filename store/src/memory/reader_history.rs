@@ -9,7 +9,7 @@ use tidemill_engine::{
     rows::{TaskRow, TryRow},
 };
 
-use super::{MemoryStore, apply::first_of};
+use super::{MemoryStore, first_of};
 use crate::{
     error::ReadError,
     history::{COUNT_SPAN_MICROS, HistoryReader, RunCount, TaskPoint},
