@@ -41,8 +41,11 @@ const RUN_COLUMNS: &str = "run_key, dag_id, run_id, run_type, previous_state, st
     dag_version, cancel_requested_at, timed_out_at, triggered_by, deadline_at, deadline_missed_at, \
     backfill_key, ignores_past";
 
+/// How many there are; an update also carries the state that it expects.
+const RUN_WIDTH: usize = 23;
+
 pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) -> Result<(), Stop> {
-    let (mut inserts, mut updates) = (Rows::new(23), Rows::new(24));
+    let (mut inserts, mut updates) = (Rows::new(RUN_WIDTH), Rows::new(RUN_WIDTH + 1));
     let (mut first_insert, mut first_update, mut inserted, mut updated) = (None, None, 0, 0);
     for change in wave {
         if change.from.is_none() {
@@ -52,7 +55,7 @@ pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) ->
         } else {
             let mut row = run_values(&change.row, text_option(change.from.as_ref())).to_vec();
             row.push(text_option(change.from.as_ref()));
-            if let Ok(row) = <[Value; 22]>::try_from(row) {
+            if let Ok(row) = <[Value; RUN_WIDTH + 1]>::try_from(row) {
                 updates.push(row);
             }
             first_update.get_or_insert(change.row.key);
@@ -91,7 +94,7 @@ fn update_runs_sql(values: &str) -> String {
     )
 }
 
-fn run_values(row: &RunRow, previous_state: Value) -> [Value; 23] {
+fn run_values(row: &RunRow, previous_state: Value) -> [Value; RUN_WIDTH] {
     [
         int(row.key.0),
         text(&row.dag_id),
@@ -322,7 +325,7 @@ mod tests {
         let db = connect_maintenance(&database).await.expect("connects").0;
         let values = |width| placeholders(DbBackend::Sqlite, 4, width);
         for sql in [
-            update_runs_sql(&values(24)),
+            update_runs_sql(&values(RUN_WIDTH + 1)),
             update_tasks_sql(&values(26)),
             update_tries_sql(&values(16)),
             delete_sql(DbBackend::Sqlite, "task_instance", &FENCE, 4),

@@ -449,6 +449,7 @@ fn heal(world: &mut World) {
         // Its dates were past when it was created; the clock that was set back comes there again.
         if let Some(to) = open.iter().map(|row| row.spec.to).max() {
             world.now.wall = world.now.wall.max(to + chrono::TimeDelta::minutes(1));
+            world.tick();
         }
         if is_done && world.runs.values().all(|run| run.state.is_terminal()) {
             return;
