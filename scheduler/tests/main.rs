@@ -28,6 +28,7 @@ macro_rules! over_both_stores {
 
 #[cfg(test)]
 mod assets;
+#[cfg(test)]
 mod backfill;
 #[cfg(test)]
 mod calls;

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod assets;
+#[cfg(test)]
 mod backfills;
 #[cfg(test)]
 mod conformance;

@@ -307,7 +307,7 @@ fn try_values(write: &TryWrite) -> [Value; 15] {
 mod tests {
     use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-    use super::{FENCE, KEY, update_runs_sql, update_tasks_sql, update_tries_sql};
+    use super::{FENCE, KEY, RUN_WIDTH, update_runs_sql, update_tasks_sql, update_tries_sql};
     use crate::{
         Database, Migrate, open,
         sql::{
