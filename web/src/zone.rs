@@ -2,7 +2,7 @@
 //!
 //! The choice belongs to the request (a cookie, or `?zone=` in the address) and holds for every time on the page, so it
 //! is put around the handler by a layer and not handed through every function that prints a time
-//! (`docs/decisions/0033-the-zone-belongs-to-the-request.md`). Outside of a request times are told in UTC.
+//! (`docs/decisions/0031-the-zone-belongs-to-the-request.md`). Outside of a request times are told in UTC.
 
 use axum::{
     extract::{Request, State},

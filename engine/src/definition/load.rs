@@ -12,7 +12,7 @@ use super::{
     groups::Groups,
     keys::TableId,
     kinds::wrong_type,
-    model::{Dag, TimetableKind},
+    model::{Dag, Param, TimetableKind},
     notify,
     outside::Outside,
     params,
@@ -190,14 +190,7 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
     let timetable = if is_interval { TimetableKind::Interval } else { TimetableKind::Trigger };
     schedule::check_together(dag, schedule_read.as_ref(), timetable, start.as_ref(), end.as_ref(), report);
     let is_scheduled = dag.field("schedule").is_some();
-    let params = match root.get("params").map(|entry| &entry.node) {
-        Some(Node { value: Value::Table(table), .. }) => params::read(table, is_scheduled, report),
-        Some(node) => {
-            wrong_type("params", "a table of tables", node, report);
-            Vec::new()
-        }
-        None => Vec::new(),
-    };
+    let params = read_params(root, is_scheduled, report);
     let on_success = notify::read(dag, "on_success", report);
     let on_failure = notify::read(dag, "on_failure", report);
     let on_deadline = notify::read(dag, "on_deadline", report);
@@ -236,6 +229,17 @@ fn read_dag(root: &Table<'_>, fields: &Fields<'_, '_>, report: &mut Report<'_>) 
         groups: groups.described,
         tasks,
     })
+}
+
+fn read_params(root: &Table<'_>, is_scheduled: bool, report: &mut Report<'_>) -> Vec<Param> {
+    match root.get("params").map(|entry| &entry.node) {
+        Some(Node { value: Value::Table(table), .. }) => params::read(table, is_scheduled, report),
+        Some(node) => {
+            wrong_type("params", "a table of tables", node, report);
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
 }
 
 fn default_args<'s, 'a>(dag: &'s Table<'a>, report: &mut Report<'_>) -> Fields<'s, 'a> {

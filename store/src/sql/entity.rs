@@ -87,10 +87,10 @@ table!(dag_run, "dag_run",
     cancel_requested_at: Option<i64>,
     timed_out_at: Option<i64>,
     triggered_by: Option<String>,
-    deadline_at: Option<i64>,
-    deadline_missed_at: Option<i64>,
     backfill_key: Option<i64>,
     ignores_past: bool,
+    deadline_at: Option<i64>,
+    deadline_missed_at: Option<i64>,
 );
 
 table!(backfill, "backfill",

@@ -40,6 +40,8 @@ fn find() -> Found {
                 .join("\n");
             found.shipped.extend(codes(&code_lines));
             found.tested.extend(codes(tested));
+        } else if source.has_extension("py") && source.path.contains("/src/") {
+            found.shipped.extend(codes(&source.text));
         } else if source.is_test() {
             found.tested.extend(codes(&source.text));
         }

@@ -8,7 +8,7 @@ use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use tidemill_engine::{
     ids::{AttemptKey, DagId, RunId, TaskId, TaskInstanceKey},
-    rows::{RunRow, TaskRow},
+    rows::{RunRow, TaskRow, TryRow},
     state::TaskState,
 };
 
@@ -135,14 +135,13 @@ impl Side {
         if cell.map_index >= 0 {
             asked.push(("map_index", &index));
         }
-        let times = row.as_ref().map_or_else(Vec::new, |row| {
-            let exact = |at: Option<_>| at.map(time::absolute);
-            let took = (row.started_at.is_some()).then(|| time::took(row.started_at, row.finished_at));
-            [("Started", exact(row.started_at)), ("Ended", exact(row.finished_at)), ("Duration", took)]
-                .into_iter()
-                .filter_map(|(label, value)| Some((label, value?)))
-                .collect()
-        });
+        let times = row.as_ref().map_or_else(Vec::new, times);
+        let shown = |row: &TryRow| Try {
+            number: row.attempt.try_number,
+            href: format!("{href}{join}try={}&epoch={}", row.attempt.try_number, row.attempt.epoch),
+            outcome: row.outcome.map_or(word.as_str(), |outcome| outcome.as_str()),
+            took: time::took(row.started_at, row.finished_at),
+        };
         let newest = tries.last().map(|row| row.attempt.clone());
         Ok(Self {
             fragment: format!("/dags/{dag_id}/cell?{}", query_string(&asked)),
@@ -174,17 +173,7 @@ impl Side {
                 .collect(),
             times,
             older_tries: tries.len().saturating_sub(TRIES),
-            tries: tries
-                .iter()
-                .rev()
-                .take(TRIES)
-                .map(|row| Try {
-                    number: row.attempt.try_number,
-                    href: format!("{href}{join}try={}&epoch={}", row.attempt.try_number, row.attempt.epoch),
-                    outcome: row.outcome.map_or(word.as_str(), |outcome| outcome.as_str()),
-                    took: time::took(row.started_at, row.finished_at),
-                })
-                .collect(),
+            tries: tries.iter().rev().take(TRIES).map(shown).collect(),
             log: match newest {
                 Some(attempt) => Some(end_of_log(state, attempt).await?),
                 None => None,
@@ -193,6 +182,16 @@ impl Side {
             href,
         })
     }
+}
+
+/// Returns when an instance started and ended, as far as it did.
+fn times(row: &TaskRow) -> Vec<(&'static str, Markup)> {
+    let exact = |at: Option<_>| at.map(time::absolute);
+    let took = (row.started_at.is_some()).then(|| time::took(row.started_at, row.finished_at));
+    [("Started", exact(row.started_at)), ("Ended", exact(row.finished_at)), ("Duration", took)]
+        .into_iter()
+        .filter_map(|(label, value)| Some((label, value?)))
+        .collect()
 }
 
 /// The elements of a mapped task: what needs attention first, then by number.
