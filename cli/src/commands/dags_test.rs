@@ -232,21 +232,24 @@ impl Test<'_> {
             if let Ok(log) = handle.read_log(attempt.clone(), 0, 0).await {
                 let from = log.size_bytes.saturating_sub(LOG_END as u64);
                 if let Ok(log) = handle.read_log(attempt, from, LOG_END).await {
-                    say(format!("--- the end of the log of {}", row.key.task));
+                    say(format!("--- the end of the log of {}", row.key.name()));
                     say(String::from_utf8_lossy(&log.bytes).trim_end());
                 }
             }
         }
-        let by_task: BTreeMap<_, _> = rows.iter().map(|row| (row.key.task.as_str(), row)).collect();
-        let tasks = self.dag.tasks.iter().map(|task| {
-            let row = by_task.get(task.id.as_str());
-            let state = row.map_or(TaskState::NoStatus, |row| row.state);
-            (
-                task.id.as_str(),
-                row.map_or(-1, |row| row.key.map_index),
-                state,
-                row.map_or(0, |r| r.try_number),
-            )
+        let mut by_task: BTreeMap<&str, Vec<&TaskRow>> = BTreeMap::new();
+        for row in rows {
+            by_task.entry(row.key.task.as_str()).or_default().push(row);
+        }
+        let tasks = self.dag.tasks.iter().flat_map(|task| {
+            let id = task.id.as_str();
+            match by_task.get(id) {
+                Some(rows) => {
+                    let shown = |row: &&TaskRow| (id, row.key.map_index, row.state, row.try_number);
+                    rows.iter().map(shown).collect()
+                }
+                None => vec![(id, -1, TaskState::NoStatus, 0)],
+            }
         });
         match self.args.format.format {
             Format::Json => {
@@ -261,8 +264,9 @@ impl Test<'_> {
             }
             Format::Table => {
                 let mut table = Table::new(&["TASK", "STATE", "TRY"]);
-                for (task, _, state, try_number) in tasks {
-                    table.row([task, state.as_str(), &try_number.to_string()]);
+                for (task, map_index, state, try_number) in tasks {
+                    let name = if map_index < 0 { task.to_owned() } else { format!("{task}[{map_index}]") };
+                    table.row([name.as_str(), state.as_str(), &try_number.to_string()]);
                 }
                 table.print()?;
                 let reason = run.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();

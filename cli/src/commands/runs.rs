@@ -166,7 +166,7 @@ pub(crate) async fn run(command: &RunsCommand, client: &Client) -> Result {
             act(client, run, "resume", *dry_run, format.format).await?;
         }
         RunsCommand::Clear { run, tasks, clear: options, format, .. } => {
-            clear(client, run, tasks, options, format.format).await?;
+            clear(client, run, tasks, None, options, format.format).await?;
         }
         RunsCommand::Wait { run, timeout, format, .. } => {
             let item = wait(client, run, *timeout, false).await?;
@@ -191,11 +191,13 @@ pub(crate) async fn clear(
     client: &Client,
     run: &RunArg,
     tasks: &[String],
+    map_index: Option<i32>,
     options: &ClearArgs,
     format: Format,
 ) -> Result {
     let body = json!({
         "tasks": tasks,
+        "map_index": map_index,
         "upstream": options.upstream,
         "downstream": options.downstream,
         "only_failed": options.only_failed,

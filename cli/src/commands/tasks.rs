@@ -61,6 +61,8 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         task: TaskArg,
         #[command(flatten)]
+        element: ElementArg,
+        #[command(flatten)]
         clear: ClearArgs,
         #[command(flatten)]
         format: FormatArg,
@@ -74,6 +76,8 @@ pub(crate) enum TasksCommand {
         /// The verdict.
         #[arg(long, value_parser = ["success", "failed"])]
         state: String,
+        #[command(flatten)]
+        element: ElementArg,
         /// Only show what would change.
         #[arg(long)]
         dry_run: bool,
@@ -107,18 +111,22 @@ pub(crate) struct TaskArg {
     task_id: String,
 }
 
-/// Which element of a mapped task. Only what reads takes it: a clear or a verdict holds for the whole task, and an option
-/// that is accepted and ignored would act on more than was meant.
+/// Which element of a mapped task.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ElementArg {
-    /// The element of a mapped task.
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    /// The element of a mapped task, counted from 0; -1 for the task as a whole.
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-1..))]
     map_index: i32,
 }
 
 impl ElementArg {
     fn query(&self) -> Vec<(&'static str, String)> {
         if self.map_index < 0 { Vec::new() } else { vec![("map_index", self.map_index.to_string())] }
+    }
+
+    fn chosen(&self) -> Option<i32> {
+        (self.map_index >= 0).then_some(self.map_index)
     }
 }
 
@@ -166,13 +174,14 @@ pub(crate) async fn run(command: &TasksCommand, client: &Client) -> Result {
                 Format::Table => view::table(items, &[("CODE", "code"), ("REASON", "message")]).print()?,
             }
         }
-        TasksCommand::Clear { task, clear, format, .. } => {
+        TasksCommand::Clear { task, element, clear, format, .. } => {
             let tasks = std::slice::from_ref(&task.task_id);
-            runs::clear(client, &task.run, tasks, clear, format.format).await?;
+            runs::clear(client, &task.run, tasks, element.chosen(), clear, format.format).await?;
         }
-        TasksCommand::Mark { task, state, dry_run, format, .. } => {
+        TasksCommand::Mark { task, state, element, dry_run, format, .. } => {
             let path = ["dags", &task.run.dag_id, "runs", &task.run.run_id, "mark"];
-            let body = json!({ "tasks": [task.task_id], "state": state, "dry_run": dry_run });
+            let body = json!({ "tasks": [task.task_id], "map_index": element.chosen(), "state": state,
+                "dry_run": dry_run });
             let changes: Value = client.post(&path, &body).await?;
             view::changes(&changes, format.format)?;
         }
@@ -189,6 +198,7 @@ pub(crate) async fn run(command: &TasksCommand, client: &Client) -> Result {
 fn instances(items: &[Value]) -> Result {
     let columns = [
         ("TASK", "task_id"),
+        ("MAP INDEX", "map_index"),
         ("OPERATOR", "operator"),
         ("STATE", "state"),
         ("TRY", "try_number"),

@@ -6,7 +6,7 @@ use super::{
     code::Code,
     fields::Fields,
     kinds::{clean, filled, wrong_type},
-    model::{MapSource, MapSpec},
+    map_spec::{MapSource, MapSpec},
     params,
     problem::{Draft, Report},
     suggest::shown,

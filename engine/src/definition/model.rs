@@ -6,7 +6,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use super::waits::{Deadline, DeadlineFrom, Poke};
-use super::{DriftSpec, PythonSpec};
+use super::{
+    DriftSpec, PythonSpec,
+    map_spec::{MapSpec, default_map_length, is_default_map_length},
+    retry_on::RetryOn,
+};
 use crate::{
     ids::{ConnectionId, DagId, PoolName, TaskId},
     state::{TriggerRule, WeightRule},
@@ -249,65 +253,6 @@ pub struct Task {
     pub on_success: Vec<Notification>,
     /// Sent when an instance fails and no try is left.
     pub on_failure: Vec<Notification>,
-}
-
-/// The most elements that a task may have where it does not say.
-pub const DEFAULT_MAP_LENGTH: u32 = 1024;
-/// The most elements that a task may say.
-pub const LONGEST_MAP: u32 = 10_000;
-
-const fn default_map_length() -> u32 {
-    DEFAULT_MAP_LENGTH
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
-const fn is_default_map_length(length: &u32) -> bool {
-    *length == DEFAULT_MAP_LENGTH
-}
-
-/// What a task is mapped over: it has one instance for each element.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MapSpec {
-    /// Over one list.
-    One(MapSource),
-    /// Over every combination of one value of each list, in the order of the file; the last runs fastest.
-    Product(Vec<(String, MapSource)>),
-}
-
-/// Where the elements come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MapSource {
-    /// They stand in the file; texts inside them are templates.
-    List(Vec<serde_json::Value>),
-    /// A template that gives a list.
-    Template(String),
-}
-
-/// Which failures are followed by another try.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetryOn {
-    /// Exit codes, sorted.
-    pub exit_codes: Vec<i32>,
-    /// The try reached its timeout.
-    pub timed_out: bool,
-    /// It was killed by a signal, or failed before there was an exit code.
-    pub signal: bool,
-}
-
-impl RetryOn {
-    /// Whether a failed try is one of them.
-    #[must_use]
-    pub fn includes(&self, result: &crate::event::AttemptResult) -> bool {
-        match (result.outcome, result.exit_code) {
-            (crate::state::TryOutcome::TimedOut, _) => self.timed_out,
-            (_, Some(code)) if code < 128 || self.exit_codes.contains(&code) => {
-                self.exit_codes.contains(&code)
-            }
-            _ => self.signal,
-        }
-    }
 }
 
 /// What follows when a failed try was the last one.

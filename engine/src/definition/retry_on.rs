@@ -1,14 +1,40 @@
 //! `retry_on`: which failures are followed by another try.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     code::Code,
     fields::Fields,
     kinds::wrong_type,
-    model::RetryOn,
     problem::{Draft, Report},
     suggest::{nearest, shown},
     tree::{Node, Value},
 };
+
+/// Which failures are followed by another try.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryOn {
+    /// Exit codes, sorted.
+    pub exit_codes: Vec<i32>,
+    /// The try reached its timeout.
+    pub timed_out: bool,
+    /// It was killed by a signal, or failed before there was an exit code.
+    pub signal: bool,
+}
+
+impl RetryOn {
+    /// Whether a failed try is one of them.
+    #[must_use]
+    pub fn includes(&self, result: &crate::event::AttemptResult) -> bool {
+        match (result.outcome, result.exit_code) {
+            (crate::state::TryOutcome::TimedOut, _) => self.timed_out,
+            (_, Some(code)) if code < 128 || self.exit_codes.contains(&code) => {
+                self.exit_codes.contains(&code)
+            }
+            _ => self.signal,
+        }
+    }
+}
 
 const WORDS: [&str; 2] = ["timed_out", "signal"];
 

@@ -27,6 +27,7 @@ mod ready;
 mod restore;
 mod run;
 mod schedule;
+mod select;
 mod sensor;
 #[cfg(test)]
 mod tests;

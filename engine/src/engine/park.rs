@@ -1,6 +1,6 @@
 //! What waits for a person: a run that a failed task has parked, a DAG that failed runs have paused.
 
-use super::{Engine, Instance, Out, decide::place, operate::changed, run::Change};
+use super::{Engine, Instance, Out, decide::place, run::Change, select::changed};
 use crate::{
     action::{Action, Refusal, Reply},
     event::{AttemptResult, RequestId},

@@ -93,17 +93,7 @@ impl Apply<'_> {
         for change in &batch.runs {
             self.run(change)?;
         }
-        for change in &batch.maps {
-            self.check_run(change.run, "map")?;
-            let row = change
-                .values
-                .as_ref()
-                .map(|values| MapRow { task: change.task.clone(), values: Arc::clone(values) });
-            if row.as_ref().is_some_and(|row| row.values.is_empty()) {
-                return Err(constraint(Some(change.run), "a map without elements"));
-            }
-            self.set(|s| &mut s.maps, (change.run, change.task.clone()), row);
-        }
+        self.maps(batch)?;
         for write in &batch.outputs {
             self.check_run(write.attempt.instance.run, "outputs")?;
             self.set(|s| &mut s.outputs, write.attempt.instance.clone(), Some(write.values.clone()));
@@ -173,6 +163,21 @@ impl Apply<'_> {
             self.set(|s| &mut s.settings, name.clone(), Some(value.clone()));
         }
         self.expire(batch);
+        Ok(())
+    }
+
+    fn maps(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        for change in &batch.maps {
+            self.check_run(change.run, "map")?;
+            let row = change
+                .values
+                .as_ref()
+                .map(|values| MapRow { task: change.task.clone(), values: Arc::clone(values) });
+            if row.as_ref().is_some_and(|row| row.values.is_empty()) {
+                return Err(constraint(Some(change.run), "a map without elements"));
+            }
+            self.set(|s| &mut s.maps, (change.run, change.task.clone()), row);
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod follow;
 mod gates;
 mod kills;
 mod logs;
+mod mapping;
 mod metrics;
 mod parked;
 mod past;

@@ -25,11 +25,34 @@ pub(crate) async fn instance(
 ) -> Result<(RunRow, TaskInstanceKey)> {
     let run = extract::run(state, &ids.dag_id, &ids.run_id).await?;
     let key = TaskInstanceKey { run: run.key, task: ids.task_id.clone(), map_index: at.value() };
-    // An instance about which nothing is decided has no row yet; an element of a mapped task has one from the start.
-    if key.map_index >= 0 && state.reader().task(&key).await?.is_none() {
+    // An instance about which nothing is decided has no row; an element is there when its list has it, or had it.
+    if key.map_index >= 0
+        && key.map_index >= length(state, &key).await?
+        && state.reader().task(&key).await?.is_none()
+    {
         return Err(Problem::not_found("such element of this task"));
     }
     Ok((run, key))
+}
+
+/// Returns how many elements a task has in its run: none when it is not expanded.
+async fn length(state: &WebState, key: &TaskInstanceKey) -> Result<i32> {
+    let lengths = state.reader().map_lengths(key.run).await?;
+    Ok(lengths.get(&key.task).map_or(0, |length| i32::try_from(*length).unwrap_or(i32::MAX)))
+}
+
+/// Returns the elements of an expanded task; nothing for any other instance.
+pub(crate) async fn elements(state: &WebState, run: &RunRow, key: &TaskInstanceKey) -> Result<Vec<TaskView>> {
+    if key.map_index >= 0 || length(state, key).await? == 0 {
+        return Ok(Vec::new());
+    }
+    let dag = extract::definition(state, run).await?;
+    let lengths = state.reader().map_lengths(run.key).await?;
+    let mut rows = state.reader().tasks(run.key).await?;
+    rows.retain(|row| row.key.task == key.task);
+    let mut views = task_views(&dag, rows, &lengths);
+    views.retain(|view| view.task_id == key.task.as_str());
+    Ok(views)
 }
 
 /// Finds a try; of several epochs of one try the newest.
@@ -74,11 +97,12 @@ pub(crate) async fn list(
 ) -> Result<Json<List<TaskView>>> {
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
     let dag = extract::definition(&state, &run).await?;
+    let lengths = state.reader().map_lengths(run.key).await?;
     let rows = state.reader().tasks(run.key).await?;
-    Ok(Json(List::whole(task_views(&dag, rows))))
+    Ok(Json(List::whole(task_views(&dag, rows, &lengths))))
 }
 
-/// Shows a task instance.
+/// Shows a task instance; without `map_index` an expanded task as a whole.
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}", tag = "task instances", params(("dag_id" = String, Path), ("run_id" = String, Path), ("task_id" = String, Path), ("map_index" = Option<i32>, Query)),
     responses((status = 200, body = TaskView), (status = 404, body = Problem)))]
 pub(crate) async fn show(
@@ -87,6 +111,9 @@ pub(crate) async fn show(
     Params(at): Params<MapIndex>,
 ) -> Result<Json<TaskView>> {
     let (run, key) = instance(&state, &ids, &at).await?;
+    if let Some(whole) = TaskView::whole(elements(&state, &run, &key).await?) {
+        return Ok(Json(whole));
+    }
     let dag = extract::definition(&state, &run).await?;
     let task = dag.tasks.iter().find(|t| t.id == ids.task_id);
     let operator = task.map(|t| t.operator.as_str());
@@ -110,7 +137,7 @@ pub(crate) async fn explain(
     Ok(Json(List::whole(reasons.iter().map(Into::into).collect())))
 }
 
-/// Shows the outputs of a task instance by key.
+/// Shows the outputs of a task instance by key; of an expanded task without `map_index` each is a list by element.
 #[utoipa::path(get, path = "/api/v1/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/outputs", tag = "task instances", params(("dag_id" = String, Path), ("run_id" = String, Path), ("task_id" = String, Path), ("map_index" = Option<i32>, Query)),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
 pub(crate) async fn outputs(
@@ -119,7 +146,20 @@ pub(crate) async fn outputs(
     Params(at): Params<MapIndex>,
 ) -> Result<Json<BTreeMap<String, serde_json::Value>>> {
     let (_, key) = instance(&state, &ids, &at).await?;
-    Ok(Json(state.reader().outputs(&key).await?))
+    let length = usize::try_from(length(&state, &key).await?).unwrap_or(0);
+    if key.map_index >= 0 || length == 0 {
+        return Ok(Json(state.reader().outputs(&key).await?));
+    }
+    let mut lists: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
+    for (index, values) in state.reader().mapped_outputs(key.run, &key.task).await? {
+        for (name, value) in values {
+            let list = lists.entry(name).or_insert_with(|| vec![serde_json::Value::Null; length]);
+            if let Some(place) = usize::try_from(index).ok().and_then(|index| list.get_mut(index)) {
+                *place = value;
+            }
+        }
+    }
+    Ok(Json(lists.into_iter().map(|(name, list)| (name, list.into())).collect()))
 }
 
 /// Shows what the operator of the newest try found: a drift report, a branch choice.

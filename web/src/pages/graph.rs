@@ -10,7 +10,7 @@ use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use tidemill_engine::{
     definition::{Dag, Task},
-    ids::{DagId, RunId, TaskInstanceKey},
+    ids::{DagId, RunId, TaskId, TaskInstanceKey},
     rows::{RunRow, TaskRow, VersionHash},
     state::{TaskState, TriggerRule},
 };
@@ -205,7 +205,7 @@ impl<'d> Picture<'d> {
         version: &VersionHash,
         open: &(dyn Fn(&str) -> String + Sync),
     ) -> Markup {
-        let nodes = self.nodes(|_| None, |_| format!("/dags/{dag_id}"), open);
+        let nodes = self.nodes(|_| None, |_| format!("/dags/{dag_id}"), open, &BTreeMap::new());
         draw(&self.layout(state, dag_id, version), &nodes, &BTreeMap::new())
     }
 
@@ -217,11 +217,20 @@ impl<'d> Picture<'d> {
         tasks: &[TaskRow],
         open: &(dyn Fn(&str) -> String + Sync),
     ) -> Result<Markup> {
-        let rows: BTreeMap<&str, &TaskRow> = tasks.iter().map(|row| (row.key.task.as_str(), row)).collect();
-        let state_of =
-            |task: &Task| Some(rows.get(task.id.as_str()).map_or(TaskState::NoStatus, |row| row.state));
+        let mut rows: BTreeMap<&str, Vec<&TaskRow>> = BTreeMap::new();
+        for row in tasks.iter().filter(|row| row.state != TaskState::Removed) {
+            rows.entry(row.key.task.as_str()).or_default().push(row);
+        }
+        let lengths = state.reader().map_lengths(run.key).await?;
+        let state_of = |task: &Task| {
+            let of_task = rows.get(task.id.as_str()).map(Vec::as_slice).unwrap_or_default();
+            // Of an expanded task nothing may be decided about some elements.
+            let length = lengths.get(&task.id).copied().unwrap_or(1) as usize;
+            let undecided = (of_task.len() < length).then_some(TaskState::NoStatus);
+            groups::worst(of_task.iter().map(|row| row.state).chain(undecided))
+        };
         let href = |task: &Task| format!("/dags/{}/runs/{}/tasks/{}", run.dag_id, run.run_id, task.id);
-        let nodes = self.nodes(state_of, href, open);
+        let nodes = self.nodes(state_of, href, open, &lengths);
         let mut seen = BTreeMap::new();
         for ((from, to), verdict) in verdicts(state, self.dag, run, &rows).await? {
             seen.insert((self.figure_of[from], self.figure_of[to]), verdict);
@@ -234,11 +243,15 @@ impl<'d> Picture<'d> {
         state_of: impl Fn(&Task) -> Option<TaskState>,
         href: impl Fn(&Task) -> String,
         open: &(dyn Fn(&str) -> String + Sync),
+        lengths: &BTreeMap<TaskId, u32>,
     ) -> Vec<Node<'d>> {
         let node = |figure: &Figure<'d>| match figure {
             Figure::Task(task) => Node {
                 id: task.id.as_str(),
-                kind: caption(task),
+                kind: match lengths.get(&task.id) {
+                    Some(length) => caption(task).replace(MAPPED, &format!("[{length}]")),
+                    None => caption(task),
+                },
                 rule: badge(task),
                 state: state_of(task),
                 href: href(task),
@@ -255,9 +268,14 @@ impl<'d> Picture<'d> {
     }
 }
 
+/// Stands for the number of elements where no run says it. As wide as four digits, so that a layout serves every run.
+const MAPPED: &str = "mapped";
+
 /// What a task is and where it belongs, as far as there is something to say.
 fn caption(task: &Task) -> String {
-    let parts = [task.role.label(), task.operator.as_str(), task.group.as_deref().unwrap_or_default()];
+    let mapped = if task.map.is_some() { MAPPED } else { "" };
+    let group = task.group.as_deref().unwrap_or_default();
+    let parts = [task.role.label(), task.operator.as_str(), mapped, group];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
 }
 
@@ -302,13 +320,15 @@ async fn verdicts(
     state: &WebState,
     dag: &Dag,
     run: &RunRow,
-    rows: &BTreeMap<&str, &TaskRow>,
+    rows: &BTreeMap<&str, Vec<&TaskRow>>,
 ) -> Result<BTreeMap<(usize, usize), Verdict>> {
     let mut verdicts = BTreeMap::new();
     let mut asked = 0;
     let edges = edges(dag);
     for (index, task) in dag.tasks.iter().enumerate().filter(|(_, task)| task.operator.is_branch()) {
-        let Some(follow) = rows.get(task.id.as_str()).and_then(|row| row.follow.as_ref()) else { continue };
+        // A branch is never mapped.
+        let row = rows.get(task.id.as_str()).and_then(|rows| rows.first());
+        let Some(follow) = row.and_then(|row| row.follow.as_ref()) else { continue };
         let [taken, left] =
             if task.operator.is_gate() { ["passed", "stopped"] } else { ["chosen", "not taken"] };
         let mut word = taken.to_owned();

@@ -167,19 +167,26 @@ fn order(dag: &Dag) -> Vec<usize> {
     order
 }
 
-/// The state of a cell: of several mapped elements the one that needs attention first.
-fn cells(run: &GridRun, tasks: usize) -> Vec<Option<TaskState>> {
-    let mut cells: Vec<Option<TaskState>> = vec![None; tasks];
-    for cell in &run.cells {
-        if let Some(slot) = usize::try_from(cell.task).ok().and_then(|i| cells.get_mut(i)) {
-            *slot = groups::worst(slot.iter().copied().chain([cell.state]));
+/// What a cell shows: of several elements the state that needs attention first, and how many there are.
+#[derive(Clone, Copy, Default)]
+struct Square {
+    state: Option<TaskState>,
+    elements: usize,
+}
+
+fn squares(run: &GridRun, tasks: usize) -> Vec<Square> {
+    let mut squares = vec![Square::default(); tasks];
+    for cell in run.cells.iter().filter(|cell| cell.map_index < 0 || cell.state != TaskState::Removed) {
+        if let Some(square) = usize::try_from(cell.task).ok().and_then(|i| squares.get_mut(i)) {
+            square.state = groups::worst(square.state.into_iter().chain([cell.state]));
+            square.elements += usize::from(cell.map_index >= 0);
         }
     }
-    cells
+    squares
 }
 
 /// The columns of the grid: its runs, the oldest first, each with its states by the position of the task.
-type Runs<'g> = Vec<(&'g GridRun, Vec<Option<TaskState>>)>;
+type Runs<'g> = Vec<(&'g GridRun, Vec<Square>)>;
 
 /// How the grid is looked at.
 struct View<'v> {
@@ -203,9 +210,15 @@ struct Sheet<'g> {
 }
 
 impl Sheet<'_> {
-    fn states(&self, task: &str) -> impl Iterator<Item = Option<TaskState>> {
+    fn squares(&self, task: &str) -> impl Iterator<Item = Square> {
         let column = self.columns.get(task).copied();
-        self.runs.iter().map(move |(_, states)| column.and_then(|i| states.get(i).copied().flatten()))
+        let square =
+            move |squares: &Vec<Square>| column.and_then(|i| squares.get(i).copied()).unwrap_or_default();
+        self.runs.iter().map(move |(_, squares)| square(squares))
+    }
+
+    fn states(&self, task: &str) -> impl Iterator<Item = Option<TaskState>> {
+        self.squares(task).map(|square| square.state)
     }
 
     /// The run whose cell of a task is open.
@@ -220,7 +233,7 @@ fn draw(dag_id: &DagId, dag: &Dag, grid: &Grid, view: &View<'_>) -> Markup {
     let known: BTreeSet<&str> = dag.tasks.iter().map(|task| task.id.as_str()).collect();
     // What only older runs know comes last.
     let gone: Vec<&str> = grid.tasks.iter().map(|t| t.as_str()).filter(|t| !known.contains(t)).collect();
-    let runs: Runs<'_> = grid.runs.iter().rev().map(|run| (run, cells(run, grid.tasks.len()))).collect();
+    let runs: Runs<'_> = grid.runs.iter().rev().map(|run| (run, squares(run, grid.tasks.len()))).collect();
     let count = rows.len() + gone.len();
     let sheet = Sheet {
         dag_id,
@@ -314,7 +327,7 @@ fn task_row(out: &mut Markup, sheet: &Sheet<'_>, task: &str, depth: usize) {
     }
     out.raw("</th>");
     let open_run = sheet.open_run(task);
-    for ((run, _), state) in sheet.runs.iter().zip(sheet.states(task)) {
+    for ((run, _), Square { state, elements }) in sheet.runs.iter().zip(sheet.squares(task)) {
         let class = state.map_or("none", TaskState::as_str);
         let run_id = run.run.run_id.as_str();
         let on = if open_run == Some(run_id) { " on" } else { "" };
@@ -323,6 +336,9 @@ fn task_row(out: &mut Markup, sheet: &Sheet<'_>, task: &str, depth: usize) {
             out.text(&sheet.view.here).raw("run_id=").text(run_id).raw("&amp;task_id=").text(task);
             out.raw("#side\" title=\"").text(task);
             out.raw(": ").raw(state.map_or("no_status", TaskState::as_str));
+            if elements > 0 {
+                out.text(&format!(", {elements} element{}", if elements == 1 { "" } else { "s" }));
+            }
             out.raw("\"><span class=\"sr\">").raw(class).raw("</span></a></td>");
         } else {
             out.raw("<td class=\"k\"><i class=\"c s-").raw(class).raw(on).raw("\"></i></td>");

@@ -8,6 +8,7 @@ pub(crate) mod dag;
 pub(crate) mod dags;
 pub(crate) mod drift;
 pub(crate) mod durations;
+mod elements;
 pub(crate) mod failure;
 pub(crate) mod gantt;
 pub(crate) mod graph;

@@ -8,7 +8,7 @@ use chrono::Utc;
 use serde::Deserialize;
 use tidemill_engine::{
     definition::Dag,
-    ids::AttemptKey,
+    ids::{AttemptKey, TaskId},
     rows::{RunRow, TaskRow},
     state::{RunState, TaskState},
 };
@@ -109,9 +109,10 @@ pub(crate) async fn show(
     let run = extract::run(&state, &ids.dag_id, &ids.run_id).await?;
     let dag = extract::definition(&state, &run).await?;
     let rows = state.reader().tasks(run.key).await?;
+    let lengths = state.reader().map_lengths(run.key).await?;
     let usual = usual(&state, &run).await?;
     let failed = first_failure(&rows);
-    let (chips, list, more) = listed(&dag, &rows, &params);
+    let (chips, list, more) = listed(&dag, &rows, &lengths, &params);
     let failure = match failed {
         Some(row) => Some(failure(&state, &run, row).await?),
         None => None,
@@ -128,7 +129,7 @@ pub(crate) async fn show(
         facts: facts(&run, usual),
         failure,
         graph: graph::of_run(&state, &dag, &run, &rows).await?,
-        summary: summary(&dag, &rows),
+        summary: summary(&dag, &rows, &lengths),
         conf: if run.conf.is_empty() {
             Vec::new()
         } else {
@@ -142,8 +143,13 @@ pub(crate) async fn show(
 }
 
 /// The task instances that are listed, with what else can be chosen and where the list goes on.
-fn listed(dag: &Dag, rows: &[TaskRow], params: &RunParams) -> (Vec<Chip>, Vec<TaskView>, Option<String>) {
-    let all = task_views(dag, rows.to_vec());
+fn listed(
+    dag: &Dag,
+    rows: &[TaskRow],
+    lengths: &BTreeMap<TaskId, u32>,
+    params: &RunParams,
+) -> (Vec<Chip>, Vec<TaskView>, Option<String>) {
+    let all = task_views(dag, rows.to_vec(), lengths);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for view in &all {
         *counts.entry(view.state.clone()).or_default() += 1;
@@ -159,6 +165,8 @@ fn listed(dag: &Dag, rows: &[TaskRow], params: &RunParams) -> (Vec<Chip>, Vec<Ta
         })
         .collect();
     let skip = params.skip.unwrap_or(0);
+    // Whoever looks for a state looks for the elements that are in it.
+    let all = if chosen.is_some() { all } else { lines(all) };
     let mut list = all.into_iter().filter(|view| chosen.is_none_or(|word| view.state == word)).skip(skip);
     let shown: Vec<TaskView> = list.by_ref().take(LISTED).collect();
     let more = list.next().map(|_| {
@@ -222,7 +230,7 @@ fn sentence(run: &RunRow, failed: Option<&TaskRow>, usual: Option<i64>) -> Strin
     let why = match (failed, &run.reason) {
         (Some(row), _) => format!(
             ": task {} failed{}",
-            row.key.task,
+            row.key.name(),
             row.reason.as_ref().map(|r| format!(" ({})", first_sentence(r))).unwrap_or_default()
         ),
         (None, Some(reason)) => format!(": {}", first_sentence(reason)),
@@ -336,7 +344,7 @@ async fn failure(state: &WebState, run: &RunRow, row: &TaskRow) -> Result<Failur
     let slice = state.handle().read_log(attempt, from, 32 * 1024).await?;
     Ok(Failure {
         state: row.state.as_str(),
-        task_id: row.key.task.to_string(),
+        task_id: row.key.name(),
         reason: row.reason.clone().unwrap_or_default(),
         href: task_href(run, row.key.task.as_str(), row.key.map_index),
         log: ansi::block(last_lines(&slice.bytes, FAILURE_LINES), None),
@@ -359,6 +367,26 @@ pub(crate) fn last_lines(bytes: &[u8], count: usize) -> &[u8] {
 pub(crate) fn task_href(run: &RunRow, task: &str, map_index: i32) -> String {
     let at = if map_index >= 0 { format!("?map_index={map_index}") } else { String::new() };
     format!("/dags/{}/runs/{}/tasks/{task}{at}", run.dag_id, run.run_id)
+}
+
+/// A line for each task: the elements of a mapped one stand on its own page, of which there may be thousands.
+fn lines(views: Vec<TaskView>) -> Vec<TaskView> {
+    let mut lines = Vec::new();
+    let mut views = views.into_iter().peekable();
+    while let Some(view) = views.next() {
+        if view.map_index < 0 {
+            lines.push(view);
+            continue;
+        }
+        let mut elements = vec![view];
+        while let Some(next) =
+            views.next_if(|next| next.map_index >= 0 && next.task_id == elements[0].task_id)
+        {
+            elements.push(next);
+        }
+        lines.extend(TaskView::whole(elements));
+    }
+    lines
 }
 
 fn task_line(run: &RunRow, view: TaskView) -> TaskLine {
@@ -384,9 +412,12 @@ fn task_line(run: &RunRow, view: TaskView) -> TaskLine {
     }
 }
 
-fn summary(dag: &Dag, rows: &[TaskRow]) -> String {
-    let done = rows.iter().filter(|row| row.state.is_terminal()).count();
-    format!("{done} of {} ended", dag.tasks.len().max(rows.len()))
+fn summary(dag: &Dag, rows: &[TaskRow], lengths: &BTreeMap<TaskId, u32>) -> String {
+    let counting = rows.iter().filter(|row| row.state != TaskState::Removed);
+    let done = counting.clone().filter(|row| row.state.is_terminal()).count();
+    let all: usize =
+        dag.tasks.iter().map(|task| lengths.get(&task.id).map_or(1, |length| *length as usize)).sum();
+    format!("{done} of {} ended", all.max(counting.count()))
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ struct TaskPage {
     dag_id: String,
     run_id: String,
     task_id: String,
+    /// Of an element the task as a whole.
+    whole: Option<(String, String)>,
     state: &'static str,
     sentence: String,
     doc: Option<String>,
@@ -73,6 +75,23 @@ pub(crate) struct TaskParams {
     /// The feature of a drift report that is shown in large.
     #[serde(default)]
     feature: Option<String>,
+    /// Of the elements of a mapped task only those in this state.
+    #[serde(default)]
+    pub(super) state: Option<String>,
+    /// Of these from this one on.
+    #[serde(default)]
+    pub(super) from: Option<usize>,
+}
+
+impl TaskParams {
+    /// The attempt that is asked for, or the newest.
+    fn chosen(&self, tries: &[TryRow]) -> Option<AttemptKey> {
+        let found = tries
+            .iter()
+            .filter(|t| self.try_number.is_none_or(|n| n == t.attempt.try_number))
+            .filter(|t| self.epoch.is_none_or(|e| e == t.attempt.epoch));
+        found.max_by_key(|t| t.attempt.epoch).map(|t| t.attempt.clone())
+    }
 }
 
 /// The page of a task instance.
@@ -89,18 +108,18 @@ pub(crate) async fn show(
         task: ids.task_id.clone(),
         map_index: params.map_index.unwrap_or(-1),
     };
+    let elements = crate::api::instances::elements(&state, &run, &key).await?;
+    if !elements.is_empty() {
+        return super::elements::show(&state, c, (&run, &dag), &key, elements, &params).await;
+    }
     let row = state.reader().task(&key).await?;
+    let element = super::elements::element(&state, &key).await?;
     let task = dag.tasks.iter().find(|t| t.id == ids.task_id);
-    if row.is_none() && task.is_none() {
+    if row.is_none() && (task.is_none() || (key.map_index >= 0 && element.is_none())) {
         return Err(Problem::not_found("such task in this run"));
     }
     let tries = state.reader().tries(&key).await?;
-    let shown = tries
-        .iter()
-        .filter(|t| params.try_number.is_none_or(|n| n == t.attempt.try_number))
-        .filter(|t| params.epoch.is_none_or(|e| e == t.attempt.epoch))
-        .max_by_key(|t| t.attempt.epoch)
-        .map(|t| t.attempt.clone());
+    let shown = params.chosen(&tries);
     let word = row.as_ref().map_or(TaskState::NoStatus, |r| r.state);
     let reasons = reasons(&state, &key, word).await;
     let (drift, branch) = evidence(&state, &run, &key, params.feature.as_deref()).await?;
@@ -117,7 +136,8 @@ pub(crate) async fn show(
         reasons,
         drift,
         branch,
-        facts: facts(row.as_ref(), task),
+        facts: element.into_iter().chain(facts(row.as_ref(), task)).collect(),
+        whole: (key.map_index >= 0).then(|| (key.task.to_string(), task_href(&run, key.task.as_str(), -1))),
         log: match &shown {
             Some(attempt) => Some(task_log::shown(&state, &run, attempt, &tries).await?),
             None => None,
@@ -206,8 +226,13 @@ pub(crate) fn sentence(row: Option<&TaskRow>, word: TaskState) -> String {
 /// What a person may do about it.
 pub(crate) fn offers(run: &RunRow, key: &TaskInstanceKey) -> Vec<Offer> {
     let task = key.task.as_str();
+    let index = key.map_index.to_string();
     let path = |pairs: &[(&str, &str)]| {
-        format!("/dags/{}/runs/{}/confirm?{}", run.dag_id, run.run_id, query_string(pairs))
+        let mut pairs = pairs.to_vec();
+        if key.map_index >= 0 {
+            pairs.push(("map_index", index.as_str()));
+        }
+        format!("/dags/{}/runs/{}/confirm?{}", run.dag_id, run.run_id, query_string(&pairs))
     };
     let offer = |label, href| Offer { label, href, is_primary: false, is_danger: false };
     vec![
@@ -219,7 +244,7 @@ pub(crate) fn offers(run: &RunRow, key: &TaskInstanceKey) -> Vec<Offer> {
     ]
 }
 
-fn facts(
+pub(super) fn facts(
     row: Option<&TaskRow>,
     task: Option<&tidemill_engine::definition::Task>,
 ) -> Vec<(&'static str, String)> {

@@ -19,12 +19,14 @@ use tidemill_store::{
 use utoipa::ToSchema;
 
 mod bodies;
+mod elements;
 mod server;
 mod vault;
 
 pub use bodies::{
     CancelBody, CleanBody, ClearBody, LoginLinkBody, MarkBody, PatchDagBody, PoolBody, TokenBody, TriggerBody,
 };
+pub(crate) use elements::{task_views, told};
 pub use server::{
     AuditView, CleanedView, HealthView, ImportErrorView, LoginLinkView, NewTokenView, PoolView, TokenView,
     WorkerInfoView,
@@ -331,24 +333,6 @@ impl TaskView {
             next_poke_at: None,
         }
     }
-}
-
-/// All instances of a run: every task of its version, stored or not, then what is left of older versions.
-pub(crate) fn task_views(dag: &Dag, rows: Vec<TaskRow>) -> Vec<TaskView> {
-    let mut by_task: BTreeMap<String, Vec<TaskRow>> = BTreeMap::new();
-    for row in rows {
-        by_task.entry(row.key.task.to_string()).or_default().push(row);
-    }
-    let mut views = Vec::new();
-    for task in &dag.tasks {
-        let operator = Some(task.operator.as_str());
-        match by_task.remove(task.id.as_str()) {
-            Some(rows) => views.extend(rows.into_iter().map(|row| TaskView::of(row, operator))),
-            None => views.push(TaskView::undecided(task.id.as_str(), -1, operator)),
-        }
-    }
-    views.extend(by_task.into_values().flatten().map(|row| TaskView::of(row, None)));
-    views
 }
 
 /// One try of a task instance.

@@ -2,6 +2,7 @@ mod access;
 mod corpora;
 mod evidence;
 mod logs;
+mod mapped;
 mod pages;
 mod rest;
 mod support;

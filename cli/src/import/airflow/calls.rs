@@ -8,6 +8,7 @@ use ruff_text_size::TextRange;
 use super::{
     functions::{builtin, delta, moment, text_method},
     interp::{DagDraft, GroupDraft, Interp, TaskDraft, Work, decorator_kind},
+    mapped,
     value::{Decorated, Keyword, Object, Value},
 };
 use crate::import::Level;
@@ -384,35 +385,50 @@ impl<'a> Interp<'a> {
             }
             (Value::Decorated(decorated), "expand" | "expand_kwargs") => {
                 let decorated = Rc::clone(decorated);
-                self.mapped(
-                    decorated.function.name.as_str().to_owned(),
-                    decorated.keywords.clone(),
-                    arguments,
-                )
+                let id = decorated.function.name.as_str().to_owned();
+                let made = match name {
+                    "expand" if arguments.args.is_empty() => {
+                        mapped::function(&decorated, &arguments.keywords, range)
+                    }
+                    _ => Err("a mapped task (`expand_kwargs`)".to_owned()),
+                };
+                self.mapped(id, made, decorated.keywords.clone(), &decorated.bound, arguments)
             }
             (Value::Object(object), "expand" | "expand_kwargs") if object.path.ends_with(".partial") => {
-                let id = object
-                    .keywords
-                    .iter()
-                    .find(|keyword| keyword.name == "task_id")
-                    .and_then(|keyword| keyword.value.text());
-                self.mapped(id.unwrap_or_else(|| "mapped".to_owned()), object.keywords.clone(), arguments)
+                let object = Rc::clone(object);
+                let made = match name {
+                    "expand" if arguments.args.is_empty() => {
+                        mapped::operator(&object, &arguments.keywords, range)
+                    }
+                    _ => Err("a mapped task (`expand_kwargs`)".to_owned()),
+                };
+                self.mapped("mapped".to_owned(), made, object.keywords.clone(), &[], arguments)
             }
             _ => text_method(&value, name, &arguments).unwrap_or(Value::Opaque(range)),
         }
     }
 
-    fn mapped(&mut self, id: String, keywords: Vec<Keyword<'a>>, arguments: Arguments<'a>) -> Value<'a> {
-        let mut values: Vec<Value<'a>> = keywords.iter().map(|keyword| keyword.value.clone()).collect();
-        values.extend(arguments.keywords.iter().map(|keyword| keyword.value.clone()));
+    fn mapped(
+        &mut self,
+        id: String,
+        made: Result<(Work<'a>, Vec<Keyword<'a>>), String>,
+        keywords: Vec<Keyword<'a>>,
+        bound: &[Keyword<'a>],
+        arguments: Arguments<'a>,
+    ) -> Value<'a> {
+        let all = keywords.iter().chain(bound).chain(&arguments.keywords);
+        let mut values: Vec<Value<'a>> = all.map(|keyword| keyword.value.clone()).collect();
         values.extend(arguments.args.iter().cloned());
-        let work = Work::Unknown("a mapped task (`expand`)".to_owned());
-        let given = keywords
-            .iter()
-            .rev()
-            .find(|keyword| keyword.name == "task_id")
-            .and_then(|keyword| keyword.value.text());
-        let task = self.make_task(given.unwrap_or(id), work, keywords, arguments.range);
+        let given = keywords.iter().rev().find(|keyword| keyword.name == "task_id");
+        let id = given.and_then(|keyword| keyword.value.text()).unwrap_or(id);
+        let (work, mut keywords) = made.unwrap_or_else(|why| (Work::Unknown(why), keywords));
+        if let Work::Function(_, kind, ..) = &work
+            && ["setup", "teardown"].contains(&kind.as_str())
+        {
+            let (name, range) = (format!("_{kind}"), arguments.range);
+            keywords.push(Keyword { name, value: Value::Bool(true), range });
+        }
+        let task = self.make_task(id, work, keywords, arguments.range);
         self.depend_on_outputs(task, &values);
         Value::Task(task)
     }

@@ -29,6 +29,7 @@ const IDLE: &[&str] = &[
     "_function",
     "start_date",
     "end_date",
+    "_map",
     "_setup",
     "_teardown",
     "on_failure_fail_dagrun",

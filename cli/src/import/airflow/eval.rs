@@ -217,6 +217,7 @@ impl<'a> Interp<'a> {
     pub(super) fn text_of(&self, value: &Value<'a>) -> Option<String> {
         match value {
             Value::Output(task, key) => Some(format!("{{{{ {} }}}}", self.output_reference(*task, key)?)),
+            Value::Element(name) => Some(format!("{{{{ map.value[{}] }}}}", super::value::quoted(name))),
             other => other.text(),
         }
     }

@@ -11,6 +11,7 @@ mod functions;
 mod interp;
 mod jinja;
 mod links;
+mod mapped;
 mod names;
 mod params;
 mod python;

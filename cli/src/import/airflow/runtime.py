@@ -80,11 +80,19 @@ class _TaskInstance(_Record):
 
     def xcom_pull(self, task_ids=None, key="return_value", default=None, **_):
         if isinstance(task_ids, str):
-            return self._inputs.get(task_ids, {}).get(key, default)
+            return self._of(task_ids, key, default)
         if task_ids is None:
-            found = [outputs[key] for outputs in self._inputs.values() if key in outputs]
+            found = [self._of(task_id, key, None) for task_id in self._inputs]
+            found = [value for value in found if value is not None]
             return found[-1] if found else default
-        return [self._inputs.get(task_id, {}).get(key, default) for task_id in task_ids]
+        return [self._of(task_id, key, default) for task_id in task_ids]
+
+    def _of(self, task_id, key, default):
+        outputs = self._inputs.get(task_id, {})
+        if isinstance(outputs, list):
+            # A mapped task: what each of its elements gave.
+            return [(one or {}).get(key) for one in outputs]
+        return outputs.get(key, default)
 
 
 _ti = _TaskInstance()

@@ -281,6 +281,12 @@ impl<'a> Maker<'_, 'a> {
                 self.built.env.push((format!("ARG_{}", self.built.env.len() + 1), text.clone()));
                 format!("_env(\"ARG_{}\")", self.built.env.len())
             }
+            Value::Element(name) => {
+                let variable = format!("ARG_{}", self.built.env.len() + 1);
+                let template = format!("{{{{ map.value[{}] | tojson }}}}", quoted(name));
+                self.built.env.push((variable.clone(), template));
+                format!("_json.loads(_env(\"{variable}\"))")
+            }
             Value::Task(task) => self.pulled(*task, "return_value"),
             Value::Output(task, key) => self.pulled(*task, key),
             Value::List(items) => {

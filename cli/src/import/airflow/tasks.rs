@@ -9,7 +9,7 @@ use toml::Value as Toml;
 use super::{
     common::{self, Mapped},
     interp::{Interp, TaskDraft, Work},
-    jinja, python, sensors, shell,
+    jinja, mapped, python, sensors, shell,
     value::{Keyword, Value},
 };
 use crate::import::{Entry, Level, Task, is_built, words};
@@ -296,6 +296,7 @@ fn fill(making: &mut Making<'_, '_>, taken: &mut BTreeSet<String>) {
             making.refuse(&why);
         }
     }
+    mapped::set(making);
     setup_and_teardown(making);
     if let Some(group) = making.draft.group.and_then(|group| making.interp.groups.get(group)) {
         if is_built(TableId::Task, "group") {

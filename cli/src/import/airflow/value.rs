@@ -78,6 +78,8 @@ pub(super) enum Value<'a> {
     Task(usize),
     /// An output of a task.
     Output(usize, String),
+    /// What one of the lists that a task is mapped over gives its element.
+    Element(String),
     Group(usize),
     Label,
     Function(&'a StmtFunctionDef),
