@@ -52,7 +52,7 @@ async fn what_is_queued_missing_and_caused_is_shown() {
     assert_eq!(causes["items"].as_array().unwrap().len(), 2);
     assert_eq!(causes["items"][1]["source"]["run_id"], run_id.as_str());
     let page = app.page(&format!("/dags/use/runs/{made}")).await.text();
-    for part in ["Caused by", "make · write", "asset events", "&lt;b&gt;"] {
+    for part in ["Caused by", "make · write", "asset events", "&#60;b&#62;"] {
         assert!(page.contains(part), "{part}: {page}");
     }
     let history = app.page("/assets/show?name=s3://b/c").await.text();

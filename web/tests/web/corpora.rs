@@ -265,7 +265,7 @@ fn foreign_markup(html: &str) -> Option<String> {
                 return Some(format!("attribute {attribute:?} near {near:?}"));
             }
             let is_address = matches!(attribute.as_str(), "href" | "src" | "action" | "hx-get");
-            if is_address && !value.starts_with(['/', '#']) {
+            if is_address && !value.starts_with(['/', '#', '?']) {
                 return Some(format!("{attribute}={value:?}"));
             }
         }
