@@ -1,6 +1,6 @@
 //! Hides secrets in what is shown or stored: logs, rendered work, reasons, outputs on pages.
 //!
-//! A secret is found as it is and in the forms that programs print it in ([`forms`]). One shorter than
+//! A secret is found as it is and in the forms that programs print it in (`forms`). One shorter than
 //! [`MIN_BYTES`] is not looked for: it would blank half of every log and so tell what it is.
 //!
 //! In a log, where positions count, every byte becomes a star. In other text the whole secret becomes three, so that

@@ -1,7 +1,7 @@
 //! Variables and connections: where they come from, how they are sealed, and what a task gets of them.
 //!
 //! **Invariant:** what is secret leaves this module in three ways only: to the renderer, to the worker that executes the
-//! task, and as a [`Masker`]. A request never gets it back.
+//! task, and as a `Masker`. A request never gets it back.
 //!
 //! What the environment of the server defines comes before what is stored ([`Definitions`]).
 
