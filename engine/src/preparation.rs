@@ -21,6 +21,8 @@ use crate::{ids::TaskInstanceKey, mapping::MapValues};
 pub enum Preparation {
     /// The elements of a mapped task.
     Map,
+    /// Until when a `time_sensor` waits.
+    Until,
 }
 
 /// What was prepared.
@@ -29,6 +31,8 @@ pub enum Preparation {
 pub enum Prepared {
     /// The elements of a mapped task; they may be none.
     Map(MapValues),
+    /// Until when a `time_sensor` waits, as text.
+    Until(String),
 }
 
 /// Who needs what.
@@ -46,6 +50,7 @@ impl Preparation {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Map => "map",
+            Self::Until => "until",
         }
     }
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    definition::{Dag, Task},
+    definition::{Dag, Task, values::show_seconds},
     ids::{BackfillKey, DagId, PoolName, RunId, TaskId, WorkerId},
     preparation::Preparation,
     state::{StopReason, TaskState, TriggerRule},
@@ -105,6 +105,15 @@ pub enum WaitReason {
         until: Option<DateTime<Utc>>,
         /// What it saw last.
         last: Option<String>,
+    },
+    /// It waits for an instant.
+    Until {
+        /// Which.
+        at: DateTime<Utc>,
+        /// How far away that is, in seconds.
+        left_seconds: u64,
+        /// It gives up at.
+        until: Option<DateTime<Utc>>,
     },
     /// Its pool has no slot left for it.
     PoolFull {
@@ -280,6 +289,7 @@ impl WaitReason {
             Self::PastUnknown => "past_unknown",
             Self::RetryAt { .. } => "retry_at",
             Self::PokeAt { .. } => "poke_at",
+            Self::Until { .. } => "until",
             Self::PoolFull { .. } => "pool_full",
             Self::PoolUnknown { .. } => "pool_unknown",
             Self::PoolTooSmall { .. } => "pool_too_small",
@@ -338,7 +348,7 @@ impl fmt::Display for WaitReason {
                 Ok(())
             }
             Self::PastUnknown => f.write_str("the run before it is being looked up"),
-            Self::RetryAt { .. } | Self::PokeAt { .. } => self.fmt_time(f),
+            Self::RetryAt { .. } | Self::PokeAt { .. } | Self::Until { .. } => self.fmt_time(f),
             Self::PoolFull { pool, slots, used, wanted } => {
                 write!(f, "pool {pool} is full: {used} of {slots} slots are taken, it wants {wanted}")
             }
@@ -391,6 +401,14 @@ impl WaitReason {
                 match until {
                     Some(until) => write!(f, ", gives up at {})", shown(until)),
                     None => f.write_str(")"),
+                }
+            }
+            Self::Until { at, left_seconds, until } => {
+                let shown = |at: &DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+                write!(f, "waits until {} (in {})", shown(at), show_seconds(*left_seconds))?;
+                match until.filter(|until| until < at) {
+                    Some(until) => write!(f, "; gives up before that, at {}", shown(&until)),
+                    None => Ok(()),
                 }
             }
             _ => Ok(()),

@@ -87,8 +87,10 @@ impl Core {
             Err(LoadError::Vault(error)) => return Ok(Err(format!("{}: {error}", error.code()))),
         }
         if !context.secrets().is_empty() {
-            let why = "SCH0244: `map` names a secret, and its elements are stored and shown in plain text";
-            return Ok(Err(why.to_owned()));
+            let key = asked.what.as_str();
+            return Ok(Err(format!(
+                "SCH0244: `{key}` names a secret, and what it gives is stored and shown in plain text"
+            )));
         }
         Ok(prepare(task, asked.what, &context).map_err(|error| error.to_string()))
     }

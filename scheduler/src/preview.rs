@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use tidemill_engine::{
-    definition::{ConfProblem, Dag, Task, check_conf, version_hash},
+    definition::{ConfProblem, Dag, Operator, Task, TimeWait, Until, check_conf, version_hash},
     ids::{RunId, RunKey},
     preparation::{Preparation, Prepared},
     rows::RunRow,
@@ -68,12 +68,16 @@ impl Preview {
             // Without a choice it is the first element that is looked at.
             let index = self.map_index.max(0);
             context.map_index = index;
-            let Prepared::Map(values) = prepare(task, Preparation::Map, &context)?;
-            context.map_value = usize::try_from(index).ok().and_then(|index| values.value(index));
+            if let Prepared::Map(values) = prepare(task, Preparation::Map, &context)? {
+                context.map_value = usize::try_from(index).ok().and_then(|index| values.value(index));
+            }
         }
         let rendered = render_task(dag, task, &context)?;
         let version = Version::new(Arc::clone(dag));
-        let work = rendered.work.map(|work| work_of(work, &version, &task.id));
+        let work = match rendered.work {
+            Some(work) => json!(work_of(work, &version, &task.id)),
+            None => inside(dag, task, &run, &context)?,
+        };
         let given = |id: &String| task.depends_on.iter().any(|above| above.as_str() == id);
         let inputs: BTreeMap<_, _> = self.outputs.iter().filter(|(id, _)| given(id)).collect();
         Ok(json!({ "work": work, "env": rendered.env, "inputs": inputs }))
@@ -107,4 +111,21 @@ impl Preview {
             ignores_past: false,
         }
     }
+}
+
+/// Says what an operator that waits in the engine would wait for; null for the others that never leave it.
+fn inside(dag: &Dag, task: &Task, run: &RunRow, context: &Context) -> Result<Value, TaskRenderError> {
+    let Operator::TimeSensor { wait: TimeWait { until, .. } } = &task.operator else {
+        return Ok(Value::Null);
+    };
+    let at = match until {
+        Until::Delay { delay, from } => {
+            from.of(run).checked_add_signed(chrono::TimeDelta::from_std(*delay).unwrap_or_default())
+        }
+        Until::Text { from, .. } => match prepare(task, Preparation::Until, context)? {
+            Prepared::Until(text) => Until::of_text(&text, *from, dag, run),
+            Prepared::Map(_) => None,
+        },
+    };
+    Ok(json!({ "kind": task.operator.as_str(), "until": at }))
 }

@@ -120,6 +120,8 @@ codes! {
     SINGLE_POKE = "DAG0451", "a sensor that gives up before its second poke";
     DEADLINE_TABLE = "DAG0452", "a deadline needs exactly one of within and usual";
     DEADLINE_NEVER = "DAG0453", "a deadline that makes no run late";
+    TIME_SENSOR = "DAG0460", "a time_sensor needs exactly one of until and delay";
+    BAD_MOMENT = "DAG0461", "neither a time of day nor a date";
     JOIN_BELOW_BRANCH = "DAG0501", "a join below a branch would be skipped";
     RULE_ON_ROOT = "DAG0502", "a trigger rule on a task without upstreams";
     RULE_NEVER_HOLDS = "DAG0503", "a trigger rule that can never hold";

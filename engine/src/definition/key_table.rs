@@ -5,10 +5,10 @@ use super::keys::{
     KeySpec, Kind,
     TableId::{
         Arm, Branch, Categorical, Command, Dag, Deadline, Drift, FileSensor, Group, Notification, Notify,
-        Numeric, Param, Python, Root, Rule, Schedule, Sensor, ShortCircuit, Task,
+        Numeric, Param, Python, Root, Rule, Schedule, Sensor, ShortCircuit, Task, TimeSensor,
     },
     categorical_metrics, corrections, deadline_starts, feature_rules, key, ks_methods, numeric_metrics,
-    psi_variants, retries_exhausted, trigger_rules, weight_rules,
+    psi_variants, retries_exhausted, trigger_rules, wait_starts, weight_rules,
 };
 
 const DAY: u64 = 86_400;
@@ -108,7 +108,7 @@ pub const KEYS: &[KeySpec] = &[
     key(Task, "max_lost_retries", Kind::Int(0, 100), Int(3), "3", "How many losses of a worker are followed by another try. They do not count as retries.").default_arg(),
     key(Task, "skip_on_exit_code", Kind::ExitCodes, Said("`[99]`"), "[99]", "Exit codes that end the task as skipped.").default_arg(),
     key(Task, "fail_on_exit_code", Kind::ExitCodes, None, "[2]", "Exit codes after which no retry follows.").default_arg(),
-    key(Task, "timeout", Kind::Duration(1, LONG), None, "\"2h\"", "The longest time of one try; its processes are stopped then. For a sensor it is the time that it waits in all, from its first poke over all tries (default `\"7d\"`); no retry follows its end.").default_arg(),
+    key(Task, "timeout", Kind::Duration(1, LONG), None, "\"2h\"", "The longest time of one try; its processes are stopped then. For a sensor it is the time that it waits in all, from its first look over all tries (default `\"7d\"`); no retry follows its end.").default_arg(),
     key(Task, "pool", Kind::Name, Text("default_pool"), "\"gpu\"", "The pool whose slots it takes.").default_arg(),
     key(Task, "pool_slots", Kind::Int(1, 10_000), Int(1), "1", "How many slots it takes.").default_arg(),
     key(Task, "priority_weight", Kind::Int(-1_000_000, 1_000_000), Int(1), "10", "Who goes first in a pool: the higher weight.").default_arg(),
@@ -194,6 +194,11 @@ pub const KEYS: &[KeySpec] = &[
     key(Sensor, "soft_fail", Kind::Bool, Bool(false), "true", "Whether the sensor is skipped where it would fail: when its `timeout` is over, or a poke failed and no try is left."),
     // file_sensor
     key(FileSensor, "path", Kind::Template, Required, "\"incoming/{{ ds }}/*.csv\"", "What is waited for: a file, a folder with a file in it, or a pattern with `*`, `?`, `[…]` or `**`. Relative to the folder of the DAG file."),
+    // time_sensor
+    key(TimeSensor, "until", Kind::Template, None, "\"14:30\"", "Until when it waits: a time of day, a date or a date-time, or a template that gives one. Without an offset they are in the DAG's time zone. A time of day is that of the day of `from`. What is over already is not waited for. Give this or `delay`."),
+    key(TimeSensor, "delay", Kind::Duration(0, LONG), None, "\"2h\"", "So long after `from` it goes on."),
+    key(TimeSensor, "from", Kind::Word(wait_starts), Text("data_interval_end"), "\"logical_date\"", "The date of the run that `delay` counts from, and on whose day a time of day is."),
+    key(TimeSensor, "soft_fail", Kind::Bool, Bool(false), "true", "Whether it is skipped where it would fail: when its `timeout` is over."),
     key(Notification, "webhook", Kind::Line, Required, "\"http://hooks.internal/ml\"", "The address that is called with a JSON body by POST."),
     key(Notification, "message", Kind::Template, Said("a sentence that says what happened"), "\"{{ run_id }} failed\"", "The text."),
 ];

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use super::drift::{CategoricalMetric, Correction, FeatureRule, KsMethod, NumericMetric, PsiVariant};
-use super::model::{DeadlineFrom, RetriesExhausted};
+use super::model::{DeadlineFrom, RetriesExhausted, WaitFrom};
 use crate::state::{TriggerRule, WeightRule};
 
 pub use super::key_table::KEYS;
@@ -52,6 +52,8 @@ pub enum TableId {
     Sensor,
     /// `[[task]]` with `operator = "file_sensor"`.
     FileSensor,
+    /// `[[task]]` with `operator = "time_sensor"`.
+    TimeSensor,
     /// `on_success` and `on_failure`.
     Notification,
 }
@@ -78,6 +80,7 @@ impl TableId {
         Self::Notify,
         Self::Sensor,
         Self::FileSensor,
+        Self::TimeSensor,
         Self::Notification,
     ];
 
@@ -104,6 +107,7 @@ impl TableId {
             Self::Notify => "`[[task]]` with `operator = \"notify\"`",
             Self::Sensor => "`[[task]]` of every sensor",
             Self::FileSensor => "`[[task]]` with `operator = \"file_sensor\"`",
+            Self::TimeSensor => "`[[task]]` with `operator = \"time_sensor\"`",
             Self::Notification => "`on_success`, `on_failure` and `on_deadline`",
         }
     }
@@ -119,6 +123,7 @@ impl TableId {
             Self::Python => Some("python"),
             Self::Notify => Some("notify"),
             Self::FileSensor => Some("file_sensor"),
+            Self::TimeSensor => Some("time_sensor"),
             _ => None,
         }
     }
@@ -310,7 +315,6 @@ pub const NOT_BUILT_OPERATORS: &[&str] = &[
     "http_sensor",
     "sql_sensor",
     "dag_run_sensor",
-    "time_sensor",
     "approval",
     "validate",
     "gate",
@@ -329,13 +333,17 @@ pub const OPERATORS: &[&str] = &[
     "drift",
     "notify",
     "file_sensor",
+    "time_sensor",
 ];
 
-/// Those of them that wait for something outside of their run.
+/// Those of them that poke for something outside of their run.
 pub const SENSORS: &[&str] = &["file_sensor"];
 
-/// Those of them that never leave the engine: without a process, a slot or keys of their own.
-pub(crate) const IN_ENGINE: &[&str] = &["noop", "latest_only"];
+/// Those of them that never leave the engine: without a process or a slot.
+pub(crate) const IN_ENGINE: &[&str] = &["noop", "latest_only", "time_sensor"];
+
+/// Those of these that wait, for at most their `timeout`.
+pub(crate) const WAITING_IN_ENGINE: &[&str] = &["time_sensor"];
 
 /// Words of Airflow and of other tools, with the key that does the same here.
 pub(crate) const ALIASES: &[(&str, &str)] = &[
@@ -388,6 +396,7 @@ macro_rules! words {
 words! {
     trigger_rules: TriggerRule;
     deadline_starts: DeadlineFrom;
+    wait_starts: WaitFrom;
     weight_rules: WeightRule;
     retries_exhausted: RetriesExhausted;
     numeric_metrics: NumericMetric;

@@ -5,60 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use super::waits::{Deadline, DeadlineFrom, Poke};
 use super::{
     DriftSpec, PythonSpec,
     map_spec::{MapSpec, default_map_length, is_default_map_length},
+    millis,
     retry_on::RetryOn,
+};
+pub use super::{
+    inside::{TimeWait, Until, WaitFrom},
+    waits::{Deadline, DeadlineFrom, Poke},
 };
 use crate::{
     ids::{AssetName, ConnectionId, DagId, PoolName, TaskId},
     state::{TriggerRule, WeightRule},
 };
-
-/// Serialises durations as integer milliseconds.
-pub mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    /// Writes whole milliseconds.
-    ///
-    /// # Errors
-    /// Those of the serializer.
-    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        u64::try_from(value.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
-    }
-
-    /// Reads whole milliseconds.
-    ///
-    /// # Errors
-    /// Those of the deserializer.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
-
-    /// The same for optional durations.
-    pub mod option {
-        use super::{Deserialize, Deserializer, Duration, Serialize, Serializer};
-
-        /// Writes whole milliseconds or null.
-        ///
-        /// # Errors
-        /// Those of the serializer.
-        pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-            value.map(|v| u64::try_from(v.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
-        }
-
-        /// Reads whole milliseconds or null.
-        ///
-        /// # Errors
-        /// Those of the deserializer.
-        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-            Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
-        }
-    }
-}
 
 /// A DAG, complete: every default is filled in, `default_args` are merged into the tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -425,6 +385,11 @@ pub enum Operator {
         /// How it waits.
         poke: Poke,
     },
+    /// Waits for an instant. Never leaves the engine, takes no slot.
+    TimeSensor {
+        /// Until when.
+        wait: TimeWait,
+    },
 }
 
 /// A command line.
@@ -472,6 +437,16 @@ impl Task {
         }
     }
 
+    /// Whether it is a sensor that is skipped where it would fail; absent: it is no sensor.
+    #[must_use]
+    pub const fn soft_fail(&self) -> Option<bool> {
+        match (&self.operator, self.poke()) {
+            (_, Some(poke)) => Some(poke.soft_fail),
+            (Operator::TimeSensor { wait }, _) => Some(wait.soft_fail),
+            _ => None,
+        }
+    }
+
     /// Whether it belongs to a group or to one inside it.
     #[must_use]
     pub fn is_in_group(&self, group: &str) -> bool {
@@ -494,6 +469,7 @@ impl Operator {
             Self::Drift { .. } => "drift",
             Self::Notify { .. } => "notify",
             Self::FileSensor { .. } => "file_sensor",
+            Self::TimeSensor { .. } => "time_sensor",
         }
     }
 
@@ -510,14 +486,21 @@ impl Operator {
             | Self::Drift { .. }
             | Self::Python { .. }
             | Self::Notify { .. }
-            | Self::FileSensor { .. } => Vec::new(),
+            | Self::FileSensor { .. }
+            | Self::TimeSensor { .. } => Vec::new(),
         }
     }
 
     /// Whether an instance never leaves the engine and takes no slot.
     #[must_use]
     pub const fn is_in_engine(&self) -> bool {
-        matches!(self, Self::Noop | Self::LatestOnly)
+        matches!(self, Self::Noop | Self::LatestOnly | Self::TimeSensor { .. })
+    }
+
+    /// Whether it may wait in the engine.
+    #[must_use]
+    pub const fn waits_in_engine(&self) -> bool {
+        matches!(self, Self::TimeSensor { .. })
     }
 
     /// Whether a success carries a branch verdict.

@@ -7,6 +7,7 @@ use super::{
     drift_task,
     fields::{Fields, Mode, Placed},
     groups::Groups,
+    inside_task,
     keys::{self, TableId},
     kinds::{clean, filled, wrong_type},
     map_spec::MapSpec,
@@ -180,6 +181,7 @@ fn assemble(
             env.insert(name.to_owned(), text.to_string());
         }
     }
+    let is_sensor = fields.duration("poke_interval").is_some() || operator.waits_in_engine();
     Some(Task {
         id: TaskId::new(fields.text("id")?).ok()?,
         operator,
@@ -197,9 +199,7 @@ fn assemble(
             Some("pause") => RetriesExhausted::Pause,
             _ => RetriesExhausted::Fail,
         },
-        timeout: fields
-            .duration("timeout")
-            .or_else(|| fields.duration("poke_interval").map(|_| sensor::TIMEOUT)),
+        timeout: fields.duration("timeout").or_else(|| is_sensor.then_some(sensor::TIMEOUT)),
         pool: PoolName::new(fields.text_or_default("pool")).ok()?,
         pool_slots: fields.u32("pool_slots")?,
         priority_weight: fields.int("priority_weight")?,
@@ -301,7 +301,8 @@ const IGNORED_IN_ENGINE: &[&str] = &[
 
 fn check_effects(word: Option<&str>, own: &Fields<'_, '_>, report: &mut Report<'_>) {
     let Some(word) = word.filter(|word| keys::IN_ENGINE.contains(word)) else { return };
-    for name in IGNORED_IN_ENGINE {
+    let is_ignored = |name: &str| name != "timeout" || !keys::WAITING_IN_ENGINE.contains(&word);
+    for name in IGNORED_IN_ENGINE.iter().filter(|name| is_ignored(name)) {
         if let Some(field) = own.field(name) {
             report.push(
                 Draft::warning(
@@ -357,6 +358,7 @@ fn operator<'s>(
             (operator, GraphKind::Gate)
         }
         Some("latest_only") => (Some(Operator::LatestOnly), GraphKind::Gate),
+        Some("time_sensor") => inside_task::time(fields, name, report),
         Some("drift") => drift_task::read(fields, name, groups, report),
         Some(sensor) if keys::SENSORS.contains(&sensor) => sensor::read(sensor, fields, name, report),
         Some("notify") => {

@@ -122,9 +122,10 @@ fn of_task(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
                 }
             }
             ("when", _) => visit(Kind::Condition, &entry.node),
-            ("branches" | "reference" | "current" | "webhook" | "message" | "script" | "path", _) => {
-                visit(Kind::Text, &entry.node)
-            }
+            (
+                "branches" | "reference" | "current" | "webhook" | "message" | "script" | "path" | "until",
+                _,
+            ) => visit(Kind::Text, &entry.node),
             ("args" | "kwargs", _) => nested(&entry.node, visit),
             _ => {}
         }

@@ -122,7 +122,7 @@ pub(crate) fn instant(value: &Datetime, zone: chrono_tz::Tz) -> Option<Instant> 
     }
 }
 
-fn in_zone(local: NaiveDateTime, zone: chrono_tz::Tz) -> Option<Instant> {
+pub(crate) fn in_zone(local: NaiveDateTime, zone: chrono_tz::Tz) -> Option<Instant> {
     let mut at = local;
     // No gap is longer than a day (Samoa skipped one).
     for _ in 0..=26 * 60 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::millis;
+use super::millis;
 
 /// When a run is late.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -82,6 +82,11 @@ impl Engine {
         let undecided = run.of_task_in(task, TaskState::NoStatus);
         match decision {
             Decision::Wait => {}
+            Decision::Run if operator.waits_in_engine() => {
+                for ix in undecided {
+                    self.begin_inside((key, ix), out);
+                }
+            }
             Decision::Run if operator.is_in_engine() => {
                 let now = out.now.wall;
                 let follow =

@@ -62,7 +62,7 @@ impl Engine {
                 let retries = run.graph.task(ix.task).retries;
                 reasons.push(WaitReason::RetryAt { at, failures: row.failures, retries });
             }
-            TaskState::UpForReschedule => reasons.push(super::sensor::waits(run, ix)),
+            TaskState::UpForReschedule => reasons.push(super::sensor::waits(run, ix, now)),
             TaskState::Scheduled if !run.is_active() => {}
             TaskState::Scheduled => {
                 let (group, _) = place(run, ix);

@@ -22,6 +22,7 @@ mod dispatch;
 mod explain;
 mod explain_run;
 mod fleet;
+mod inside;
 mod instances;
 mod operate;
 mod park;
@@ -106,6 +107,8 @@ pub struct Engine {
     unprepared: BTreeMap<Instance, Preparation>,
     /// Deadlines by the wall clock.
     late_dates: BTreeSet<(DateTime<Utc>, RunKey)>,
+    /// What waits for an instant of the wall clock.
+    instants: BTreeSet<(DateTime<Utc>, Instance)>,
     /// Runs for which the usual time has to be looked up.
     unknown_usual: BTreeSet<RunKey>,
     /// Per run the active ones that it is the previous run of.
@@ -351,15 +354,14 @@ impl Engine {
     /// Returns the next instant at which a tick can change anything: due when *either* clock reaches its part.
     #[must_use]
     pub fn wake_at(&self) -> Option<Now> {
-        if self.timers.is_empty() && self.dates.is_empty() && self.late_dates.is_empty() {
+        let dates = self.dates.first().map(|(at, _)| *at).into_iter();
+        let late = self.late_dates.first().map(|(at, _)| *at);
+        let walls = dates.chain(late).chain(self.instants.first().map(|(at, _)| *at));
+        let (wall, mono) = (walls.min(), self.timers.first().map(|(at, _)| *at));
+        if wall.is_none() && mono.is_none() {
             return None;
         }
-        let dates = self.dates.first().map(|(at, _)| *at).into_iter();
-        let walls = dates.chain(self.late_dates.first().map(|(at, _)| *at));
-        Some(Now {
-            wall: walls.min().unwrap_or(DateTime::<Utc>::MAX_UTC),
-            mono: self.timers.first().map_or(Duration::MAX, |(at, _)| *at),
-        })
+        Some(Now { wall: wall.unwrap_or(DateTime::<Utc>::MAX_UTC), mono: mono.unwrap_or(Duration::MAX) })
     }
 
     /// Whether a run is in memory.

@@ -93,6 +93,7 @@ impl Engine {
         }
         match result {
             Ok(Prepared::Map(values)) => self.expand((run_key, ix.task), values, out),
+            Ok(Prepared::Until(text)) => self.wait_until_text(instance, &text, out),
             Err(reason) => {
                 self.finish(instance, TaskState::Failed, out, |row| row.reason = Some(reason));
             }

@@ -185,6 +185,7 @@ impl Engine {
             }
         }
         self.pass_late_dates(out);
+        self.pass_instants(out);
         let due: Vec<DagId> = self
             .dates
             .iter()

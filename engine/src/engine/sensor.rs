@@ -40,9 +40,12 @@ pub(super) fn poke_delay(poke: &Poke, pokes: u32) -> Duration {
 }
 
 /// Says when a sensor looks again, for what, and when it gives up.
-pub(super) fn waits(run: &Run, ix: InstanceIndex) -> WaitReason {
+pub(super) fn waits(run: &Run, ix: InstanceIndex, now: Now) -> WaitReason {
     let row = &run.instances[ix].row;
     let since = row.first_poke_at.unwrap_or(run.row.queued_at);
+    if run.graph.task(ix.task).operator.waits_in_engine() {
+        return super::inside::waits(row, since, end_of_wait(run, ix), now);
+    }
     WaitReason::PokeAt {
         at: row.next_poke_at.unwrap_or(since),
         pokes: row.pokes,
@@ -98,7 +101,7 @@ impl Engine {
     pub(super) fn begin_to_wait(&mut self, (key, ix): Instance, now: Now) {
         let Some(run) = self.runs.get_mut(&key) else { return };
         let Some(whole) =
-            run.graph.task(ix.task).timeout.filter(|_| run.graph.task(ix.task).poke().is_some())
+            run.graph.task(ix.task).timeout.filter(|_| run.graph.task(ix.task).soft_fail().is_some())
         else {
             return;
         };
@@ -115,10 +118,8 @@ impl Engine {
         let (key, ix) = instance;
         let Some(run) = self.runs.get(&key) else { return };
         let (record, task) = (&run.instances[ix], run.graph.task(ix.task));
-        let (Some(poke), true) = (task.poke(), record.expires_at.is_some_and(|at| at <= out.now.mono)) else {
-            return;
-        };
-        let is_soft = poke.soft_fail;
+        let is_over = record.expires_at.is_some_and(|at| at <= out.now.mono);
+        let (Some(is_soft), true) = (task.soft_fail(), is_over) else { return };
         match record.row.state {
             TaskState::Scheduled => self.unschedule(instance),
             TaskState::UpForRetry | TaskState::UpForReschedule => self.forget_retry(instance),
@@ -162,6 +163,7 @@ impl Engine {
 
     /// Lets the time that a sensor waits in all begin anew with its next poke.
     pub(super) fn forget_wait(&mut self, (key, ix): Instance) {
+        self.forget_instant((key, ix));
         if let Some(run) = self.runs.get_mut(&key)
             && let Some(at) = run.instances[ix].expires_at.take()
         {
@@ -171,12 +173,16 @@ impl Engine {
 
     /// Sets the timers of a sensor after a rebuild: what was waited for is never waited for longer.
     pub(super) fn restore_wait(&mut self, (key, ix): Instance, now: Now) {
+        self.restore_instant((key, ix));
         let Some(run) = self.runs.get_mut(&key) else { return };
-        let Some(poke) = run.graph.task(ix.task).poke() else { return };
+        if run.graph.task(ix.task).soft_fail().is_none() {
+            return;
+        }
+        let poke = run.graph.task(ix.task).poke();
         let (whole, end) = (run.graph.task(ix.task).timeout, end_of_wait(run, ix));
-        let delay = poke_delay(poke, run.instances[ix].row.pokes);
+        let delay = poke.map(|poke| poke_delay(poke, run.instances[ix].row.pokes));
         let record = &mut run.instances[ix];
-        if record.row.state == TaskState::UpForReschedule {
+        if let (TaskState::UpForReschedule, Some(delay)) = (record.row.state, delay) {
             let at = now.mono + super::restore::remaining(record.row.next_poke_at, now.wall, delay);
             record.retry_at = Some(at);
             self.timers.insert((at, Timer::Retry(key, ix)));
@@ -193,8 +199,15 @@ impl Engine {
 fn over(run: &Run, ix: InstanceIndex) -> String {
     let row = &run.instances[ix].row;
     let whole = run.graph.task(ix.task).timeout.unwrap_or_default();
+    if run.graph.task(ix.task).operator.waits_in_engine() {
+        return format!("SCH0261: the sensor's timeout of {} is over", show(whole));
+    }
     let times = if row.pokes == 1 { "once".to_owned() } else { format!("{} times", row.pokes) };
     let last = row.reason.as_ref().map(|last| format!("; last: {last}")).unwrap_or_default();
-    let whole = crate::definition::values::show_seconds(whole.as_secs());
+    let whole = show(whole);
     format!("SCH0261: the sensor's timeout of {whole} is over: it has looked {times} in vain{last}")
+}
+
+fn show(duration: Duration) -> String {
+    crate::definition::values::show_seconds(duration.as_secs())
 }

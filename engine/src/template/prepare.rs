@@ -3,10 +3,13 @@
 use serde_json::Value as Json;
 
 use super::{
-    Context, Needs, RenderError, TaskRenderError, environment::OUTPUT_LIMIT_BYTES, needs, render::render_json,
+    Context, Needs, RenderError, TaskRenderError,
+    environment::OUTPUT_LIMIT_BYTES,
+    needs,
+    render::{render_json, render_text},
 };
 use crate::{
-    definition::{MapSource, MapSpec, Task},
+    definition::{MapSource, MapSpec, Operator, Task, TimeWait, Until},
     mapping::MapValues,
     preparation::{Preparation, Prepared},
 };
@@ -26,6 +29,11 @@ pub fn needs_of_preparation(task: &Task, what: Preparation) -> Needs {
                 None => {}
             }
         }
+        Preparation::Until => {
+            if let Some(template) = until(task) {
+                all.merge(needs(template));
+            }
+        }
     }
     all
 }
@@ -35,16 +43,25 @@ pub fn needs_of_preparation(task: &Task, what: Preparation) -> Needs {
 /// # Errors
 /// [`TaskRenderError`] names the key that could not be rendered: the instance fails with it.
 pub fn prepare(task: &Task, what: Preparation, context: &Context) -> Result<Prepared, TaskRenderError> {
+    let failed = |(field, error)| TaskRenderError { task: task.id.clone(), field, error };
     match what {
         Preparation::Map => {
             let spec = task.map.as_ref();
             let values = spec.map_or_else(|| Ok(MapValues::List(Vec::new())), |spec| map(spec, context));
-            values.map(Prepared::Map).map_err(|(field, error)| TaskRenderError {
-                task: task.id.clone(),
-                field,
-                error,
-            })
+            values.map(Prepared::Map).map_err(failed)
         }
+        Preparation::Until => {
+            let text = render_text(until(task).unwrap_or_default(), context);
+            text.map(Prepared::Until).map_err(|error| failed(("until".to_owned(), error)))
+        }
+    }
+}
+
+/// Returns the template of a `time_sensor`.
+fn until(task: &Task) -> Option<&str> {
+    match &task.operator {
+        Operator::TimeSensor { wait: TimeWait { until: Until::Text { template, .. }, .. } } => Some(template),
+        _ => None,
     }
 }
 

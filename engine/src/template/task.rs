@@ -132,7 +132,8 @@ fn templates(task: &Task) -> Vec<&str> {
                 args.iter().chain(kwargs.values()).for_each(|value| templates_of(value, &mut found));
             }
         },
-        Operator::Noop | Operator::LatestOnly => {}
+        // What waits in the engine is prepared, not rendered.
+        Operator::Noop | Operator::LatestOnly | Operator::TimeSensor { .. } => {}
         Operator::ShortCircuit { when, .. } => found.push(when),
         Operator::Branch { branches: Branches::Template(template) } => found.push(template),
         Operator::Branch { branches: Branches::Arms(arms) } => {
@@ -164,7 +165,7 @@ pub fn render_task(dag: &Dag, task: &Task, context: &Context) -> Result<Rendered
         env.insert(name.clone(), value);
     }
     let work = match &task.operator {
-        Operator::Noop | Operator::LatestOnly => None,
+        Operator::Noop | Operator::LatestOnly | Operator::TimeSensor { .. } => None,
         Operator::Command { command: Command::Shell(template) } => {
             let rendered = render_shell(template, context).map_err(at("command"))?;
             env.extend(rendered.env);

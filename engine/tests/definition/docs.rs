@@ -125,6 +125,11 @@ fn with_example(table: TableId, line: &str) -> String {
         TableId::Notify => task(&format!("operator = \"notify\"\n{line}")),
         TableId::Sensor => task(&format!("operator = \"file_sensor\"\npath = \"f\"\n{line}")),
         TableId::FileSensor => task(&format!("operator = \"file_sensor\"\n{line}")),
+        TableId::TimeSensor => {
+            let until =
+                if line.starts_with("until") || line.starts_with("delay") { "" } else { "delay = 60\n" };
+            task(&format!("operator = \"time_sensor\"\n{until}{line}"))
+        }
         TableId::Notification => task(&format!("command = \"true\"\non_failure = {{ {line} }}")),
     }
 }

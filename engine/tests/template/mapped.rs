@@ -20,7 +20,7 @@ fn task(map: MapSpec) -> tidemill_engine::definition::Task {
 
 fn mapped(map: MapSpec) -> Result<Vec<Json>, String> {
     let prepared = prepare(&task(map), Preparation::Map, &context()).map_err(|error| error.to_string())?;
-    let Prepared::Map(values) = prepared;
+    let Prepared::Map(values) = prepared else { panic!("{prepared:?}") };
     Ok((0..values.len()).map(|index| values.value(index).unwrap()).collect())
 }
 

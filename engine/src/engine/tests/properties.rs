@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{
-    World, branch, dag, dag_id, latest_only, mapped, mapped_over, noop, poking, result, sensor, setup,
-    short_circuit, task, task_id, teardown, worker_id,
+    World, branch, dag, dag_id, delay_sensor, latest_only, mapped, mapped_over, noop, poking, result, sensor,
+    setup, short_circuit, task, task_id, teardown, time_sensor, worker_id,
 };
 use crate::{
     backfill::{BackfillChange, BackfillSpec, BackfillState, Reprocess},
@@ -23,7 +23,7 @@ use crate::{
 
 /// A random DAG of up to eight tasks whose edges go from earlier to later ones.
 fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
-    let one = (any::<u16>(), 0..12_usize, 0..17_u8, 0..3_u32, 1..3_u32);
+    let one = (any::<u16>(), 0..12_usize, 0..20_u8, 0..3_u32, 1..3_u32);
     (prop::collection::vec(one, 1..8), 1..3_u32, 1..4_u32, 0..4_u8).prop_map(
         move |(tasks, max_active_runs, max_active_tasks, schedule)| {
             let built = tasks.iter().enumerate().map(|(i, (edges, rule, kind, retries, slots))| {
@@ -49,6 +49,9 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                         poke.interval = Duration::from_secs(2);
                         poke.soft_fail = true;
                     }),
+                    17 => time_sensor(&name, &upstream, false),
+                    18 => time_sensor(&name, &upstream, true),
+                    19 => delay_sensor(&name, &upstream, u64::from(edges & 31)),
                     _ => task(&name, &upstream),
                 };
                 // Some are mapped: over a list of none, one or two, or over what the world says.
@@ -164,6 +167,8 @@ enum Happening {
     },
     /// What maps give from now on: a list of so many, or none at all.
     Lists(Option<i64>),
+    /// What the templates of `until` give from now on: so many seconds from now.
+    Until(i64),
     MarkRun {
         which: usize,
         is_success: bool,
@@ -197,7 +202,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
         Backfill, Cancel, Change, ChangeBackfill, Clear, ClearLatest, End, Exchange, Heartbeat, JumpBack,
         Late, Lists, LongJump, Lost, Mark, MarkRun, Pass, Pause, Pool, PoolDeleted, Post, Restart, Resume,
-        Start, Trigger,
+        Start, Trigger, Until,
     };
     prop_oneof![
         4 => (0..20_i64).prop_map(Pass),
@@ -214,6 +219,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         2 => (any::<usize>(), any::<usize>(), -1..2_i32, any::<bool>())
             .prop_map(|(which, task, element, is_success)| Mark { which, task, element, is_success }),
         1 => prop::option::of(0..4_i64).prop_map(Lists),
+        1 => (-9..90_i64).prop_map(Until),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_success)| MarkRun { which, is_success }),
         1 => any::<usize>().prop_map(Cancel),
         1 => any::<usize>().prop_map(Resume),
@@ -307,6 +313,12 @@ fn operate(world: &mut World, happening: Happening) {
         Happening::Lists(length) => {
             let answer = length.ok_or_else(|| "the template is wrong".to_owned());
             world.lists = (0..8).map(|task| (task_id(&format!("t{task}")), answer.clone())).collect();
+        }
+        Happening::Until(seconds) => {
+            world.until = match seconds {
+                -1 => "soon".to_owned(),
+                _ => (world.now.wall + chrono::TimeDelta::seconds(seconds)).to_rfc3339(),
+            };
         }
         Happening::Mark { which, task, element, is_success } => {
             let Some(run) = some_run(world, which) else { return };

@@ -12,7 +12,7 @@ use crate::{
     backfill::{BackfillChange, BackfillDate, BackfillPage, BackfillRow, BackfillSpec, DatedRun},
     definition::{
         Branches, Command, Dag, MapSource, MapSpec, Operator, Poke, RetriesExhausted, Role, Schedule, Task,
-        TimetableKind,
+        TimeWait, TimetableKind, Until, WaitFrom,
     },
     event::{AttemptResult, ClearSelection, Event, RequestId},
     ids::{AssetName, AttemptKey, BackfillKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
@@ -92,6 +92,20 @@ pub(super) fn sensor(id: &str, depends_on: &[&str]) -> Task {
         soft_fail: false,
     };
     let operator = Operator::FileSensor { path: "f".to_owned(), poke };
+    Task { operator, timeout: Some(Duration::from_secs(60)), ..task(id, depends_on) }
+}
+
+/// A sensor that waits in the engine for what the world says, and gives up after a minute.
+pub(super) fn time_sensor(id: &str, depends_on: &[&str], soft_fail: bool) -> Task {
+    let until = Until::Text { template: "{{ params.until }}".to_owned(), from: WaitFrom::LogicalDate };
+    let operator = Operator::TimeSensor { wait: TimeWait { until, soft_fail } };
+    Task { operator, timeout: Some(Duration::from_secs(60)), ..task(id, depends_on) }
+}
+
+/// A sensor that waits in the engine for so long after the logical date.
+pub(super) fn delay_sensor(id: &str, depends_on: &[&str], seconds: u64) -> Task {
+    let until = Until::Delay { delay: Duration::from_secs(seconds), from: WaitFrom::LogicalDate };
+    let operator = Operator::TimeSensor { wait: TimeWait { until, soft_fail: false } };
     Task { operator, timeout: Some(Duration::from_secs(60)), ..task(id, depends_on) }
 }
 
@@ -189,6 +203,8 @@ pub(super) struct World {
     pub(super) maps: BTreeMap<(RunKey, TaskId), MapRow>,
     /// What the templates of maps give, by task; otherwise a list of two.
     pub(super) lists: BTreeMap<TaskId, Result<i64, String>>,
+    /// What the templates of `until` give.
+    pub(super) until: String,
     /// What was asked for and answered.
     pub(super) answered: u64,
     pub(super) pools: BTreeMap<PoolName, PoolRow>,
@@ -224,6 +240,7 @@ impl World {
             tries: BTreeMap::new(),
             maps: BTreeMap::new(),
             lists: BTreeMap::new(),
+            until: "00:01".to_owned(),
             answered: 0,
             pools,
             backfills: BTreeMap::new(),
@@ -283,6 +300,7 @@ impl World {
                 let length = self.lists.get(&asked.instance.task).cloned().unwrap_or(Ok(2))?;
                 Ok(Prepared::Map(MapValues::List((0..length).map(serde_json::Value::from).collect())))
             }
+            Preparation::Until => Ok(Prepared::Until(self.until.clone())),
         }
     }
 

@@ -10,6 +10,7 @@ mod deadlines;
 mod files;
 mod flow;
 mod gates;
+mod inside;
 mod limits;
 mod mapping;
 mod parked;
