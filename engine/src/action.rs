@@ -1,6 +1,6 @@
 //! What the engine wants done, in order.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,8 @@ pub enum Action {
     Task(TaskChange),
     /// Stores or forgets the elements of a mapped task.
     Map(MapChange),
+    /// Stores what a task that never leaves the engine gives.
+    Outputs(OutputsChange),
     /// Inserts or changes a try.
     Try(TryChange),
     /// Writes what happened on assets.
@@ -84,6 +86,15 @@ pub struct MapChange {
     pub task: TaskId,
     /// Its elements; absent: it is not expanded any more.
     pub values: Option<Arc<MapValues>>,
+}
+
+/// The outputs of a task instance, in place of those that it had.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputsChange {
+    /// Whose.
+    pub attempt: AttemptKey,
+    /// By key.
+    pub values: BTreeMap<String, serde_json::Value>,
 }
 
 /// The fence of a stored task instance row.

@@ -169,6 +169,15 @@ name_type!(
     &[]
 );
 
+impl RunId {
+    /// Whether it begins like an id that is made: `scheduled__`, `manual__`, …
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        let kinds = crate::state::RunType::ALL.iter();
+        kinds.filter_map(|kind| self.as_str().strip_prefix(kind.as_str())).any(|rest| rest.starts_with("__"))
+    }
+}
+
 /// The engine's number for a dag run. Assigned by the engine in creation order and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

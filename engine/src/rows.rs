@@ -105,6 +105,9 @@ pub struct RunRow {
     pub timed_out_at: Option<DateTime<Utc>>,
     /// Who or what created it.
     pub triggered_by: Option<String>,
+    /// The task instance that triggered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<TaskInstanceKey>,
     /// It is late when it has not ended by then.
     #[serde(default)]
     pub deadline_at: Option<DateTime<Utc>>,

@@ -12,7 +12,7 @@ use crate::{
     definition::{Dag, Task, values::show_seconds},
     ids::{BackfillKey, DagId, PoolName, RunId, TaskId, WorkerId},
     preparation::Preparation,
-    state::{StopReason, TaskState, TriggerRule},
+    state::{RunState, StopReason, TaskState, TriggerRule},
 };
 
 /// One reason why a task instance is not running. The first of a list is the one that holds it back first.
@@ -112,6 +112,19 @@ pub enum WaitReason {
         at: DateTime<Utc>,
         /// How far away that is, in seconds.
         left_seconds: u64,
+        /// It gives up at.
+        until: Option<DateTime<Utc>>,
+    },
+    /// It waits for a run of another DAG.
+    OtherRun {
+        /// The DAG.
+        dag_id: DagId,
+        /// The logical date of the run; absent: the newest.
+        logical_date: Option<DateTime<Utc>>,
+        /// The run, when there is one.
+        run_id: Option<RunId>,
+        /// Where it is.
+        state: Option<RunState>,
         /// It gives up at.
         until: Option<DateTime<Utc>>,
     },
@@ -290,6 +303,7 @@ impl WaitReason {
             Self::RetryAt { .. } => "retry_at",
             Self::PokeAt { .. } => "poke_at",
             Self::Until { .. } => "until",
+            Self::OtherRun { .. } => "other_run",
             Self::PoolFull { .. } => "pool_full",
             Self::PoolUnknown { .. } => "pool_unknown",
             Self::PoolTooSmall { .. } => "pool_too_small",
@@ -371,6 +385,7 @@ impl fmt::Display for WaitReason {
             Self::WorkersFull { queue, slots } => {
                 write!(f, "every worker of queue {queue} is busy ({slots} slots)")
             }
+            Self::OtherRun { .. } => self.fmt_other(f),
             Self::HeldBy { .. } | Self::RunsAhead { .. } | Self::OtherQueues { .. } => self.fmt_blockers(f),
             Self::Next => f.write_str("it is next"),
             Self::Inconsistent { place } => {
@@ -412,6 +427,23 @@ impl WaitReason {
                 }
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Prints which run is waited for.
+    fn fmt_other(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::OtherRun { dag_id, logical_date, run_id, state, until } = self else { return Ok(()) };
+        let shown = |at: &DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        match (run_id, state, logical_date) {
+            (Some(run_id), Some(state), _) => write!(f, "waits for dag run {run_id} of {dag_id} ({state})")?,
+            (_, _, Some(at)) => {
+                write!(f, "waits for a dag run of {dag_id} for {}: there is none yet", shown(at))?;
+            }
+            _ => write!(f, "waits for a dag run of {dag_id}: there is none yet")?,
+        }
+        match until {
+            Some(until) => write!(f, ", gives up at {}", shown(until)),
+            None => Ok(()),
         }
     }
 

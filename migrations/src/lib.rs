@@ -8,6 +8,7 @@ mod m20261201_000003_assets;
 mod m20261201_000004_variables_connections;
 mod m20261201_000006_sensors;
 mod m20261201_000007_deadlines;
+mod m20261201_000012_origins;
 
 pub use m20261123_000001_initial::TASK_TRANSITIONS;
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261201_000004_variables_connections::Migration),
             Box::new(m20261201_000006_sensors::Migration),
             Box::new(m20261201_000007_deadlines::Migration),
+            Box::new(m20261201_000012_origins::Migration),
         ]
     }
 }

@@ -48,6 +48,9 @@ impl Assignments {
                 self.live.remove(&change.row.attempt());
             }
             Action::Task(change) if change.is_clear => self.outputs.forget(&change.row.key),
+            Action::Outputs(change) => {
+                self.outputs.note(change.attempt.instance.clone(), change.values.clone());
+            }
             _ => {}
         }
     }
@@ -389,6 +392,7 @@ mod tests {
             deadline_missed_at: None,
             backfill: None,
             ignores_past: false,
+            origin: None,
         };
         let attempt = |task: &str| AttemptKey {
             instance: TaskInstanceKey { run: RunKey(1), task: TaskId::new(task).unwrap(), map_index: -1 },

@@ -171,6 +171,7 @@ impl Core {
         self.look_back(now).await?;
         self.look_up_usual(now).await?;
         self.fill_back(now).await?;
+        self.answer_stored(now).await?;
         let before = self.round.events;
         self.drain(now).await?;
         let events = self.round.events.saturating_sub(before);
@@ -208,6 +209,7 @@ impl Core {
         let now = self.shared.clock.now();
         let has_to_look_up = self.engine.is_past_unknown()
             || self.engine.is_usual_unknown()
+            || self.engine.asks_store()
             || self.engine.is_backfill_due(now);
         if !self.deferred.is_empty() || self.round.is_urgent || has_to_look_up {
             return Ok(());

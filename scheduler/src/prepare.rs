@@ -10,7 +10,7 @@ use tidemill_engine::{
     event::Event,
     ids::{AttemptKey, RunKey, TaskId, TaskInstanceKey},
     now::Now,
-    preparation::{Prepared, Unprepared},
+    preparation::{FoundRun, Preparation, Prepared, Unprepared},
     rows::RunRow,
     state::RunType,
     template::{Context, MappedOutputs, Needs, needs_of_preparation, needs_of_task, prepare},
@@ -22,8 +22,12 @@ use crate::{
     handle::chain,
     known::Version,
     outputs::Values,
+    tokens::random_suffix,
     vault::LoadError,
 };
+
+/// How many questions to the store are answered between two commits.
+const ANSWERED_PER_ROUND: usize = 100;
 
 /// Outputs of upstreams, as a task finds them in `$TIDEMILL_INPUTS`: an object by key, of a mapped task a list of them.
 pub(crate) type Inputs = BTreeMap<String, serde_json::Value>;
@@ -45,25 +49,75 @@ impl Core {
                 return Ok(());
             }
             for asked in questions {
-                let result = loop {
-                    match self.prepared(&asked).await {
-                        Ok(result) => {
-                            self.recovered();
-                            break result;
-                        }
-                        Err(error @ ReadError::Unreadable { .. }) => {
-                            break Err(format!("{}: {error}", error.code()));
-                        }
-                        Err(error) => self.endure(chain(&error)).await?,
-                    }
-                };
-                let Unprepared { instance, what } = asked;
-                if let Err(reason) = &result {
-                    tracing::warn!(run.key = %instance.run, task.id = %instance.task, reason, "not prepared");
-                }
-                self.step(Event::Prepared { instance, what, result }, now);
+                self.answer(asked, now).await?;
             }
         }
+    }
+
+    /// Answers what the engine asks of the store. What is read must be all that was decided, so an open round is
+    /// committed first and this comes back: a DAG that triggers itself costs a commit each time, and holds nobody up.
+    pub(crate) async fn answer_stored(&mut self, now: Now) -> Result<(), Exit> {
+        if !self.engine.asks_store() {
+            return Ok(());
+        }
+        if !self.round.is_clean() {
+            self.round.is_urgent = true;
+            return Ok(());
+        }
+        for asked in self.engine.unprepared_stored().into_iter().take(ANSWERED_PER_ROUND) {
+            // What an answer has made may be what this question is about.
+            if asked.what == Preparation::Runs && !self.round.batch.runs.is_empty() {
+                break;
+            }
+            self.answer(asked, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, asked: Unprepared, now: Now) -> Result<(), Exit> {
+        let result = loop {
+            match self.prepared(&asked).await {
+                Ok(result) => {
+                    self.recovered();
+                    break result;
+                }
+                Err(error @ ReadError::Unreadable { .. }) => {
+                    break Err(format!("{}: {error}", error.code()));
+                }
+                Err(error) => self.endure(chain(&error)).await?,
+            }
+        };
+        let Unprepared { instance, what } = asked;
+        if let Err(reason) = &result {
+            tracing::warn!(run.key = %instance.run, task.id = %instance.task, reason, "not prepared");
+        }
+        self.step(Event::Prepared { instance, what, result }, now);
+        Ok(())
+    }
+
+    /// Adds what only the shell knows.
+    async fn complete(&self, prepared: Prepared) -> Result<Result<Prepared, String>, ReadError> {
+        Ok(match prepared {
+            Prepared::Trigger(mut plan) => {
+                plan.suffix = match random_suffix() {
+                    Ok(suffix) => suffix,
+                    Err(error) => return Ok(Err(format!("SCH0271: no run was triggered: {error}"))),
+                };
+                if let Some(run_id) = &plan.run_id {
+                    let is_its = |row: &RunRow| row.dag_id == plan.dag_id && row.run_id == *run_id;
+                    let in_round = self.round.batch.runs.iter().any(|change| is_its(&change.row));
+                    plan.is_run_id_taken =
+                        in_round || self.shared.reader.run(&plan.dag_id, run_id).await?.is_some();
+                }
+                Ok(Prepared::Trigger(plan))
+            }
+            Prepared::Runs(mut asked) => {
+                let found = self.shared.reader.run_on(&asked.dag_id, asked.logical_date).await?;
+                asked.found = found.as_ref().map(FoundRun::of);
+                Ok(Prepared::Runs(asked))
+            }
+            other => Ok(other),
+        })
     }
 
     async fn prepared(&mut self, asked: &Unprepared) -> Result<Result<Prepared, String>, ReadError> {
@@ -92,7 +146,10 @@ impl Core {
                 "SCH0244: `{key}` names a secret, and what it gives is stored and shown in plain text"
             )));
         }
-        Ok(prepare(task, asked.what, &context).map_err(|error| error.to_string()))
+        match prepare(task, asked.what, &context) {
+            Ok(prepared) => self.complete(prepared).await,
+            Err(error) => Ok(Err(error.to_string())),
+        }
     }
 
     /// Gathers what the templates of a task can see, and the outputs of its direct upstreams.
@@ -122,8 +179,7 @@ impl Core {
         if needs.all_outputs {
             wanted.extend(upstreams(version, &task.id));
         }
-        // What never leaves the engine has no process that could write outputs.
-        wanted.retain(|id| version.task(id).is_some_and(|task| !task.operator.is_in_engine()));
+        wanted.retain(|id| version.task(id).is_some_and(|task| task.operator.has_outputs()));
         let found = self.outputs_of(run.key, Some(version), &wanted).await?;
         let mut context = Context::of_try(
             &version.dag,

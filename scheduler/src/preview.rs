@@ -109,23 +109,41 @@ impl Preview {
             deadline_missed_at: None,
             backfill: None,
             ignores_past: false,
+            origin: None,
         }
     }
 }
 
-/// Says what an operator that waits in the engine would wait for; null for the others that never leave it.
+/// Says what an operator that waits in the engine would wait for or make; null for the others that never leave it.
 fn inside(dag: &Dag, task: &Task, run: &RunRow, context: &Context) -> Result<Value, TaskRenderError> {
-    let Operator::TimeSensor { wait: TimeWait { until, .. } } = &task.operator else {
-        return Ok(Value::Null);
-    };
-    let at = match until {
-        Until::Delay { delay, from } => {
-            from.of(run).checked_add_signed(chrono::TimeDelta::from_std(*delay).unwrap_or_default())
+    let kind = task.operator.as_str();
+    let prepared = match &task.operator {
+        Operator::TimeSensor { wait: TimeWait { until: Until::Delay { delay, from }, .. } } => {
+            let delay = chrono::TimeDelta::from_std(*delay).unwrap_or_default();
+            return Ok(json!({ "kind": kind, "until": from.of(run).checked_add_signed(delay) }));
         }
-        Until::Text { from, .. } => match prepare(task, Preparation::Until, context)? {
-            Prepared::Until(text) => Until::of_text(&text, *from, dag, run),
-            Prepared::Map(_) => None,
-        },
+        Operator::TimeSensor { .. } => prepare(task, Preparation::Until, context)?,
+        Operator::TriggerDag { .. } => prepare(task, Preparation::Trigger, context)?,
+        Operator::DagRunSensor { .. } => prepare(task, Preparation::Runs, context)?,
+        _ => return Ok(Value::Null),
     };
-    Ok(json!({ "kind": task.operator.as_str(), "until": at }))
+    Ok(match (&task.operator, prepared) {
+        (
+            Operator::TimeSensor { wait: TimeWait { until: Until::Text { from, .. }, .. } },
+            Prepared::Until(text),
+        ) => {
+            json!({ "kind": kind, "until": Until::of_text(&text, *from, dag, run) })
+        }
+        (_, Prepared::Trigger(plan)) => json!({
+            "kind": kind,
+            "dag_id": plan.dag_id,
+            "conf": *plan.conf,
+            "logical_date": plan.logical_date,
+            "run_id": plan.run_id,
+        }),
+        (_, Prepared::Runs(asked)) => {
+            json!({ "kind": kind, "dag_id": asked.dag_id, "logical_date": asked.logical_date })
+        }
+        _ => Value::Null,
+    })
 }

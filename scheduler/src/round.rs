@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
-    action::{Action, Assign, Cancel, Notify, Reply, TaskChange, TryChange},
+    action::{Action, Assign, Cancel, Notify, OutputsChange, Reply, TaskChange, TryChange},
     asset::{AssetChange, AssetEventId, AssetSource, AssetStatus},
     backfill::BackfillRow,
     event::{Event, RequestId},
@@ -136,6 +136,10 @@ impl Round {
             Action::Run(change) => self.coalescer.push_run(&mut self.batch, change),
             Action::Task(change) => self.coalescer.push_task(&mut self.batch, change),
             Action::Map(change) => self.batch.maps.push(change),
+            Action::Outputs(change) => {
+                let OutputsChange { attempt, values } = change;
+                self.batch.outputs.push(OutputsWrite { attempt, values });
+            }
             Action::Try(change) => self.take_try(change),
             Action::Asset(change) => self.batch.assets.push(AssetWrite { change, key: None }),
             Action::Pool(row) => {

@@ -113,6 +113,7 @@ impl Filler {
             deadline_missed_at: None,
             backfill: None,
             ignores_past: false,
+            origin: None,
         })
     }
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tidemill_engine::{
-    ids::{DagId, RunKey, TaskId},
-    rows::{TaskRow, TryRow},
+    ids::{DagId, RunKey, TaskId, TaskInstanceKey},
+    rows::{RunRow, TaskRow, TryRow},
     state::RunState,
 };
 
@@ -43,6 +43,19 @@ pub struct TaskPoint {
 /// The part of the reading side that looks back.
 #[async_trait]
 pub trait HistoryReader: Send + Sync {
+    /// Returns the run that a task means which waits for a logical date of a DAG: of several with the same date the first
+    /// by [`tidemill_engine::preparation::FoundRun::rank`]. Without a date it is the newest.
+    ///
+    /// # Errors
+    /// As those of [`crate::Reader`].
+    async fn run_on(&self, dag_id: &DagId, date: Option<DateTime<Utc>>) -> Result<Option<RunRow>, ReadError>;
+
+    /// Returns the runs that a task instance triggered, the newest first.
+    ///
+    /// # Errors
+    /// As those of [`crate::Reader`].
+    async fn triggered_runs(&self, origin: &TaskInstanceKey, limit: u32) -> Result<Vec<RunRow>, ReadError>;
+
     /// Counts a DAG's runs with `since` ≤ logical date < `before`, by span and state, the oldest first. Costs the runs
     /// within the window, from an index alone.
     ///

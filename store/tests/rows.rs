@@ -36,6 +36,7 @@ pub(crate) fn run_row(key: i64, state: RunState) -> RunRow {
         deadline_missed_at: (key % 4 == 0).then(|| at(201)),
         backfill: None,
         ignores_past: false,
+        origin: None,
     }
 }
 

@@ -122,6 +122,7 @@ codes! {
     DEADLINE_NEVER = "DAG0453", "a deadline that makes no run late";
     TIME_SENSOR = "DAG0460", "a time_sensor needs exactly one of until and delay";
     BAD_MOMENT = "DAG0461", "neither a time of day nor a date";
+    WHICH_RUN = "DAG0462", "a dag_run_sensor says in two ways which run it waits for";
     JOIN_BELOW_BRANCH = "DAG0501", "a join below a branch would be skipped";
     RULE_ON_ROOT = "DAG0502", "a trigger rule on a task without upstreams";
     RULE_NEVER_HOLDS = "DAG0503", "a trigger rule that can never hold";

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Dag, millis, values};
-use crate::rows::RunRow;
+use crate::{rows::RunRow, state::RunState};
 
 /// Until when a `time_sensor` waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,14 @@ impl Moment {
     }
 }
 
+/// Reads a date or a date-time, in the zone where it has no offset.
+pub(crate) fn moment(text: &str, zone: chrono_tz::Tz) -> Option<DateTime<Utc>> {
+    match Moment::parse(text, zone)? {
+        Moment::At(at) => Some(at),
+        Moment::Daily(_) => None,
+    }
+}
+
 impl Until {
     /// Returns the instant that a rendered text means to a run; `None` when it means none.
     ///
@@ -101,6 +109,66 @@ impl Until {
             }
         }
     }
+}
+
+/// What a `trigger_dag` triggers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TriggerSpec {
+    /// The DAG; a template.
+    pub dag_id: String,
+    /// What overrides its params; strings in it are templates.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub conf: serde_json::Map<String, serde_json::Value>,
+    /// The logical date, a template; absent: the instant of the trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logical_date: Option<String>,
+    /// The id of the run, a template; absent: one is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// Whether it waits for the end of the run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wait: bool,
+    /// The ends of the run with which a task that waits succeeds.
+    pub allowed_states: Vec<RunState>,
+}
+
+/// For which run a `dag_run_sensor` waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunWait {
+    /// The DAG; a template.
+    pub dag_id: String,
+    /// Which of its runs.
+    pub which: WhichRun,
+    /// The ends of the run with which it succeeds.
+    pub allowed_states: Vec<RunState>,
+    /// Whether it waits on when the run has ended in another way: somebody may clear it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wait_on_failure: bool,
+    /// Whether it fails at once when there is no such run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing_fails: bool,
+    /// Whether it is skipped where it would fail.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub soft_fail: bool,
+}
+
+/// One of the runs of a DAG.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhichRun {
+    /// The one with the logical date of this run, so much earlier.
+    Offset {
+        /// How much.
+        #[serde(with = "millis")]
+        earlier: Duration,
+    },
+    /// The one with the logical date that a template gives.
+    Date {
+        /// The template.
+        template: String,
+    },
+    /// The one with the newest logical date.
+    Latest,
 }
 
 #[cfg(test)]

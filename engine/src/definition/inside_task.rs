@@ -3,13 +3,16 @@
 use super::{
     code::Code,
     fields::Fields,
-    inside::{Moment, TimeWait, Until, WaitFrom},
+    inside::{Moment, RunWait, TimeWait, TriggerSpec, Until, WaitFrom, WhichRun},
+    kinds::wrong_type,
     model::Operator,
+    params::json,
     problem::{Draft, Report},
     suggest::shown,
     task::GraphKind,
     values::parse_duration,
 };
+use crate::state::RunState;
 
 /// Reads the keys of a `time_sensor`.
 pub(crate) fn time<'s>(
@@ -76,4 +79,94 @@ fn is_moment(fields: &Fields<'_, '_>, text: &str, report: &mut Report<'_>) -> bo
         });
     }
     is_good
+}
+
+/// Reads the keys of a `trigger_dag`.
+pub(crate) fn trigger<'s>(
+    fields: &Fields<'s, '_>,
+    name: &str,
+    report: &mut Report<'_>,
+) -> (Option<Operator>, GraphKind<'s>) {
+    fields.require("dag_id", name, report);
+    let conf = match fields.node("conf").map(|node| (node, json(node))) {
+        None => Some(serde_json::Map::new()),
+        Some((_, serde_json::Value::Object(conf))) => Some(conf),
+        Some((node, _)) => {
+            wrong_type("conf", "a table", node, report);
+            None
+        }
+    };
+    let wait = fields.bool("wait");
+    if let (false, Some(field)) = (wait, fields.field("allowed_states").or_else(|| fields.field("timeout"))) {
+        report.push(
+            Draft::warning(
+                Code::NO_EFFECT,
+                "it has no effect on a trigger_dag that does not wait",
+                field.key_span.clone(),
+            )
+            .help("add `wait = true`"),
+        );
+    }
+    let spec = fields.string("dag_id").zip(conf).map(|(dag_id, conf)| TriggerSpec {
+        dag_id,
+        conf,
+        logical_date: fields.string("logical_date"),
+        run_id: fields.string("run_id"),
+        wait,
+        allowed_states: states(fields),
+    });
+    (spec.map(|spec| Operator::TriggerDag { spec: Box::new(spec) }), GraphKind::Process)
+}
+
+/// Reads the keys of a `dag_run_sensor`.
+pub(crate) fn dag_run<'s>(
+    fields: &Fields<'s, '_>,
+    name: &str,
+    report: &mut Report<'_>,
+) -> (Option<Operator>, GraphKind<'s>) {
+    let kind = GraphKind::Process;
+    fields.require("dag_id", name, report);
+    let is_latest = fields.bool("latest");
+    let said: Vec<_> = ["logical_date", "offset", "latest"]
+        .iter()
+        .filter(|key| **key != "latest" || is_latest)
+        .filter_map(|key| fields.field(key))
+        .collect();
+    if let [first, second, ..] = said.as_slice() {
+        report.push(
+            Draft::error(
+                Code::WHICH_RUN,
+                format!("{name} says in two ways which run it waits for"),
+                second.key_span.clone(),
+            )
+            .also(first.key_span.clone(), "the other one")
+            .help("keep one of `logical_date`, `offset` and `latest`"),
+        );
+        return (None, kind);
+    }
+    let which = match (fields.string("logical_date"), is_latest) {
+        (_, true) => WhichRun::Latest,
+        (Some(template), false) => WhichRun::Date { template },
+        (None, false) => WhichRun::Offset { earlier: fields.duration("offset").unwrap_or_default() },
+    };
+    let wait = fields.string("dag_id").map(|dag_id| RunWait {
+        dag_id,
+        which,
+        allowed_states: states(fields),
+        wait_on_failure: fields.bool("wait_on_failure"),
+        missing_fails: fields.word("missing") == Some("fail"),
+        soft_fail: fields.bool("soft_fail"),
+    });
+    (wait.map(|wait| Operator::DagRunSensor { wait: Box::new(wait) }), kind)
+}
+
+/// The ends with which it succeeds, in the order of their declaration.
+fn states(fields: &Fields<'_, '_>) -> Vec<RunState> {
+    match fields.words("allowed_states") {
+        None => vec![RunState::Success],
+        Some(words) => {
+            let is_named = |state: &RunState| words.iter().any(|(word, _)| *word == state.as_str());
+            RunState::ALL.iter().copied().filter(is_named).collect()
+        }
+    }
 }

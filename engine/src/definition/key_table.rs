@@ -4,12 +4,15 @@ use super::keys::{
     Default::{Bool, Float, Int, None, Required, Said, Seconds, Text},
     KeySpec, Kind,
     TableId::{
-        Arm, Branch, Categorical, Command, Dag, Deadline, Drift, FileSensor, Group, Notification, Notify,
-        Numeric, Param, Python, Root, Rule, Schedule, Sensor, ShortCircuit, Task, TimeSensor,
+        Arm, Branch, Categorical, Command, Dag, DagRunSensor, Deadline, Drift, FileSensor, Group,
+        Notification, Notify, Numeric, Param, Python, Root, Rule, Schedule, Sensor, ShortCircuit, Task,
+        TimeSensor, TriggerDag,
     },
     categorical_metrics, corrections, deadline_starts, feature_rules, key, ks_methods, numeric_metrics,
     psi_variants, retries_exhausted, trigger_rules, wait_starts, weight_rules,
 };
+
+use crate::state::RunState;
 
 const DAY: u64 = 86_400;
 /// The longest wait or timeout: a year and a day.
@@ -25,6 +28,14 @@ fn operators() -> Vec<&'static str> {
 
 fn missing_rules() -> Vec<&'static str> {
     vec!["drop"]
+}
+
+fn run_ends() -> Vec<&'static str> {
+    RunState::ALL.iter().filter(|state| state.is_terminal()).map(|state| state.as_str()).collect()
+}
+
+fn missing_runs() -> Vec<&'static str> {
+    vec!["wait", "fail"]
 }
 
 fn param_formats() -> Vec<&'static str> {
@@ -199,6 +210,22 @@ pub const KEYS: &[KeySpec] = &[
     key(TimeSensor, "delay", Kind::Duration(0, LONG), None, "\"2h\"", "So long after `from` it goes on."),
     key(TimeSensor, "from", Kind::Word(wait_starts), Text("data_interval_end"), "\"logical_date\"", "The date of the run that `delay` counts from, and on whose day a time of day is."),
     key(TimeSensor, "soft_fail", Kind::Bool, Bool(false), "true", "Whether it is skipped where it would fail: when its `timeout` is over."),
+    // trigger_dag
+    key(TriggerDag, "dag_id", Kind::Template, Required, "\"load\"", "The DAG of which a run is made."),
+    key(TriggerDag, "conf", Kind::Special("a table; strings in it are templates"), None, "{ day = \"{{ ds }}\", rows = 3 }", "Overrides the params of that DAG, and is checked against them. A string that is one placeholder and nothing else gives the value itself: a list stays a list."),
+    key(TriggerDag, "logical_date", Kind::Template, Said("the instant of the trigger"), "\"{{ logical_date }}\"", "The logical date of the run."),
+    key(TriggerDag, "run_id", Kind::Template, Said("one is made"), "\"of-{{ ds }}\"", "The id of the run. There may be none with it yet."),
+    key(TriggerDag, "wait", Kind::Bool, Bool(false), "true", "Whether the task waits for the end of the run, and ends as it does. It waits for at most its `timeout`."),
+    key(TriggerDag, "allowed_states", Kind::Words(run_ends), Said("`[\"success\"]`"), "[\"success\", \"failed\"]", "The ends of the run with which a task that waits succeeds; with another one it fails."),
+    // dag_run_sensor
+    key(DagRunSensor, "dag_id", Kind::Template, Required, "\"load\"", "The DAG whose run is waited for."),
+    key(DagRunSensor, "logical_date", Kind::Template, Said("that of this run"), "\"{{ data_interval_end }}\"", "The logical date of the run. Of several with the same one a scheduled one counts first, then one of a backfill, then the newest."),
+    key(DagRunSensor, "offset", Kind::Duration(0, LONG), None, "\"1d\"", "Instead of `logical_date`: so much earlier than that of this run."),
+    key(DagRunSensor, "latest", Kind::Bool, Bool(false), "true", "Instead of `logical_date`: the run with the newest one."),
+    key(DagRunSensor, "allowed_states", Kind::Words(run_ends), Said("`[\"success\"]`"), "[\"success\", \"failed\"]", "The ends of the run with which the sensor succeeds."),
+    key(DagRunSensor, "wait_on_failure", Kind::Bool, Bool(false), "true", "Whether it waits on when the run has ended in another way, until somebody clears or marks that. Otherwise it fails."),
+    key(DagRunSensor, "missing", Kind::Word(missing_runs), Text("wait"), "\"fail\"", "What it does while there is no such run."),
+    key(DagRunSensor, "soft_fail", Kind::Bool, Bool(false), "true", "Whether it is skipped where it would fail."),
     key(Notification, "webhook", Kind::Line, Required, "\"http://hooks.internal/ml\"", "The address that is called with a JSON body by POST."),
     key(Notification, "message", Kind::Template, Said("a sentence that says what happened"), "\"{{ run_id }} failed\"", "The text."),
 ];

@@ -54,6 +54,10 @@ pub enum TableId {
     FileSensor,
     /// `[[task]]` with `operator = "time_sensor"`.
     TimeSensor,
+    /// `[[task]]` with `operator = "trigger_dag"`.
+    TriggerDag,
+    /// `[[task]]` with `operator = "dag_run_sensor"`.
+    DagRunSensor,
     /// `on_success` and `on_failure`.
     Notification,
 }
@@ -81,6 +85,8 @@ impl TableId {
         Self::Sensor,
         Self::FileSensor,
         Self::TimeSensor,
+        Self::TriggerDag,
+        Self::DagRunSensor,
         Self::Notification,
     ];
 
@@ -108,6 +114,8 @@ impl TableId {
             Self::Sensor => "`[[task]]` of every sensor",
             Self::FileSensor => "`[[task]]` with `operator = \"file_sensor\"`",
             Self::TimeSensor => "`[[task]]` with `operator = \"time_sensor\"`",
+            Self::TriggerDag => "`[[task]]` with `operator = \"trigger_dag\"`",
+            Self::DagRunSensor => "`[[task]]` with `operator = \"dag_run_sensor\"`",
             Self::Notification => "`on_success`, `on_failure` and `on_deadline`",
         }
     }
@@ -124,6 +132,8 @@ impl TableId {
             Self::Notify => Some("notify"),
             Self::FileSensor => Some("file_sensor"),
             Self::TimeSensor => Some("time_sensor"),
+            Self::TriggerDag => Some("trigger_dag"),
+            Self::DagRunSensor => Some("dag_run_sensor"),
             _ => None,
         }
     }
@@ -308,19 +318,8 @@ impl KeySpec {
 }
 
 /// Operators that are planned and refused by name.
-pub const NOT_BUILT_OPERATORS: &[&str] = &[
-    "http",
-    "sql",
-    "trigger_dag",
-    "http_sensor",
-    "sql_sensor",
-    "dag_run_sensor",
-    "approval",
-    "validate",
-    "gate",
-    "mlflow",
-    "canary",
-];
+pub const NOT_BUILT_OPERATORS: &[&str] =
+    &["http", "sql", "http_sensor", "sql_sensor", "approval", "validate", "gate", "mlflow", "canary"];
 
 /// Operators that exist.
 pub const OPERATORS: &[&str] = &[
@@ -334,16 +333,19 @@ pub const OPERATORS: &[&str] = &[
     "notify",
     "file_sensor",
     "time_sensor",
+    "trigger_dag",
+    "dag_run_sensor",
 ];
 
 /// Those of them that poke for something outside of their run.
 pub const SENSORS: &[&str] = &["file_sensor"];
 
 /// Those of them that never leave the engine: without a process or a slot.
-pub(crate) const IN_ENGINE: &[&str] = &["noop", "latest_only", "time_sensor"];
+pub(crate) const IN_ENGINE: &[&str] =
+    &["noop", "latest_only", "time_sensor", "trigger_dag", "dag_run_sensor"];
 
 /// Those of these that wait, for at most their `timeout`.
-pub(crate) const WAITING_IN_ENGINE: &[&str] = &["time_sensor"];
+pub(crate) const WAITING_IN_ENGINE: &[&str] = &["time_sensor", "trigger_dag", "dag_run_sensor"];
 
 /// Words of Airflow and of other tools, with the key that does the same here.
 pub(crate) const ALIASES: &[(&str, &str)] = &[

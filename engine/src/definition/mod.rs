@@ -57,6 +57,7 @@ pub use code::Code;
 pub use drift::DriftSpec;
 pub use editor_schema::json_schema;
 pub use hash::{canonical_json, version_hash};
+pub(crate) use inside::moment;
 pub use load::{Loaded, MAX_BYTES, MAX_TASKS, load};
 pub use map_spec::{DEFAULT_MAP_LENGTH, LONGEST_MAP, MapSource, MapSpec};
 pub use model::*;

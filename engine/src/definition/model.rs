@@ -12,7 +12,7 @@ use super::{
     retry_on::RetryOn,
 };
 pub use super::{
-    inside::{TimeWait, Until, WaitFrom},
+    inside::{RunWait, TimeWait, TriggerSpec, Until, WaitFrom, WhichRun},
     waits::{Deadline, DeadlineFrom, Poke},
 };
 use crate::{
@@ -390,6 +390,16 @@ pub enum Operator {
         /// Until when.
         wait: TimeWait,
     },
+    /// Makes a run of another DAG. Never leaves the engine, takes no slot.
+    TriggerDag {
+        /// Which.
+        spec: Box<TriggerSpec>,
+    },
+    /// Waits for a run of another DAG. Never leaves the engine, takes no slot.
+    DagRunSensor {
+        /// For which.
+        wait: Box<RunWait>,
+    },
 }
 
 /// A command line.
@@ -443,6 +453,8 @@ impl Task {
         match (&self.operator, self.poke()) {
             (_, Some(poke)) => Some(poke.soft_fail),
             (Operator::TimeSensor { wait }, _) => Some(wait.soft_fail),
+            (Operator::DagRunSensor { wait }, _) => Some(wait.soft_fail),
+            (Operator::TriggerDag { spec }, _) if spec.wait => Some(false),
             _ => None,
         }
     }
@@ -470,6 +482,8 @@ impl Operator {
             Self::Notify { .. } => "notify",
             Self::FileSensor { .. } => "file_sensor",
             Self::TimeSensor { .. } => "time_sensor",
+            Self::TriggerDag { .. } => "trigger_dag",
+            Self::DagRunSensor { .. } => "dag_run_sensor",
         }
     }
 
@@ -487,20 +501,28 @@ impl Operator {
             | Self::Python { .. }
             | Self::Notify { .. }
             | Self::FileSensor { .. }
-            | Self::TimeSensor { .. } => Vec::new(),
+            | Self::TimeSensor { .. }
+            | Self::TriggerDag { .. }
+            | Self::DagRunSensor { .. } => Vec::new(),
         }
     }
 
     /// Whether an instance never leaves the engine and takes no slot.
     #[must_use]
     pub const fn is_in_engine(&self) -> bool {
-        matches!(self, Self::Noop | Self::LatestOnly | Self::TimeSensor { .. })
+        matches!(self, Self::Noop | Self::LatestOnly) || self.waits_in_engine()
     }
 
     /// Whether it may wait in the engine.
     #[must_use]
     pub const fn waits_in_engine(&self) -> bool {
-        matches!(self, Self::TimeSensor { .. })
+        matches!(self, Self::TimeSensor { .. } | Self::TriggerDag { .. } | Self::DagRunSensor { .. })
+    }
+
+    /// Whether an instance may have outputs.
+    #[must_use]
+    pub const fn has_outputs(&self) -> bool {
+        !self.is_in_engine() || matches!(self, Self::TriggerDag { .. })
     }
 
     /// Whether a success carries a branch verdict.

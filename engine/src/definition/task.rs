@@ -359,6 +359,8 @@ fn operator<'s>(
         }
         Some("latest_only") => (Some(Operator::LatestOnly), GraphKind::Gate),
         Some("time_sensor") => inside_task::time(fields, name, report),
+        Some("trigger_dag") => inside_task::trigger(fields, name, report),
+        Some("dag_run_sensor") => inside_task::dag_run(fields, name, report),
         Some("drift") => drift_task::read(fields, name, groups, report),
         Some(sensor) if keys::SENSORS.contains(&sensor) => sensor::read(sensor, fields, name, report),
         Some("notify") => {

@@ -123,10 +123,11 @@ fn of_task(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
             }
             ("when", _) => visit(Kind::Condition, &entry.node),
             (
-                "branches" | "reference" | "current" | "webhook" | "message" | "script" | "path" | "until",
+                "branches" | "reference" | "current" | "webhook" | "message" | "script" | "path" | "until"
+                | "dag_id" | "logical_date" | "run_id",
                 _,
             ) => visit(Kind::Text, &entry.node),
-            ("args" | "kwargs", _) => nested(&entry.node, visit),
+            ("args" | "kwargs" | "conf", _) => nested(&entry.node, visit),
             _ => {}
         }
     }

@@ -262,6 +262,7 @@ impl Engine {
             logical_date: Some(logical_date),
             conf: Arc::default(),
             triggered_by: None,
+            origin: None,
             suffix: String::new(),
             is_run_id_taken: false,
             backfill: None,

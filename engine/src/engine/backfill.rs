@@ -266,6 +266,7 @@ impl Engine {
             logical_date: Some(slot.logical_date),
             conf: Arc::clone(&row.spec.conf),
             triggered_by: row.created_by.clone(),
+            origin: None,
             suffix: String::new(),
             is_run_id_taken: false,
             backfill: Some((key, is_first(row))),

@@ -239,6 +239,9 @@ impl Engine {
             row.reason = reason;
         }));
         notify_run(run, out);
+        let row = run.row.clone();
+        self.tell_watchers(&row);
+        self.child_ended(key, out);
         if is_first_verdict {
             self.count_failed_runs(key, state, out);
         }

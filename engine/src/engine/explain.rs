@@ -62,7 +62,10 @@ impl Engine {
                 let retries = run.graph.task(ix.task).retries;
                 reasons.push(WaitReason::RetryAt { at, failures: row.failures, retries });
             }
-            TaskState::UpForReschedule => reasons.push(super::sensor::waits(run, ix, now)),
+            TaskState::UpForReschedule => {
+                let other = self.waits_for_other(run, ix);
+                reasons.push(other.unwrap_or_else(|| super::sensor::waits(run, ix, now)));
+            }
             TaskState::Scheduled if !run.is_active() => {}
             TaskState::Scheduled => {
                 let (group, _) = place(run, ix);

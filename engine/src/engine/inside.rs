@@ -33,7 +33,12 @@ impl Engine {
     pub(super) fn begin_inside(&mut self, instance: Instance, out: &mut Out) {
         let (key, ix) = instance;
         let Some(run) = self.runs.get(&key) else { return };
-        let Operator::TimeSensor { wait } = &run.graph.task(ix.task).operator else { return };
+        let wait = match &run.graph.task(ix.task).operator {
+            Operator::TimeSensor { wait } => wait,
+            Operator::TriggerDag { .. } => return self.ask(instance, Preparation::Trigger),
+            Operator::DagRunSensor { .. } => return self.ask(instance, Preparation::Runs),
+            _ => return,
+        };
         match &wait.until {
             Until::Text { .. } => self.ask(instance, Preparation::Until),
             Until::Delay { delay, from } => {
@@ -90,19 +95,22 @@ impl Engine {
         }
     }
 
-    /// Drops the instant that an instance waits for.
-    pub(super) fn forget_instant(&mut self, (key, ix): Instance) {
+    /// Drops what an instance waits for.
+    pub(super) fn forget_inside(&mut self, (key, ix): Instance) {
         if let Some(at) = self.runs.get(&key).and_then(|run| run.instances[ix].row.next_poke_at) {
             self.instants.remove(&(at, (key, ix)));
         }
+        self.unwatch((key, ix));
     }
 
-    /// Waits again for an instant that is stored.
-    pub(super) fn restore_instant(&mut self, (key, ix): Instance) {
+    /// Waits again for an instant that is stored, and asks again for a run.
+    pub(super) fn restore_inside(&mut self, (key, ix): Instance) {
         let Some(run) = self.runs.get(&key) else { return };
         let (row, task) = (&run.instances[ix].row, run.graph.task(ix.task));
-        if let (Operator::TimeSensor { .. }, Some(at)) = (&task.operator, row.next_poke_at) {
-            self.instants.insert((at, (key, ix)));
+        match (&task.operator, row.next_poke_at) {
+            (Operator::TimeSensor { .. }, Some(at)) => drop(self.instants.insert((at, (key, ix)))),
+            (Operator::DagRunSensor { .. }, Some(_)) => self.ask((key, ix), Preparation::Runs),
+            _ => {}
         }
     }
 }

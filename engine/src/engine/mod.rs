@@ -24,7 +24,9 @@ mod explain_run;
 mod fleet;
 mod inside;
 mod instances;
+mod manual;
 mod operate;
+mod other_runs;
 mod park;
 mod past;
 mod pause;
@@ -109,6 +111,8 @@ pub struct Engine {
     late_dates: BTreeSet<(DateTime<Utc>, RunKey)>,
     /// What waits for an instant of the wall clock.
     instants: BTreeSet<(DateTime<Utc>, Instance)>,
+    /// Who waits for runs of a DAG, by logical date.
+    watchers: BTreeMap<other_runs::Watched, BTreeSet<Instance>>,
     /// Runs for which the usual time has to be looked up.
     unknown_usual: BTreeSet<RunKey>,
     /// Per run the active ones that it is the previous run of.
@@ -267,6 +271,7 @@ impl Engine {
                     suffix,
                     is_run_id_taken,
                     backfill: None,
+                    origin: None,
                 };
                 self.run_requested(request, &dag_id, wanted, out);
             }

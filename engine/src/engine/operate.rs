@@ -210,6 +210,7 @@ impl Engine {
         }));
         let row = run.row.clone();
         self.enqueue(&row);
+        self.tell_watchers(&row);
         out.promoting.insert(row.dag_id);
         self.arm_deadline(key, out.now);
     }

@@ -21,11 +21,34 @@ impl Engine {
     /// [`crate::event::Event::Prepared`] in the same round.
     #[must_use]
     pub fn unprepared(&self) -> Vec<Unprepared> {
-        let found = self.unprepared.iter().filter_map(|((key, ix), what)| {
-            let run = self.runs.get(key)?;
-            Some(Unprepared { instance: run.instances[*ix].row.key.clone(), what: *what })
-        });
-        found.collect()
+        self.asked(false)
+    }
+
+    /// Returns which instances need something prepared that depends on the store; answered with the same event, from a
+    /// store that has everything committed. What an answer makes may be what the next question is about: after one
+    /// that changed a run, those of [`Preparation::Runs`] have to wait for the next commit.
+    #[must_use]
+    pub fn unprepared_stored(&self) -> Vec<Unprepared> {
+        self.asked(true)
+    }
+
+    /// Whether [`Self::unprepared_stored`] has any.
+    #[must_use]
+    pub fn asks_store(&self) -> bool {
+        self.unprepared.values().any(|what| what.needs_clean_store())
+    }
+
+    fn asked(&self, of_store: bool) -> Vec<Unprepared> {
+        let asked = self.unprepared.iter().filter(|(_, what)| what.needs_clean_store() == of_store);
+        let mut found: Vec<Unprepared> = asked
+            .filter_map(|((key, ix), what)| {
+                let run = self.runs.get(key)?;
+                Some(Unprepared { instance: run.instances[*ix].row.key.clone(), what: *what })
+            })
+            .collect();
+        // What only looks comes before what makes something.
+        found.sort_by_key(|asked| asked.what);
+        found
     }
 
     /// Returns the value of an element; `None` where the instance is none.
@@ -80,10 +103,11 @@ impl Engine {
         }
         self.unprepared.remove(&instance);
         let run_key = key.run;
-        let is_wanted = self.runs.get(&run_key).is_some_and(|run| {
-            run.is_active()
-                && run.instances[ix].row.state == TaskState::NoStatus
-                && verdict(run, ix.task) == Decision::Run
+        let is_wanted = self.runs.get(&run_key).is_some_and(|run| match run.instances[ix].row.state {
+            TaskState::NoStatus => run.is_active() && verdict(run, ix.task) == Decision::Run,
+            // It waits, and asks again.
+            TaskState::UpForReschedule => what == Preparation::Runs,
+            _ => false,
         });
         // It may have been settled meanwhile what becomes of it, and who looked may have found it asking.
         out.undecided.push_back((run_key, ix.task));
@@ -94,6 +118,8 @@ impl Engine {
         match result {
             Ok(Prepared::Map(values)) => self.expand((run_key, ix.task), values, out),
             Ok(Prepared::Until(text)) => self.wait_until_text(instance, &text, out),
+            Ok(Prepared::Runs(asked)) => self.run_found(instance, *asked, out),
+            Ok(Prepared::Trigger(plan)) => self.trigger_planned(instance, *plan, out),
             Err(reason) => {
                 self.finish(instance, TaskState::Failed, out, |row| row.reason = Some(reason));
             }

@@ -87,6 +87,7 @@ impl Engine {
         for row in &snapshot.open_tries {
             engine.restore_lease(row, now);
         }
+        engine.restore_children();
         engine.restore_assets(snapshot.asset_queue, now);
         engine.rearm_all(now);
         engine
@@ -206,6 +207,7 @@ impl Engine {
     pub fn resume(&mut self, now: Now) -> Vec<crate::action::Action> {
         let mut out = Out::new(now);
         out.promoting.extend(self.dags.keys().cloned());
+        self.end_orphans(&mut out);
         for (key, run) in &self.runs {
             out.undecided.extend((0..run.graph.len()).map(|task| (*key, task)));
             out.ending.insert(*key);

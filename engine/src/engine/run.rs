@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     instances::{InstanceIndex, Instances, Tally, TaskRecord},
+    other_runs::Watch,
     past::Past,
 };
 use crate::{
@@ -52,6 +53,10 @@ pub(super) struct InstanceRecord {
     pub(super) expires_at: Option<Duration>,
     /// Whose poke was the last one of a try that goes on; set while a sensor waits for its next one.
     pub(super) open: Option<Lease>,
+    /// The run that it triggered and waits for.
+    pub(super) child: Option<RunKey>,
+    /// The runs that it watches.
+    pub(super) watch: Option<Box<Watch>>,
     /// Ended attempts by epoch, newest last, for verdicts on repeated results. Bounded.
     pub(super) closed: Vec<(u32, TryOutcome)>,
 }
@@ -127,6 +132,8 @@ impl InstanceRecord {
             retry_at: None,
             expires_at: None,
             open: None,
+            child: None,
+            watch: None,
             closed: Vec::new(),
         }
     }

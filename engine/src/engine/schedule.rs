@@ -10,7 +10,7 @@ use crate::{
     definition::{Dag, Schedule},
     event::RequestId,
     graph::Graph,
-    ids::{BackfillKey, DagId, RunId, RunKey},
+    ids::{BackfillKey, DagId, RunId, RunKey, TaskInstanceKey},
     rows::{DagRow, PassedOver, RunRow, VersionHash},
     state::{RunState, RunType},
     timetable::{Slot, Timetable},
@@ -40,6 +40,8 @@ pub(super) struct Wanted {
     pub(super) is_run_id_taken: bool,
     /// The backfill that makes it, and whether it is the first run of it.
     pub(super) backfill: Option<(BackfillKey, bool)>,
+    /// The task instance that triggers it.
+    pub(super) origin: Option<TaskInstanceKey>,
 }
 
 impl DagEntry {
@@ -243,6 +245,7 @@ impl Engine {
             suffix: String::new(),
             is_run_id_taken: false,
             backfill: None,
+            origin: None,
         };
         self.create_run(dag_id, run_id, RunType::Scheduled, interval, wanted, out);
     }
@@ -278,6 +281,7 @@ impl Engine {
             cancel_requested_at: None,
             timed_out_at: None,
             triggered_by: wanted.triggered_by,
+            origin: wanted.origin,
             deadline_at: None,
             deadline_missed_at: None,
             backfill: wanted.backfill.map(|(key, _)| key),
@@ -291,40 +295,9 @@ impl Engine {
         self.runs.insert(key, run);
         self.past_of_new(&row);
         self.arm_deadline(key, out.now);
+        self.tell_watchers(&row);
         out.promoting.insert(dag_id.clone());
         Some(row)
-    }
-
-    /// Creates a manual run.
-    pub(super) fn run_requested(
-        &mut self,
-        request: RequestId,
-        dag_id: &DagId,
-        wanted: Wanted,
-        out: &mut Out,
-    ) {
-        let Some(entry) = self.dags.get(dag_id) else { return out.refuse(request, Refusal::UnknownDag) };
-        if entry.row.is_missing {
-            return out.refuse(request, Refusal::MissingDag);
-        }
-        let logical_date = wanted.logical_date.unwrap_or(out.now.wall);
-        if entry.graph.dag.end_date.is_some_and(|end| logical_date > end) {
-            return out.refuse(request, Refusal::OutsideDates);
-        }
-        let run_id = wanted.run_id.clone().or_else(|| {
-            let text = format!("manual__{}__{}", logical_date.format("%Y-%m-%dT%H:%M:%SZ"), wanted.suffix);
-            RunId::new(text).ok()
-        });
-        let Some(run_id) = run_id else { return out.refuse(request, Refusal::OutsideDates) };
-        if wanted.is_run_id_taken || entry.run_ids.contains(&run_id) {
-            return out.refuse(request, Refusal::RunIdTaken(run_id));
-        }
-        let interval = entry.timetable.manual_interval(logical_date);
-        let wanted = Wanted { logical_date: Some(logical_date), ..wanted };
-        match self.create_run(dag_id, run_id, RunType::Manual, interval, wanted, out) {
-            Some(row) => out.answer(request, Reply::RunCreated(Box::new(row))),
-            None => out.refuse(request, Refusal::UnknownDag),
-        }
     }
 
     /// Takes in a new or changed definition.

@@ -56,7 +56,7 @@ pub(super) fn waits(run: &Run, ix: InstanceIndex, now: Now) -> WaitReason {
 }
 
 /// Returns when a sensor gives up, by the wall clock.
-fn end_of_wait(run: &Run, ix: InstanceIndex) -> Option<DateTime<Utc>> {
+pub(super) fn end_of_wait(run: &Run, ix: InstanceIndex) -> Option<DateTime<Utc>> {
     let whole = TimeDelta::from_std(run.graph.task(ix.task).timeout?).ok()?;
     run.instances[ix].row.first_poke_at?.checked_add_signed(whole)
 }
@@ -163,7 +163,7 @@ impl Engine {
 
     /// Lets the time that a sensor waits in all begin anew with its next poke.
     pub(super) fn forget_wait(&mut self, (key, ix): Instance) {
-        self.forget_instant((key, ix));
+        self.forget_inside((key, ix));
         if let Some(run) = self.runs.get_mut(&key)
             && let Some(at) = run.instances[ix].expires_at.take()
         {
@@ -173,7 +173,7 @@ impl Engine {
 
     /// Sets the timers of a sensor after a rebuild: what was waited for is never waited for longer.
     pub(super) fn restore_wait(&mut self, (key, ix): Instance, now: Now) {
-        self.restore_instant((key, ix));
+        self.restore_inside((key, ix));
         let Some(run) = self.runs.get_mut(&key) else { return };
         if run.graph.task(ix.task).soft_fail().is_none() {
             return;
@@ -200,7 +200,7 @@ fn over(run: &Run, ix: InstanceIndex) -> String {
     let row = &run.instances[ix].row;
     let whole = run.graph.task(ix.task).timeout.unwrap_or_default();
     if run.graph.task(ix.task).operator.waits_in_engine() {
-        return format!("SCH0261: the sensor's timeout of {} is over", show(whole));
+        return format!("SCH0261: its timeout of {} is over", show(whole));
     }
     let times = if row.pokes == 1 { "once".to_owned() } else { format!("{} times", row.pokes) };
     let last = row.reason.as_ref().map(|last| format!("; last: {last}")).unwrap_or_default();

@@ -29,6 +29,8 @@ pub struct Context {
     pub dag_tags: Vec<String>,
     /// The DAG's owner.
     pub dag_owner: Option<String>,
+    /// The zone in which dates without an offset are.
+    pub timezone: chrono_tz::Tz,
     /// The task's id; absent for a message of the run itself.
     pub task_id: Option<TaskId>,
     /// The run's id.
@@ -161,6 +163,7 @@ impl Context {
             dag_description: dag.description.clone(),
             dag_tags: dag.tags.clone(),
             dag_owner: dag.owner.clone(),
+            timezone: dag.timezone,
             task_id: None,
             run_id: run.run_id.clone(),
             run_type: run.run_type,

@@ -65,6 +65,14 @@ pub enum RenderError {
         /// What it printed, shortened.
         text: String,
     },
+    /// A text that should be an id or a date is none.
+    #[error("it gives {text:?}, which is not {what}")]
+    Unusable {
+        /// The text, shortened.
+        text: String,
+        /// What it should be.
+        what: &'static str,
+    },
     /// There is no such variable.
     #[error("there is no variable `{name}`; `tidemill variables set {name}` makes it")]
     NoVariable {
@@ -114,6 +122,7 @@ impl RenderError {
             Self::Branch { .. } => "SCH0707",
             Self::ShellContext { .. } => "SCH0708",
             Self::NotAList { .. } => "SCH0720",
+            Self::Unusable { .. } => "SCH0274",
             Self::NoVariable { .. } => "SCH0240",
             Self::NoConnection { .. } => "SCH0241",
             Self::NoJson { .. } => "SCH0243",

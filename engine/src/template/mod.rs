@@ -16,6 +16,7 @@ mod instant;
 mod mapped_outputs;
 mod names;
 mod needs;
+mod other_runs;
 mod prepare;
 mod render;
 pub mod shell;

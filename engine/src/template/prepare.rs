@@ -34,6 +34,11 @@ pub fn needs_of_preparation(task: &Task, what: Preparation) -> Needs {
                 all.merge(needs(template));
             }
         }
+        Preparation::Trigger | Preparation::Runs => {
+            for template in super::other_runs::templates(&task.operator) {
+                all.merge(needs(template));
+            }
+        }
     }
     all
 }
@@ -53,6 +58,14 @@ pub fn prepare(task: &Task, what: Preparation, context: &Context) -> Result<Prep
         Preparation::Until => {
             let text = render_text(until(task).unwrap_or_default(), context);
             text.map(Prepared::Until).map_err(|error| failed(("until".to_owned(), error)))
+        }
+        Preparation::Trigger => {
+            let plan = super::other_runs::plan(&task.operator, context).map_err(failed)?;
+            Ok(Prepared::Trigger(Box::new(plan)))
+        }
+        Preparation::Runs => {
+            let asked = super::other_runs::asked(&task.operator, context).map_err(failed)?;
+            Ok(Prepared::Runs(Box::new(asked)))
         }
     }
 }

@@ -133,7 +133,11 @@ fn templates(task: &Task) -> Vec<&str> {
             }
         },
         // What waits in the engine is prepared, not rendered.
-        Operator::Noop | Operator::LatestOnly | Operator::TimeSensor { .. } => {}
+        Operator::Noop
+        | Operator::LatestOnly
+        | Operator::TimeSensor { .. }
+        | Operator::TriggerDag { .. }
+        | Operator::DagRunSensor { .. } => {}
         Operator::ShortCircuit { when, .. } => found.push(when),
         Operator::Branch { branches: Branches::Template(template) } => found.push(template),
         Operator::Branch { branches: Branches::Arms(arms) } => {
@@ -165,7 +169,11 @@ pub fn render_task(dag: &Dag, task: &Task, context: &Context) -> Result<Rendered
         env.insert(name.clone(), value);
     }
     let work = match &task.operator {
-        Operator::Noop | Operator::LatestOnly | Operator::TimeSensor { .. } => None,
+        Operator::Noop
+        | Operator::LatestOnly
+        | Operator::TimeSensor { .. }
+        | Operator::TriggerDag { .. }
+        | Operator::DagRunSensor { .. } => None,
         Operator::Command { command: Command::Shell(template) } => {
             let rendered = render_shell(template, context).map_err(at("command"))?;
             env.extend(rendered.env);

@@ -130,6 +130,11 @@ fn with_example(table: TableId, line: &str) -> String {
                 if line.starts_with("until") || line.starts_with("delay") { "" } else { "delay = 60\n" };
             task(&format!("operator = \"time_sensor\"\n{until}{line}"))
         }
+        TableId::TriggerDag | TableId::DagRunSensor => {
+            let operator = if table == TableId::TriggerDag { "trigger_dag" } else { "dag_run_sensor" };
+            let dag_id = if line.starts_with("dag_id") { "" } else { "dag_id = \"load\"\n" };
+            task(&format!("operator = \"{operator}\"\n{dag_id}{line}"))
+        }
         TableId::Notification => task(&format!("command = \"true\"\non_failure = {{ {line} }}")),
     }
 }

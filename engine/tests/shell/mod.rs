@@ -38,6 +38,7 @@ fn context(value: &str) -> Context {
         dag_description: None,
         dag_tags: Vec::new(),
         dag_owner: None,
+        timezone: chrono_tz::UTC,
         task_id: Some(TaskId::new("task").unwrap()),
         run_id: RunId::new("manual__1").unwrap(),
         run_type: RunType::Manual,

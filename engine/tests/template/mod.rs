@@ -17,6 +17,7 @@ use tidemill_engine::{
 };
 
 mod mapped;
+mod other_runs;
 
 fn context() -> Context {
     let at = |day, hour| Utc.with_ymd_and_hms(2026, 11, day, hour, 30, 0).unwrap();
@@ -26,6 +27,7 @@ fn context() -> Context {
         dag_description: Some("about".to_owned()),
         dag_tags: vec!["ml".to_owned(), "daily".to_owned()],
         dag_owner: None,
+        timezone: chrono_tz::UTC,
         task_id: Some(TaskId::new("train").unwrap()),
         run_id: RunId::new("scheduled__2026-11-05T06:30:00Z").unwrap(),
         run_type: RunType::Scheduled,

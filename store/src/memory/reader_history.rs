@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemill_engine::{
     ids::{AttemptKey, DagId, RunKey, TaskId, TaskInstanceKey},
-    rows::{TaskRow, TryRow},
+    preparation::FoundRun,
+    rows::{RunRow, TaskRow, TryRow},
 };
 
 use super::{MemoryStore, first_of};
@@ -19,6 +20,23 @@ use crate::{
 
 #[async_trait]
 impl HistoryReader for MemoryStore {
+    async fn run_on(&self, dag_id: &DagId, date: Option<DateTime<Utc>>) -> Result<Option<RunRow>, ReadError> {
+        let state = self.lock();
+        let mut runs = state.runs_of(dag_id);
+        Ok(match date {
+            None => runs.next().cloned(),
+            Some(date) => {
+                runs.filter(|run| run.logical_date == date).max_by_key(|run| FoundRun::rank(run)).cloned()
+            }
+        })
+    }
+
+    async fn triggered_runs(&self, origin: &TaskInstanceKey, limit: u32) -> Result<Vec<RunRow>, ReadError> {
+        let state = self.lock();
+        let found = state.runs.values().rev().filter(|run| run.origin.as_ref() == Some(origin));
+        Ok(found.take(limit.clamp(1, PAGE_LIMIT) as usize).cloned().collect())
+    }
+
     async fn run_counts(
         &self,
         dag_id: &DagId,

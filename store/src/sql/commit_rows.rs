@@ -39,10 +39,10 @@ pub(super) fn int_option(value: Option<i64>) -> Value {
 const RUN_COLUMNS: &str = "run_key, dag_id, run_id, run_type, previous_state, state, with_failures, reason, \
     logical_date, data_interval_start, data_interval_end, queued_at, started_at, finished_at, conf, \
     dag_version, cancel_requested_at, timed_out_at, triggered_by, deadline_at, deadline_missed_at, \
-    backfill_key, ignores_past";
+    backfill_key, ignores_past, origin_run, origin_task, origin_map_index";
 
 /// How many there are; an update also carries the state that it expects.
-const RUN_WIDTH: usize = 23;
+const RUN_WIDTH: usize = 26;
 
 pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) -> Result<(), Stop> {
     let (mut inserts, mut updates) = (Rows::new(RUN_WIDTH), Rows::new(RUN_WIDTH + 1));
@@ -89,7 +89,8 @@ fn update_runs_sql(values: &str) -> String {
             cancel_requested_at = v.cancel_requested_at, timed_out_at = v.timed_out_at,
             triggered_by = v.triggered_by, deadline_at = v.deadline_at,
             deadline_missed_at = v.deadline_missed_at,
-            backfill_key = v.backfill_key, ignores_past = v.ignores_past
+            backfill_key = v.backfill_key, ignores_past = v.ignores_past,
+            origin_run = v.origin_run, origin_task = v.origin_task, origin_map_index = v.origin_map_index
          FROM v WHERE r.run_key = v.run_key AND r.state = v.from_state"
     )
 }
@@ -119,6 +120,9 @@ fn run_values(row: &RunRow, previous_state: Value) -> [Value; RUN_WIDTH] {
         int_option(micros_option(row.deadline_missed_at)),
         int_option(row.backfill.map(|key| key.0)),
         Value::Bool(Some(row.ignores_past)),
+        int_option(row.origin.as_ref().map(|origin| origin.run.0)),
+        text_option(row.origin.as_ref().map(|origin| &origin.task)),
+        int_option(row.origin.as_ref().map(|origin| i64::from(origin.map_index))),
     ]
 }
 

@@ -91,6 +91,9 @@ table!(dag_run, "dag_run",
     ignores_past: bool,
     deadline_at: Option<i64>,
     deadline_missed_at: Option<i64>,
+    origin_run: Option<i64>,
+    origin_task: Option<String>,
+    origin_map_index: Option<i64>,
 );
 
 table!(backfill, "backfill",

@@ -6,9 +6,9 @@ use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
 };
 use tidemill_engine::{
-    ids::{DagId, RunKey, TaskId},
-    rows::{TaskRow, TryRow},
-    state::RunState,
+    ids::{DagId, RunKey, TaskId, TaskInstanceKey},
+    rows::{RunRow, TaskRow, TryRow},
+    state::{RunState, RunType},
 };
 
 use super::{SqlReader, entity, reader_lists, rows};
@@ -28,6 +28,42 @@ struct CountRow {
 
 #[async_trait]
 impl HistoryReader for SqlReader {
+    async fn run_on(&self, dag_id: &DagId, date: Option<DateTime<Utc>>) -> Result<Option<RunRow>, ReadError> {
+        use entity::dag_run::{Column, Entity};
+        let of_dag = Entity::find().filter(Column::DagId.eq(dag_id.as_str()));
+        let Some(date) = date else {
+            let newest = of_dag.order_by_desc(Column::LogicalDate).order_by_desc(Column::RunKey);
+            return newest.one(&self.db).await?.map(rows::run_row).transpose();
+        };
+        let on_date = of_dag.filter(Column::LogicalDate.eq(rows::micros(date)));
+        let dated = [RunType::Scheduled, RunType::Backfill];
+        let model = on_date
+            .clone()
+            .filter(Column::RunType.is_in(dated.map(RunType::as_str)))
+            // `scheduled` comes after `backfill`.
+            .order_by_desc(Column::RunType)
+            .one(&self.db)
+            .await?;
+        let model = match model {
+            Some(model) => Some(model),
+            None => on_date.order_by_desc(Column::RunKey).one(&self.db).await?,
+        };
+        model.map(rows::run_row).transpose()
+    }
+
+    async fn triggered_runs(&self, origin: &TaskInstanceKey, limit: u32) -> Result<Vec<RunRow>, ReadError> {
+        use entity::dag_run::{Column, Entity};
+        let models = Entity::find()
+            .filter(Column::OriginRun.eq(origin.run.0))
+            .filter(Column::OriginTask.eq(origin.task.as_str()))
+            .filter(Column::OriginMapIndex.eq(i64::from(origin.map_index)))
+            .order_by_desc(Column::RunKey)
+            .limit(u64::from(limit.clamp(1, PAGE_LIMIT)))
+            .all(&self.db)
+            .await?;
+        models.into_iter().map(rows::run_row).collect()
+    }
+
     async fn run_counts(
         &self,
         dag_id: &DagId,

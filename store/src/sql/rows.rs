@@ -163,6 +163,10 @@ pub(super) fn passed_over_row(model: entity::passed_over::Model) -> Result<Passe
 
 pub(super) fn run_row(model: entity::dag_run::Model) -> Result<RunRow, ReadError> {
     let row = Row::new("dag_run", model.run_key);
+    let origin = match (model.origin_run, &model.origin_task, model.origin_map_index) {
+        (Some(run), Some(task), Some(map_index)) => Some(instance_key(&row, run, task, map_index)?),
+        _ => None,
+    };
     Ok(RunRow {
         key: RunKey(model.run_key),
         dag_id: row.name(&model.dag_id)?,
@@ -186,6 +190,7 @@ pub(super) fn run_row(model: entity::dag_run::Model) -> Result<RunRow, ReadError
         deadline_missed_at: row.at_option(model.deadline_missed_at)?,
         backfill: model.backfill_key.map(BackfillKey),
         ignores_past: model.ignores_past,
+        origin,
     })
 }
 

@@ -71,6 +71,11 @@ pub(super) fn action(world: &World, action: &Action) -> Vec<String> {
             }
             None => vec![format!("{}.{} has no elements any more", run_name(change.run), change.task)],
         },
+        Action::Outputs(change) => {
+            let values: Vec<String> =
+                change.values.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            vec![format!("{} gives {}", instance(&change.attempt.instance), values.join(" "))]
+        }
         Action::Try(change) => match change.row.outcome {
             None => Vec::new(),
             Some(outcome) => {
@@ -163,7 +168,8 @@ fn run(world: &World, change: &RunChange) -> String {
         } else {
             format!(", data {} to {}", instant(row.data_interval_start), instant(row.data_interval_end))
         };
-        return format!("run {name} {} is created as {}{interval}", row.run_id, row.state);
+        let by = row.origin.as_ref().map(|origin| format!(" by {}", instance(origin))).unwrap_or_default();
+        return format!("run {name} {} is created as {}{interval}{by}", row.run_id, row.state);
     };
     let mut line = format!("run {name} {}", former.state);
     if former.state != row.state {

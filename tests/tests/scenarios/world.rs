@@ -16,7 +16,7 @@ use tidemill_engine::{
     event::{Event, RequestId},
     ids::{AttemptKey, BackfillKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
     now::Now,
-    preparation::{Prepared, Unprepared},
+    preparation::{FoundRun, Prepared, Unprepared},
     rows::{
         DagRow, EngineSnapshot, FinishedRun, MapRow, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow,
         TryRow, VersionHash, directly_below,
@@ -115,6 +115,10 @@ impl World {
                 let result = self.prepare(&asked);
                 let Unprepared { instance, what } = asked;
                 told.extend(self.step_once(Event::Prepared { instance, what, result }));
+            } else if let Some(asked) = self.engine.unprepared_stored().into_iter().next() {
+                let result = self.prepare(&asked).map(|prepared| self.complete(prepared));
+                let Unprepared { instance, what } = asked;
+                told.extend(self.step_once(Event::Prepared { instance, what, result }));
             } else if let Some(page) = self.engine.backfill_page(self.now) {
                 let event = self.look_up(&page);
                 told.extend(self.step_once(event));
@@ -132,6 +136,34 @@ impl World {
         let mut context = Context::of_try(dag, run, &task.id, 0, 0, asked.instance.map_index);
         context.outputs.clone_from(&self.outputs);
         prepare(task, asked.what, &context).map_err(|error| error.to_string())
+    }
+
+    fn runs_of<'a>(&'a self, dag_id: &'a DagId) -> impl Iterator<Item = &'a RunRow> {
+        self.runs.values().filter(move |run| run.dag_id == *dag_id)
+    }
+
+    /// What only the store knows.
+    fn complete(&self, prepared: Prepared) -> Prepared {
+        match prepared {
+            Prepared::Trigger(mut plan) => {
+                plan.suffix = self.suffix();
+                plan.is_run_id_taken =
+                    self.runs_of(&plan.dag_id).any(|run| Some(&run.run_id) == plan.run_id.as_ref());
+                Prepared::Trigger(plan)
+            }
+            Prepared::Runs(mut asked) => {
+                let found = match asked.logical_date {
+                    None => self.runs_of(&asked.dag_id).max_by_key(|run| (run.logical_date, run.key)),
+                    Some(date) => self
+                        .runs_of(&asked.dag_id)
+                        .filter(|run| run.logical_date == date)
+                        .max_by_key(|run| FoundRun::rank(run)),
+                };
+                asked.found = found.map(FoundRun::of);
+                Prepared::Runs(asked)
+            }
+            other => other,
+        }
     }
 
     /// What the loop finds for a page of a backfill's dates.
@@ -369,6 +401,9 @@ impl World {
     /// Writes what an action says, refusing what a database would refuse.
     fn apply(&mut self, action: &Action) {
         match action {
+            Action::Outputs(change) => {
+                self.outputs.insert(change.attempt.instance.task.to_string(), change.values.clone());
+            }
             Action::Dag(row) => drop(self.dags.insert(row.dag_id.clone(), row.clone())),
             Action::DeleteDag(id) => {
                 self.dags.remove(id);

@@ -142,7 +142,7 @@ pub(crate) async fn show(
         sentence: sentence(&run, failed, usual),
         actions: offers(&run, &rows),
         reasons: reasons(&state, &run).await,
-        facts: facts(&run, usual),
+        facts: facts(&run, usual, parent(&state, &run).await?),
         failure,
         graph: graph::of_run(&state, &dag, &run, &rows).await?,
         summary: summary(&dag, &rows, &lengths),
@@ -324,7 +324,20 @@ fn offers(run: &RunRow, rows: &[TaskRow]) -> Vec<Offer> {
     offers
 }
 
-fn facts(run: &RunRow, usual: Option<i64>) -> Vec<(&'static str, Markup)> {
+/// Links the task instance that triggered a run, when its run is still there.
+async fn parent(state: &WebState, run: &RunRow) -> Result<Option<Markup>> {
+    let Some(origin) = &run.origin else { return Ok(None) };
+    let parent = state.reader().run_by_key(origin.run).await?;
+    Ok(parent.map(|parent| {
+        let name = format!("{} of {}, {}", origin.name(), parent.dag_id, parent.run_id);
+        let mut out = Markup::default();
+        out.raw("<a").attr("href", &task_href(&parent, origin.task.as_str(), origin.map_index));
+        out.raw(">").text(&name).raw("</a>");
+        out
+    }))
+}
+
+fn facts(run: &RunRow, usual: Option<i64>, parent: Option<Markup>) -> Vec<(&'static str, Markup)> {
     let now = Utc::now();
     let text = |t: &str| {
         let mut out = Markup::default();
@@ -349,7 +362,7 @@ fn facts(run: &RunRow, usual: Option<i64>) -> Vec<(&'static str, Markup)> {
         ("Duration", time::took(run.started_at, run.finished_at)),
         ("Usually", text(&usual.map_or_else(|| "–".to_owned(), |ms| against(run, ms)))),
         ("Type", text(run.run_type.as_str())),
-        ("Triggered by", text(run.triggered_by.as_deref().unwrap_or(by))),
+        ("Triggered by", parent.unwrap_or_else(|| text(run.triggered_by.as_deref().unwrap_or(by)))),
         ("Version", version),
     ];
     facts.extend(run.deadline_at.map(|at| ("Deadline", time::relative(at, now))));

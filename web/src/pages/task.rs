@@ -5,6 +5,7 @@ use axum::{extract::State, response::Response};
 use chrono::Utc;
 use serde::Deserialize;
 use tidemill_engine::{
+    definition::Operator,
     ids::{AttemptKey, TaskInstanceKey},
     rows::{RunRow, TaskRow, TryRow},
     state::TaskState,
@@ -25,6 +26,9 @@ use crate::{
     render::{Markup, time},
     state::WebState,
 };
+
+/// How many triggered runs a page shows.
+const TRIGGERED: u32 = 25;
 
 struct TryLine {
     href: String,
@@ -57,6 +61,8 @@ struct TaskPage {
     facts: Vec<(&'static str, String)>,
     tries: Vec<TryLine>,
     outputs: Vec<(String, String)>,
+    /// The runs that it triggered: address, DAG, run and state.
+    triggered: Vec<(String, String, String, &'static str)>,
     rendered: Vec<String>,
     /// The attempt whose log is shown because it is the newest; a page that asked for one stays with it.
     attempt: String,
@@ -154,8 +160,26 @@ pub(crate) async fn show(
             None => Vec::new(),
         },
         tries: tries.iter().rev().map(|t| try_line(&run, row.as_ref(), t, shown.as_ref())).collect(),
+        triggered: triggered(&state, &key, task).await?,
         outputs: state.reader().outputs(&key).await?.into_iter().map(|(k, v)| (k, v.to_string())).collect(),
     })
+}
+
+/// Returns the runs that a task instance triggered, the newest first.
+async fn triggered(
+    state: &WebState,
+    key: &TaskInstanceKey,
+    task: Option<&tidemill_engine::definition::Task>,
+) -> Result<Vec<(String, String, String, &'static str)>> {
+    if !task.is_some_and(|task| matches!(task.operator, Operator::TriggerDag { .. })) {
+        return Ok(Vec::new());
+    }
+    let runs = state.reader().triggered_runs(key, TRIGGERED).await?;
+    let line = |run: RunRow| {
+        let href = format!("/dags/{}/runs/{}", run.dag_id, run.run_id);
+        (href, run.dag_id.to_string(), run.run_id.to_string(), run.state.as_str())
+    };
+    Ok(runs.into_iter().map(line).collect())
 }
 
 /// What people call it: of a mapped task with its element.
@@ -267,7 +291,7 @@ pub(super) fn facts(
         facts.push(("Pool", format!("{} ({} slot{s})", task.pool, task.pool_slots)));
         facts.push(("Queue", task.queue.clone()));
         if let Some(timeout) = task.timeout {
-            let name = if task.poke().is_some() { "Timeout (in all)" } else { "Timeout" };
+            let name = if task.soft_fail().is_some() { "Timeout (in all)" } else { "Timeout" };
             facts.push((name, time::duration(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))));
         }
     }
@@ -279,9 +303,15 @@ pub(super) fn facts(
         if row.pokes > 0 {
             facts.push(("Pokes in vain", row.pokes.to_string()));
         }
-        facts.extend(row.next_poke_at.map(|at| ("Next poke", time::exact(at))));
+        let next = match task.map(|task| &task.operator) {
+            Some(Operator::TimeSensor { .. }) => Some("Waits until"),
+            // It looks when something happens.
+            Some(Operator::TriggerDag { .. } | Operator::DagRunSensor { .. }) => None,
+            _ => Some("Next poke"),
+        };
+        facts.extend(next.zip(row.next_poke_at).map(|(name, at)| (name, time::exact(at))));
         let end = |whole| row.first_poke_at?.checked_add_signed(chrono::TimeDelta::from_std(whole).ok()?);
-        let gives_up = task.and_then(|task| end(task.timeout.filter(|_| task.poke().is_some())?));
+        let gives_up = task.and_then(|task| end(task.timeout.filter(|_| task.soft_fail().is_some())?));
         facts.extend(gives_up.filter(|_| !row.state.is_terminal()).map(|at| ("Gives up", time::exact(at))));
         facts.extend(row.stop.map(|stop| ("Being stopped", stop.to_string())));
         if row.epoch > 0 {

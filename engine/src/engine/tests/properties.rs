@@ -6,13 +6,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{
-    World, branch, dag, dag_id, delay_sensor, latest_only, mapped, mapped_over, noop, poking, result, sensor,
-    setup, short_circuit, task, task_id, teardown, time_sensor, worker_id,
+    World, branch, dag, dag_id, delay_sensor, latest_only, looking, mapped, mapped_over, noop, poking,
+    result, run_sensor, sensor, setup, short_circuit, task, task_id, teardown, time_sensor, triggering,
+    worker_id,
 };
 use crate::{
     backfill::{BackfillChange, BackfillSpec, BackfillState, Reprocess},
     definition::{
         AssetSchedule, Dag, Deadline, DeadlineFrom, Notification, RetriesExhausted, RetryOn, Schedule, Task,
+        WhichRun,
     },
     event::{AttemptResult, ClearSelection, Event},
     ids::{AssetName, AttemptKey, PoolName, RunKey, WorkerId},
@@ -23,7 +25,7 @@ use crate::{
 
 /// A random DAG of up to eight tasks whose edges go from earlier to later ones.
 fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
-    let one = (any::<u16>(), 0..12_usize, 0..20_u8, 0..3_u32, 1..3_u32);
+    let one = (any::<u16>(), 0..12_usize, 0..26_u8, 0..3_u32, 1..3_u32);
     (prop::collection::vec(one, 1..8), 1..3_u32, 1..4_u32, 0..4_u8).prop_map(
         move |(tasks, max_active_runs, max_active_tasks, schedule)| {
             let built = tasks.iter().enumerate().map(|(i, (edges, rule, kind, retries, slots))| {
@@ -52,6 +54,18 @@ fn any_dag(id: &'static str) -> impl Strategy<Value = Dag> {
                     17 => time_sensor(&name, &upstream, false),
                     18 => time_sensor(&name, &upstream, true),
                     19 => delay_sensor(&name, &upstream, u64::from(edges & 31)),
+                    20 => triggering(&name, &upstream, "x", false),
+                    21 => triggering(&name, &upstream, "y", true),
+                    22 => triggering(&name, &upstream, "nobody", true),
+                    23 => run_sensor(&name, &upstream, "x"),
+                    24 => looking(run_sensor(&name, &upstream, "y"), |wait| {
+                        wait.wait_on_failure = true;
+                        wait.which = WhichRun::Offset { earlier: Duration::ZERO };
+                    }),
+                    25 => looking(run_sensor(&name, &upstream, "y"), |wait| {
+                        wait.missing_fails = true;
+                        wait.soft_fail = true;
+                    }),
                     _ => task(&name, &upstream),
                 };
                 // Some are mapped: over a list of none, one or two, or over what the world says.
@@ -496,6 +510,8 @@ proptest! {
         happenings in prop::collection::vec(any_happening(), 1..90),
     ) {
         let mut world = World::new();
+        // DAGs that trigger each other go on for ever: one run a step.
+        world.triggered_per_step = 1;
         world.load(x);
         world.load(y);
         world.exchange("w0", "boot0", 3);

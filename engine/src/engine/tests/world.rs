@@ -11,14 +11,16 @@ use crate::{
     asset::{AssetChange, AssetEventId, AssetEventRow, AssetExtra, AssetQueueRow, AssetWait},
     backfill::{BackfillChange, BackfillDate, BackfillPage, BackfillRow, BackfillSpec, DatedRun},
     definition::{
-        Branches, Command, Dag, MapSource, MapSpec, Operator, Poke, RetriesExhausted, Role, Schedule, Task,
-        TimeWait, TimetableKind, Until, WaitFrom,
+        Branches, Command, Dag, MapSource, MapSpec, Operator, Poke, RetriesExhausted, Role, RunWait,
+        Schedule, Task, TimeWait, TimetableKind, TriggerSpec, Until, WaitFrom, WhichRun,
     },
     event::{AttemptResult, ClearSelection, Event, RequestId},
-    ids::{AssetName, AttemptKey, BackfillKey, DagId, PoolName, RunKey, TaskId, TaskInstanceKey, WorkerId},
+    ids::{
+        AssetName, AttemptKey, BackfillKey, DagId, PoolName, RunId, RunKey, TaskId, TaskInstanceKey, WorkerId,
+    },
     mapping::MapValues,
     now::Now,
-    preparation::{Preparation, Prepared, Unprepared},
+    preparation::{FoundRun, Preparation, Prepared, RunAsked, TriggerPlan, Unprepared},
     rows::{
         DagRow, EngineSnapshot, FinishedRun, MapRow, PoolRow, PreviousRun, RunRow, RunSnapshot, TaskRow,
         TryRow, VersionHash, directly_below,
@@ -107,6 +109,42 @@ pub(super) fn delay_sensor(id: &str, depends_on: &[&str], seconds: u64) -> Task 
     let until = Until::Delay { delay: Duration::from_secs(seconds), from: WaitFrom::LogicalDate };
     let operator = Operator::TimeSensor { wait: TimeWait { until, soft_fail: false } };
     Task { operator, timeout: Some(Duration::from_secs(60)), ..task(id, depends_on) }
+}
+
+/// A task that triggers a DAG, and perhaps waits for a minute for its run.
+pub(super) fn triggering(id: &str, depends_on: &[&str], dag: &str, wait: bool) -> Task {
+    let spec = TriggerSpec {
+        dag_id: dag.to_owned(),
+        conf: serde_json::Map::new(),
+        logical_date: None,
+        run_id: None,
+        wait,
+        allowed_states: vec![RunState::Success],
+    };
+    let operator = Operator::TriggerDag { spec: Box::new(spec) };
+    Task { operator, timeout: Some(Duration::from_secs(60)), ..task(id, depends_on) }
+}
+
+/// A sensor that waits for the newest run of a DAG, for at most a minute.
+pub(super) fn run_sensor(id: &str, depends_on: &[&str], dag: &str) -> Task {
+    let wait = RunWait {
+        dag_id: dag.to_owned(),
+        which: WhichRun::Latest,
+        allowed_states: vec![RunState::Success],
+        wait_on_failure: false,
+        missing_fails: false,
+        soft_fail: false,
+    };
+    let operator = Operator::DagRunSensor { wait: Box::new(wait) };
+    Task { operator, timeout: Some(Duration::from_secs(60)), ..task(id, depends_on) }
+}
+
+/// Changes for which run a sensor waits.
+pub(super) fn looking(mut task: Task, change: impl FnOnce(&mut RunWait)) -> Task {
+    if let Operator::DagRunSensor { wait } = &mut task.operator {
+        change(wait);
+    }
+    task
 }
 
 /// Changes how a sensor pokes.
@@ -205,6 +243,10 @@ pub(super) struct World {
     pub(super) lists: BTreeMap<TaskId, Result<i64, String>>,
     /// What the templates of `until` give.
     pub(super) until: String,
+    /// Outputs of what never leaves the engine.
+    pub(super) outputs: BTreeMap<TaskInstanceKey, BTreeMap<String, serde_json::Value>>,
+    /// How many runs are triggered by tasks in one step: DAGs may go round in circles.
+    pub(super) triggered_per_step: usize,
     /// What was asked for and answered.
     pub(super) answered: u64,
     pub(super) pools: BTreeMap<PoolName, PoolRow>,
@@ -241,6 +283,8 @@ impl World {
             maps: BTreeMap::new(),
             lists: BTreeMap::new(),
             until: "00:01".to_owned(),
+            outputs: BTreeMap::new(),
+            triggered_per_step: 9,
             answered: 0,
             pools,
             backfills: BTreeMap::new(),
@@ -266,6 +310,7 @@ impl World {
     /// Applies an event and whatever follows, and checks everything.
     pub(super) fn step(&mut self, event: Event) -> Vec<Action> {
         let mut actions = self.step_once(event);
+        let mut left = self.triggered_per_step;
         // The loop answers at once what the engine has to know.
         loop {
             if let Some((run, dag, date)) = self.engine.unknown_past().into_iter().next() {
@@ -273,6 +318,11 @@ impl World {
                 actions.extend(self.step_once(Event::Past { run, previous }));
             } else if let Some(asked) = self.engine.unprepared().into_iter().next() {
                 self.answered += 1;
+                let result = self.answer(&asked);
+                let Unprepared { instance, what } = asked;
+                actions.extend(self.step_once(Event::Prepared { instance, what, result }));
+            } else if let Some(asked) = self.stored_question(left) {
+                left -= usize::from(asked.what == Preparation::Trigger);
                 let result = self.answer(&asked);
                 let Unprepared { instance, what } = asked;
                 actions.extend(self.step_once(Event::Prepared { instance, what, result }));
@@ -301,7 +351,55 @@ impl World {
                 Ok(Prepared::Map(MapValues::List((0..length).map(serde_json::Value::from).collect())))
             }
             Preparation::Until => Ok(Prepared::Until(self.until.clone())),
+            Preparation::Trigger => {
+                let Operator::TriggerDag { spec } = self.operator(&asked.instance) else { unreachable!() };
+                let run_id = spec.run_id.as_deref().map(|id| RunId::new(id).unwrap());
+                let dag = dag_id(&spec.dag_id);
+                let is_run_id_taken =
+                    self.runs.values().any(|row| row.dag_id == dag && Some(&row.run_id) == run_id.as_ref());
+                Ok(Prepared::Trigger(Box::new(TriggerPlan {
+                    dag_id: dag,
+                    conf: Arc::new(spec.conf.clone()),
+                    logical_date: spec.logical_date.as_deref().map(at),
+                    run_id,
+                    suffix: format!("t{:05}", self.steps),
+                    is_run_id_taken,
+                })))
+            }
+            Preparation::Runs => {
+                let Operator::DagRunSensor { wait } = self.operator(&asked.instance) else { unreachable!() };
+                let logical_date = match &wait.which {
+                    WhichRun::Latest => None,
+                    WhichRun::Date { template } => Some(at(template)),
+                    WhichRun::Offset { earlier } => {
+                        let of = self.runs[&asked.instance.run].logical_date;
+                        Some(of - TimeDelta::from_std(*earlier).unwrap())
+                    }
+                };
+                let dag_id = dag_id(&wait.dag_id);
+                let of_dag = self.runs.values().filter(|row| row.dag_id == dag_id);
+                let found = match logical_date {
+                    None => of_dag.max_by_key(|row| (row.logical_date, row.key)),
+                    Some(date) => {
+                        of_dag.filter(|row| row.logical_date == date).max_by_key(|row| FoundRun::rank(row))
+                    }
+                };
+                let found = found.map(FoundRun::of);
+                Ok(Prepared::Runs(Box::new(RunAsked { dag_id, logical_date, found })))
+            }
         }
+    }
+
+    /// The next question to the store; of those that make a run only so many.
+    fn stored_question(&self, left: usize) -> Option<Unprepared> {
+        let asked = self.engine.unprepared_stored().into_iter().next()?;
+        (asked.what != Preparation::Trigger || left > 0).then_some(asked)
+    }
+
+    fn operator(&self, key: &TaskInstanceKey) -> &Operator {
+        let row = &self.runs[&key.run];
+        let dag = &self.versions[&(row.dag_id.clone(), row.dag_version.clone())];
+        &dag.tasks.iter().find(|task| task.id == key.task).unwrap().operator
     }
 
     /// The median of the successful runs of a DAG, when there are two; the real loop wants five.
@@ -603,6 +701,12 @@ impl World {
         assert_eq!(self.engine.durable(), before, "a rebuild is not what wrote the rows");
         let actions = self.engine.resume(self.now);
         assert_eq!(actions, [], "a rebuild had something left to do");
+        // Whoever watches the runs of others asks again.
+        while let Some(asked) = self.stored_question(0) {
+            let result = self.answer(&asked);
+            let Unprepared { instance, what } = asked;
+            self.step_once(Event::Prepared { instance, what, result });
+        }
     }
 
     fn snapshot(&self, row: &RunRow) -> RunSnapshot {
@@ -747,6 +851,11 @@ impl World {
                     let twins =
                         self.runs.values().filter(|run| run.key != change.row.key && is_twin(run)).count();
                     assert_eq!(twins, 0, "two scheduled or two backfill runs for one date");
+                    let is_same_id = |run: &&RunRow| {
+                        run.key != change.row.key
+                            && (&run.dag_id, &run.run_id) == (&change.row.dag_id, &change.row.run_id)
+                    };
+                    assert_eq!(self.runs.values().find(is_same_id), None, "two runs with one id");
                     self.runs.insert(change.row.key, change.row.clone());
                 }
                 Action::Task(change) => self.apply_task(change),
@@ -766,6 +875,9 @@ impl World {
                     self.tries.insert(change.row.attempt.clone(), change.row.clone());
                     assert_eq!(former.is_none(), change.is_new, "try guard");
                     assert!(former.is_none_or(|row| row.outcome.is_none()), "an ended try was changed");
+                }
+                Action::Outputs(change) => {
+                    self.outputs.insert(change.attempt.instance.clone(), change.values.clone());
                 }
                 Action::Asset(change) => self.apply_asset(change),
                 Action::Pool(row) => drop(self.pools.insert(row.name.clone(), row.clone())),

@@ -86,7 +86,7 @@ fn it_goes_by_the_wall_clock_and_its_timeout_does_not() {
     world.pass(1);
     assert_eq!(world.line(run), "failed | s=failed next=upstream_failed");
     let reason = world.tasks[&World::key(run, "s")].reason.clone().unwrap();
-    assert_eq!(reason, "SCH0261: the sensor's timeout of 1m is over");
+    assert_eq!(reason, "SCH0261: its timeout of 1m is over");
 }
 
 #[test]

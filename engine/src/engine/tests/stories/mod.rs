@@ -13,6 +13,7 @@ mod gates;
 mod inside;
 mod limits;
 mod mapping;
+mod other_runs;
 mod parked;
 mod past;
 mod people;
