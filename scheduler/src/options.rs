@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use tidemill_outbound::Allow;
+
 use crate::vault::Definitions;
 
 /// The scheduler's options.
@@ -28,6 +30,8 @@ pub struct Options {
     pub retention: Option<Duration>,
     /// How long one delivery of a notification may take. Default 10 s.
     pub delivery_timeout: Duration,
+    /// Which addresses notifications may go to although they are not public.
+    pub outbound: Allow,
     /// Whether the DAG folder is watched at all. Tests that register DAGs by hand switch it off.
     pub is_folder_watched: bool,
     /// Whether housekeeping runs (retention, checkpoints, expiry). Default true.
@@ -60,6 +64,7 @@ impl Options {
             definitions: Definitions::default(),
             retention: None,
             delivery_timeout: Duration::from_secs(10),
+            outbound: Allow::default(),
             is_folder_watched: true,
             has_housekeeping: true,
         }

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tidemill_outbound::{HeaderMap, Method, Outbound, Request, Url, header};
 use tidemill_store::{batch::OutboxChange, reader::OutboxRow};
 use tokio::{
     sync::{Notify, oneshot},
@@ -33,12 +34,13 @@ pub(crate) struct Outbox {
     options: Arc<Options>,
     shared: Arc<Shared>,
     queued: Arc<Notify>,
-    client: reqwest::Client,
+    outbound: Outbound,
 }
 
 impl Outbox {
     pub(crate) fn new(options: Arc<Options>, shared: Arc<Shared>, queued: Arc<Notify>) -> Self {
-        Self { options, shared, queued, client: reqwest::Client::new() }
+        let outbound = Outbound::new(options.outbound.clone());
+        Self { options, shared, queued, outbound }
     }
 
     /// Delivers for as long as this server leads.
@@ -83,10 +85,10 @@ impl Outbox {
         let count = due.len();
         let mut deliveries = JoinSet::new();
         for row in due {
-            let client = self.client.clone();
+            let outbound = self.outbound.clone();
             let timeout = self.options.delivery_timeout;
             deliveries.spawn(async move {
-                let result = deliver(&client, &row, timeout).await;
+                let result = deliver(&outbound, &row, timeout).await;
                 (row, result)
             });
         }
@@ -126,7 +128,7 @@ fn next_delay(failures: u32) -> Option<Duration> {
         .then(|| FIRST_DELAY.saturating_mul(1 << (failures.saturating_sub(1)).min(20)).min(LONGEST_DELAY))
 }
 
-async fn deliver(client: &reqwest::Client, row: &OutboxRow, timeout: Duration) -> Result<(), String> {
+async fn deliver(outbound: &Outbound, row: &OutboxRow, timeout: Duration) -> Result<(), String> {
     let message = &row.message;
     let body = serde_json::json!({
         "id": message.id,
@@ -137,16 +139,24 @@ async fn deliver(client: &reqwest::Client, row: &OutboxRow, timeout: Duration) -
         "state": message.state,
         "reason": message.reason,
     });
-    let response = client
-        .post(&message.notification.webhook)
-        .header("Idempotency-Key", &message.id)
-        .timeout(timeout)
-        .json(&body)
-        .send()
-        .await
-        .map_err(|error| chain(&error))?;
-    let status = response.status();
-    if status.is_success() { Ok(()) } else { Err(format!("the receiver answered {status}")) }
+    let url = Url::parse(&message.notification.webhook).map_err(|error| error.to_string())?;
+    let mut request = Request::new(Method::POST, url);
+    request.timeout = timeout;
+    request.headers = headers(&message.id)?;
+    request.body = body.to_string().into_bytes();
+    let response = outbound.call(request).await.map_err(|error| error.to_string())?;
+    match response.is_success() {
+        true => Ok(()),
+        false => Err(format!("the receiver answered {}", response.status)),
+    }
+}
+
+fn headers(id: &str) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let id = id.parse().map_err(|_| "its id cannot be a header".to_owned())?;
+    headers.insert("idempotency-key", id);
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    Ok(headers)
 }
 
 #[cfg(test)]

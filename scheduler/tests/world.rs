@@ -119,6 +119,7 @@ impl World {
 
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new(self.dags_dir(), self.folder.path().join("logs"));
+        options.outbound = tidemill_outbound::Allow::read(&["127.0.0.1"]).unwrap();
         options.has_housekeeping = false;
         options.rescan_interval = Duration::from_millis(200);
         options.debounce = Duration::from_millis(5);

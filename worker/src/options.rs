@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use tidemill_outbound::Allow;
 use tidemill_protocol::worker::{Token, WorkerId};
 
 use crate::error::Error;
@@ -64,6 +65,8 @@ pub struct Options {
     pub cgroups: CgroupUse,
     /// How long the virtual environment of `python` tasks is kept after its last use. Default 30 days.
     pub venv_max_age: Duration,
+    /// Which addresses operators may call although they are not public.
+    pub outbound: Allow,
 }
 
 impl Options {
@@ -94,6 +97,7 @@ impl Options {
             own_exe: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidemill")),
             cgroups: CgroupUse::Auto,
             venv_max_age: Duration::from_secs(30 * 86_400),
+            outbound: Allow::default(),
         }
     }
 

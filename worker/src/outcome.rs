@@ -61,9 +61,6 @@ pub(crate) enum Problem {
     /// The notify operator.
     #[error("WRK0303: the webhook {url} answered {status}")]
     WebhookStatus { url: String, status: u16 },
-    /// The notify operator.
-    #[error("WRK0304: the webhook {url} cannot be called: only http is supported yet")]
-    WebhookScheme { url: String },
     /// The python operator: its virtual environment.
     #[error("WRK0310: the virtual environment {name} cannot be built:\n{error}")]
     PythonVenv { name: String, error: String },

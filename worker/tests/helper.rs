@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tidemill_outbound::Allow;
 use tidemill_protocol::worker::{Token, WorkerId};
 use tidemill_worker::{CgroupUse, Credential, Options, Stop, guardian, operator, run};
 
@@ -47,6 +48,7 @@ fn worker(config: &Config) -> ExitCode {
         config.work_dir.clone(),
     );
     options.own_exe = config.own_exe.clone();
+    options.outbound = Allow::read(&["127.0.0.1"]).unwrap();
     options.slots = config.slots;
     options.prefetch = config.slots;
     options.grace = Duration::from_millis(config.grace_ms);

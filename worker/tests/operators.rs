@@ -181,15 +181,19 @@ fn notify_posts_its_body_and_fails_when_it_is_refused() {
     server.assign([
         assignment("https", notify("https://127.0.0.1:1/hook".to_owned())),
         assignment("nobody", notify("http://127.0.0.1:1/hook".to_owned())),
+        assignment("inside", notify("http://127.0.0.2:1/hook?token=secret".to_owned())),
     ]);
     for hook in hooks {
         assert_eq!(hook.join().unwrap(), r#"{"text":"trained"}"#);
     }
     let taken = server.report("taken");
     assert_eq!((taken.outcome, &taken.outputs["status"]), (TryOutcome::Success, &serde_json::json!(204)));
-    for (name, code, is_final) in
-        [("refused", "WRK0303", true), ("https", "WRK0304", true), ("nobody", "WRK0302", false)]
-    {
+    for (name, code, is_final) in [
+        ("refused", "WRK0303", true),
+        ("https", "WRK0302", false),
+        ("nobody", "WRK0302", false),
+        ("inside", "WRK0302: the webhook http://127.0.0.2:1/hook could not be called: NET0001", true),
+    ] {
         let report = server.report(name);
         assert_eq!((report.outcome, report.is_final), (TryOutcome::Failed, is_final), "{name}");
         assert!(report.reason.clone().unwrap().starts_with(code), "{:?}", report.reason);

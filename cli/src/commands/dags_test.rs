@@ -114,6 +114,7 @@ impl Test<'_> {
         options.is_folder_watched = false;
         options.has_housekeeping = false;
         options.definitions = process_definitions()?;
+        options.outbound = self.config.outbound();
         let web = web_options(self.config, &bound);
         let server = Server::start(&store, bound, options, web).await?;
         let handle = server.handle();

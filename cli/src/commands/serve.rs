@@ -184,6 +184,7 @@ pub(crate) fn scheduler_options(config: &Config, url: &str) -> Result<Options> {
     options.rescan_interval = config.duration("scheduler.rescan_interval").unwrap_or(options.rescan_interval);
     options.delivery_timeout =
         config.duration("scheduler.delivery_timeout").unwrap_or(options.delivery_timeout);
+    options.outbound = config.outbound();
     options.retention = config.duration("retention.runs");
     options.secret_key_file = Some(config.secret_key_file());
     options.definitions = process_definitions()?;

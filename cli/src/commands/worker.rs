@@ -103,6 +103,7 @@ pub(crate) fn options(
     options.environment.extend(config.map("worker.env"));
     options.grace = config.duration("worker.grace").unwrap_or(options.grace);
     options.drain = config.duration("worker.drain").unwrap_or(options.drain);
+    options.outbound = config.outbound();
     if config.text("worker.cgroups") == Some("off") {
         options.cgroups = CgroupUse::Off;
     }

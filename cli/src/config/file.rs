@@ -113,13 +113,13 @@ impl Reader<'_> {
             return;
         }
         let read = match (key.kind, value.get_ref()) {
-            (Kind::Words, DeValue::Array(items)) => {
+            (Kind::Words | Kind::Places, DeValue::Array(items)) => {
                 let words = items.iter().map(|item| match item.get_ref() {
                     DeValue::String(text) => Ok(text.to_string()),
                     _ => Err(item.span()),
                 });
                 match words.collect::<Result<Vec<_>, _>>() {
-                    Ok(words) => Ok(Value::Words(words)),
+                    Ok(words) => value::words_of(key.kind, words),
                     Err(span) => return self.wrong_type(key, span),
                 }
             }
@@ -133,7 +133,7 @@ impl Reader<'_> {
                 }
                 Ok(Value::Map(map))
             }
-            (Kind::Words | Kind::Map, _) => return self.wrong_type(key, value.span()),
+            (Kind::Words | Kind::Places | Kind::Map, _) => return self.wrong_type(key, value.span()),
             (kind @ Kind::Integer { .. }, DeValue::Integer(number)) => {
                 value::from_text(kind, &number.to_string())
             }

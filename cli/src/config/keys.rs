@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Integer { min: u64, max: u64 },
     /// A list of words; in the environment separated by commas.
     Words,
+    /// A list of addresses, networks and host names; in the environment separated by commas.
+    Places,
     /// A table of text.
     Map,
     /// One of these words.
@@ -45,6 +47,7 @@ impl Kind {
             Self::Retention => "a duration such as \"90d\", or \"forever\"".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Words => "a list of strings".to_owned(),
+            Self::Places => "a list of addresses, networks and host names such as [\"127.0.0.1\", \"10.0.0.0/8\", \"hooks.internal\"]".to_owned(),
             Self::Map => "a table of strings".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
         }
@@ -83,6 +86,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("server.secret_key_file", "TIDEMILL_SECRET_KEY_FILE", Kind::Path, ""),
     key("scheduler.rescan_interval", "TIDEMILL_RESCAN_INTERVAL", Kind::Duration, "5s"),
     key("scheduler.delivery_timeout", "TIDEMILL_DELIVERY_TIMEOUT", Kind::Duration, "10s"),
+    key("outbound.allow", "TIDEMILL_OUTBOUND_ALLOW", Kind::Places, ""),
     key("retention.runs", "TIDEMILL_RETENTION_RUNS", Kind::Retention, "90d"),
     key("worker.name", "TIDEMILL_WORKER_NAME", Kind::Text, ""),
     key("worker.slots", "TIDEMILL_SLOTS", Kind::Integer { min: 1, max: 10_000 }, ""),

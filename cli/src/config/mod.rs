@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use tidemill_outbound::Allow;
 use tidemill_scheduler::Definitions;
 
 use self::{
@@ -189,6 +190,12 @@ impl Config {
     /// Returns a list of words.
     pub(crate) fn words(&self, path: &str) -> Vec<String> {
         self.get(path).map(|(value, _)| value.words()).unwrap_or_default()
+    }
+
+    /// Returns what may be called although it is not public.
+    pub(crate) fn outbound(&self) -> Allow {
+        // The words were checked when they were read.
+        Allow::read(&self.words("outbound.allow")).unwrap_or_default()
     }
 
     /// Returns a table of text.

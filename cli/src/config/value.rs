@@ -39,12 +39,23 @@ pub(crate) fn from_text(kind: Kind, text: &str) -> Result<Value, String> {
             Ok(number) if (min..=max).contains(&number) => Ok(Value::Integer(number)),
             _ => Err(format!("{text:?} is not {}", kind.describe())),
         },
-        Kind::Words => {
+        Kind::Words | Kind::Places => {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-            Ok(Value::Words(words.map(str::to_owned).collect()))
+            words_of(kind, words.map(str::to_owned).collect())
         }
         Kind::Map | Kind::Choice(_) => Err(format!("{text:?} is not {}", kind.describe())),
     }
+}
+
+/// Makes a list of words, checked against its kind.
+///
+/// # Errors
+/// What is wrong with one of them.
+pub(crate) fn words_of(kind: Kind, words: Vec<String>) -> Result<Value, String> {
+    if kind == Kind::Places {
+        tidemill_outbound::Allow::read(&words).map_err(|error| error.to_string())?;
+    }
+    Ok(Value::Words(words))
 }
 
 fn address(text: &str) -> Result<String, String> {

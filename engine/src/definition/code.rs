@@ -140,7 +140,6 @@ codes! {
     COLUMN_NOT_COMPARED = "DAG0604", "the rule names a column that is not compared";
     NEVER_DRIFTS = "DAG0605", "no test and no size: nothing can ever drift";
     BAD_WEBHOOK = "DAG0801", "not the address of a webhook";
-    TLS_NOT_BUILT = "DAG0802", "https is not built in yet";
     CODE_FOR_SHELL = "DAG0723", "a template in the code that an array command gives to a shell";
     WEBHOOK_SECRET = "DAG0803", "a password stands in the address of a webhook";
 }

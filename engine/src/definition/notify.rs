@@ -12,6 +12,9 @@ use super::{
     tree::{Node, Table, Value},
 };
 
+/// How an address is written.
+const EXAMPLE: &str = "write it whole, such as `https://hooks.example.org/ml`";
+
 /// Reads `on_success` or `on_failure`: a table or a list of tables.
 pub(crate) fn read(fields: &Fields<'_, '_>, name: &str, report: &mut Report<'_>) -> Vec<Notification> {
     let Some(node) = fields.node(name) else { return Vec::new() };
@@ -54,26 +57,14 @@ pub(crate) fn notification(
 
 /// Checks the address of a webhook as far as it is known before rendering.
 fn check_address(address: &str, may_be_template: bool, at: Range<usize>, report: &mut Report<'_>) {
-    let scheme = address.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    match scheme.as_deref() {
-        Some("http") => {}
-        Some("https") => {
-            report.push(
-                Draft::error(Code::TLS_NOT_BUILT, "https webhooks: TLS is not built in yet", at)
-                    .help("send to a relay in your own network over http"),
-            );
-            return;
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
+        if !(may_be_template && address.starts_with("{{")) {
+            let message = "the address of a webhook begins with `https://` or `http://`";
+            report.push(Draft::error(Code::BAD_WEBHOOK, message, at).help(EXAMPLE));
         }
-        _ if may_be_template && address.starts_with("{{") => return,
-        _ => {
-            report.push(
-                Draft::error(Code::BAD_WEBHOOK, "the address of a webhook begins with `http://`", at)
-                    .help("write it whole, such as `http://hooks.internal/ml`"),
-            );
-            return;
-        }
+        return;
     }
-    let rest = address.get("http://".len()..).unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let name = host.strip_prefix('[').map_or_else(
@@ -89,8 +80,7 @@ fn check_address(address: &str, may_be_template: bool, at: Range<usize>, report:
     let has_bad_port = !is_template && port.is_some_and(|port| port.parse::<u16>().is_err());
     if name.is_empty() || has_blank || has_bad_port {
         report.push(
-            Draft::error(Code::BAD_WEBHOOK, "this is not an address that can be called", at)
-                .help("write it whole, such as `http://hooks.internal/ml`"),
+            Draft::error(Code::BAD_WEBHOOK, "this is not an address that can be called", at).help(EXAMPLE),
         );
     } else if authority.contains('@') {
         report.push(

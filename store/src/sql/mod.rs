@@ -215,7 +215,7 @@ impl SqlStore {
 #[async_trait]
 impl Writer for SqlStore {
     async fn take_leadership(&self, holder: &str, url: &str) -> Result<Leadership, LeadershipError> {
-        let taken = self.limited(leadership::take(self, holder, url)).await;
+        let taken = Box::pin(self.limited(leadership::take(self, holder, url))).await;
         // Whether it was taken is unknown; if it was, its lease runs out before anybody is answered under it.
         taken.unwrap_or_else(|| Err(no_answer().into()))
     }

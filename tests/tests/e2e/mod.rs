@@ -14,6 +14,7 @@ mod kills;
 mod logs;
 mod mapping;
 mod metrics;
+mod outbound;
 mod parked;
 mod past;
 pub(crate) mod python;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ratchet, sources};
 
-const FAMILIES: &[&str] = &["DAG", "SCH", "WRK", "STO", "CFG", "DRF", "WEB"];
+const FAMILIES: &[&str] = &["DAG", "SCH", "WRK", "STO", "CFG", "DRF", "WEB", "NET"];
 
 /// Returns every code that a text names.
 fn codes(text: &str) -> BTreeSet<String> {

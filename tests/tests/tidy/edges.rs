@@ -17,6 +17,7 @@ const RUNTIME: &[&str] =
 const EDGES: &[Edge] = &[
     Edge { name: "engine", ours: &[], never: RUNTIME },
     Edge { name: "protocol", ours: &["engine"], never: RUNTIME },
+    Edge { name: "outbound", ours: &[], never: &["sea-orm", "axum", "reqwest", "askama", "serde_json"] },
     Edge { name: "drift", ours: &["protocol"], never: &["tokio", "sea-orm", "axum", "reqwest"] },
     Edge { name: "migrations", ours: &[], never: &["axum", "reqwest"] },
     Edge {
@@ -24,8 +25,16 @@ const EDGES: &[Edge] = &[
         ours: &["engine", "protocol", "migrations"],
         never: &["axum", "reqwest", "askama"],
     },
-    Edge { name: "scheduler", ours: &["engine", "protocol", "store"], never: &["axum", "sea-orm", "askama"] },
-    Edge { name: "worker", ours: &["engine", "protocol", "drift"], never: &["axum", "sea-orm", "askama"] },
+    Edge {
+        name: "scheduler",
+        ours: &["engine", "protocol", "store", "outbound"],
+        never: &["axum", "sea-orm", "askama", "reqwest"],
+    },
+    Edge {
+        name: "worker",
+        ours: &["engine", "protocol", "drift", "outbound"],
+        never: &["axum", "sea-orm", "askama"],
+    },
     Edge { name: "web", ours: &["engine", "protocol", "store", "scheduler"], never: &["sea-orm"] },
 ];
 

@@ -19,6 +19,7 @@ use std::{
 const CRATES: &[&str] = &[
     "engine",
     "protocol",
+    "outbound",
     "drift",
     "migrations",
     "store",

@@ -145,6 +145,7 @@ impl Files {
                     result: self.result(),
                     work_dir: options.work_dir.clone(),
                     venv_max_age_seconds: options.venv_max_age.as_secs(),
+                    outbound: options.outbound.entries(),
                 };
                 self.write("spec", &operator::Spec { work: assignment.work.clone(), around })?;
                 vec![options.own_exe.clone().into(), "operator".into(), self.folder.join("spec").into()]

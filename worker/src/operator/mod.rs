@@ -4,6 +4,7 @@
 //! The operator prints what it does (that is the task's log) and writes a result file that the worker reads.
 
 mod branch;
+mod call;
 mod drift;
 mod file_sensor;
 mod notify;
@@ -47,6 +48,9 @@ pub(crate) struct Surroundings {
     pub(crate) work_dir: PathBuf,
     /// How long a virtual environment that nobody uses is kept.
     pub(crate) venv_max_age_seconds: u64,
+    /// What may be called although it is not public.
+    #[serde(default)]
+    pub(crate) outbound: Vec<String>,
 }
 
 /// What an operator found.
@@ -118,7 +122,7 @@ pub fn main(spec: &Path) -> ExitCode {
         Work::Drift { spec, on_drift, on_stable, on_insufficient_data } => {
             drift::execute(spec, on_drift, on_stable, on_insufficient_data.as_deref(), &mut out)
         }
-        Work::Notify { webhook, body } => notify::execute(webhook, body, &mut out),
+        Work::Notify { webhook, body } => notify::execute(webhook, body, &around, &mut out),
         Work::FileSensor { path } => file_sensor::poke(path, &mut out),
         Work::Shell { .. } | Work::Exec { .. } => {
             let error = "a command is not an operator".to_owned();

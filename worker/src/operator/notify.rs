@@ -1,58 +1,52 @@
 //! `notify`: one POST of a JSON body. An address that renders to nothing skips the task.
 
-use std::time::Duration;
+use tidemill_outbound::{Method, Request, Url, header, shown};
 
-use super::{OperatorResult, Out};
+use super::{OperatorResult, Out, Surroundings, call};
 use crate::outcome::Problem;
 
-/// How long the webhook may take in all.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-pub(super) fn execute(webhook: &str, body: &serde_json::Value, out: &mut Out) -> OperatorResult {
+pub(super) fn execute(
+    webhook: &str,
+    body: &serde_json::Value,
+    around: &Surroundings,
+    out: &mut Out,
+) -> OperatorResult {
     // A DAG that is handed on takes its address from a parameter, and not everybody has one.
     if webhook.trim().is_empty() {
         let why = "the address of the webhook is empty: nobody is notified".to_owned();
         out.line(&why);
         return OperatorResult { skipped: Some(why), ..OperatorResult::default() };
     }
+    let url = match Url::parse(webhook.trim()) {
+        Ok(url) => url,
+        Err(error) => {
+            // What cannot be read may be a secret from end to end.
+            let problem = Problem::Webhook { url: "of this task".to_owned(), error: error.to_string() };
+            return OperatorResult::failed(&problem, true);
+        }
+    };
     // The query may carry a secret, and the log is read by many.
-    let shown = webhook.split('?').next().unwrap_or(webhook).to_owned();
-    let failed = |error: String| Problem::Webhook { url: shown.clone(), error };
-    let url = match reqwest::Url::parse(webhook) {
-        Ok(url) if url.scheme() == "http" => url,
-        Ok(_) => return OperatorResult::failed(&Problem::WebhookScheme { url: shown }, true),
-        Err(error) => return OperatorResult::failed(&failed(error.to_string()), true),
-    };
+    let shown = shown(&url);
     out.line(&format!("POST {shown}"));
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return OperatorResult::failed(&failed(error.to_string()), false),
-    };
-    match runtime.block_on(post(url, body)) {
-        Ok(status) if (200..300).contains(&status) => {
-            out.line(&format!("answered {status}"));
+    let mut request = Request::new(Method::POST, url);
+    request.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    request.body = body.to_string().into_bytes();
+    match call::once(request, around, None) {
+        Ok(response) if response.is_success() => {
+            out.line(&format!("answered {}", response.status));
             OperatorResult {
-                outputs: [("status".to_owned(), status.into())].into(),
+                outputs: [("status".to_owned(), response.status.into())].into(),
                 ..OperatorResult::default()
             }
         }
         // A webhook that does not like what it gets will not like it the next time either.
-        Ok(status) => {
-            let is_final = (400..500).contains(&status) && !matches!(status, 408 | 425 | 429);
-            OperatorResult::failed(&Problem::WebhookStatus { url: shown, status }, is_final)
+        Ok(response) => {
+            let status = response.status;
+            OperatorResult::failed(&Problem::WebhookStatus { url: shown, status }, call::is_final(status))
         }
-        Err(error) => OperatorResult::failed(&failed(error), false),
+        Err(error) => {
+            let is_final = error.is_final();
+            OperatorResult::failed(&Problem::Webhook { url: shown, error: error.to_string() }, is_final)
+        }
     }
-}
-
-async fn post(url: reqwest::Url, body: &serde_json::Value) -> Result<u16, String> {
-    let client = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("tidemill/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| super::chain(&error))?;
-    let response =
-        client.post(url).json(body).send().await.map_err(|error| super::chain(&error.without_url()))?;
-    Ok(response.status().as_u16())
 }
