@@ -16,6 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::{
@@ -62,6 +63,22 @@ pub struct Response {
     pub url: Url,
 }
 
+/// An answer whose body is still to be read.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Who answered in the end.
+    pub url: Url,
+    body: Incoming,
+    read_bytes: usize,
+    limit_bytes: usize,
+    after: Duration,
+    deadline: Instant,
+}
+
 impl Request {
     /// Returns a request without headers and body: 30 s, 1 MiB, no redirect.
     #[must_use]
@@ -106,31 +123,49 @@ impl Outbound {
     /// # Errors
     /// [`CallError`], codes `NET0001` to `NET0006`.
     pub async fn call(&self, request: Request) -> Result<Response, CallError> {
-        let late = CallError::TimedOut { url: shown(&request.url), after: request.timeout };
-        match tokio::time::timeout(request.timeout, self.follow(request)).await {
+        let mut answer = self.open(request).await?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status: answer.status, headers: answer.headers, body, url: answer.url })
+    }
+
+    /// Asks, and leaves the body of the answer to be read piece by piece. The longest time goes on until its end.
+    ///
+    /// # Errors
+    /// [`CallError`], codes `NET0001` to `NET0004` and `NET0006`.
+    pub async fn open(&self, request: Request) -> Result<Answer, CallError> {
+        let after = request.timeout;
+        let late = CallError::TimedOut { url: shown(&request.url), after };
+        let deadline = Instant::now() + after;
+        match timeout_at(deadline, self.follow(request, deadline)).await {
             Ok(result) => result,
             Err(_) => Err(late),
         }
     }
 
-    async fn follow(&self, mut request: Request) -> Result<Response, CallError> {
+    async fn follow(&self, mut request: Request, deadline: Instant) -> Result<Answer, CallError> {
         let first = shown(&request.url);
         let limit = request.redirects;
         for _ in 0..=limit {
             let (status, headers, body) = self.once(&request).await?;
             let next = next_of(&request, status, &headers).filter(|_| limit > 0);
             let Some(next) = next else {
-                let body = read(&request, body).await?;
-                return Ok(Response { status: status.as_u16(), headers, body, url: request.url });
+                return Ok(Answer {
+                    status: status.as_u16(),
+                    headers,
+                    url: request.url,
+                    body,
+                    read_bytes: 0,
+                    limit_bytes: request.limit_bytes,
+                    after: request.timeout,
+                    deadline,
+                });
             };
             if next.origin() != request.url.origin() {
                 // What was meant for one host is no business of another.
-                request.headers = [ACCEPT, USER_AGENT].iter().fold(HeaderMap::new(), |mut kept, name| {
-                    if let Some(value) = request.headers.get(name) {
-                        kept.insert(name, value.clone());
-                    }
-                    kept
-                });
+                request.headers = kept(&request.headers);
             }
             request.url = next;
         }
@@ -203,19 +238,36 @@ fn next_of(request: &Request, status: StatusCode, headers: &HeaderMap) -> Option
     matches!(next.scheme(), "http" | "https").then_some(next)
 }
 
-async fn read(request: &Request, mut body: Incoming) -> Result<Vec<u8>, CallError> {
-    let limit_bytes = request.limit_bytes;
-    let too_long = || CallError::TooLong { url: shown(&request.url), limit_bytes };
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| CallError::Unreachable { url: shown(&request.url), why: chain(&error) })?;
-        if let Ok(data) = frame.into_data() {
-            if bytes.len() + data.len() > limit_bytes {
-                return Err(too_long());
-            }
-            bytes.extend_from_slice(&data);
+/// Returns the headers that any host may see.
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in [ACCEPT, USER_AGENT] {
+        if let Some(value) = headers.get(&name) {
+            kept.insert(name, value.clone());
         }
     }
-    Ok(bytes)
+    kept
+}
+
+impl Answer {
+    /// Returns the next piece of the body; nothing at its end.
+    ///
+    /// # Errors
+    /// [`CallError`], codes `NET0003` to `NET0005`.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
+        loop {
+            let late = || CallError::TimedOut { url: shown(&self.url), after: self.after };
+            let frame = timeout_at(self.deadline, self.body.frame()).await.map_err(|_| late())?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame
+                .map_err(|error| CallError::Unreachable { url: shown(&self.url), why: chain(&error) })?;
+            let Ok(data) = frame.into_data() else { continue };
+            self.read_bytes += data.len();
+            if self.read_bytes > self.limit_bytes {
+                let limit_bytes = self.limit_bytes;
+                return Err(CallError::TooLong { url: shown(&self.url), limit_bytes });
+            }
+            return Ok(Some(data));
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod connect;
 mod error;
 
 pub use allow::{Allow, AllowError};
-pub use call::{Outbound, Request, Response, shown};
+pub use call::{Answer, Outbound, Request, Response, shown};
 pub use error::CallError;
 pub use hyper::{HeaderMap, Method, header};
 pub use url::Url;

@@ -215,7 +215,11 @@ async fn an_answer_is_bounded_in_time_and_length() {
     let error = open(&["127.0.0.1"]).call(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
     assert!(error.to_string().starts_with("NET0003"), "{error}");
     // Without TLS on the other side there is no falling back.
-    let (port, _served) = server("127.0.0.1", ok("clear")).await;
+    let (listener, port) = listen("127.0.0.1").await;
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.write_all(ok("clear").as_bytes()).await;
+    });
     let error = open(&["127.0.0.1"]).call(get(&format!("https://127.0.0.1:{port}/"))).await.unwrap_err();
     assert!(error.to_string().starts_with("NET0003"), "{error}");
 }

@@ -28,7 +28,7 @@ pub use tidemill_engine::{
 
 use crate::{
     drift::{DriftReport, DriftSpec},
-    operators::PythonSpec,
+    operators::{AnswerCondition, HttpSpec, PythonSpec, SqlSpec, SqlTask},
 };
 
 /// The version in the path and in every message.
@@ -232,6 +232,32 @@ pub enum Work {
         webhook: String,
         /// The JSON body.
         body: serde_json::Value,
+    },
+    /// Asks another service; executed as `tidemill operator`.
+    Http {
+        /// What, rendered.
+        spec: Box<HttpSpec>,
+        /// Where the body goes instead of an output.
+        response_file: Option<String>,
+    },
+    /// Executes statements in a database; executed as `tidemill operator`.
+    Sql {
+        /// Which, parameters rendered.
+        spec: Box<SqlTask>,
+    },
+    /// Asks another service once: one poke of a sensor; executed as `tidemill operator`.
+    HttpSensor {
+        /// What, rendered.
+        spec: Box<HttpSpec>,
+        /// What the answer must be beside its status.
+        when: Option<AnswerCondition>,
+    },
+    /// Asks a database once: one poke of a sensor; executed as `tidemill operator`.
+    SqlSensor {
+        /// Which, parameters rendered.
+        spec: Box<SqlSpec>,
+        /// What it must give.
+        when: Option<AnswerCondition>,
     },
     /// Looks once whether a file is there: one poke of a sensor; executed as `tidemill operator`.
     FileSensor {

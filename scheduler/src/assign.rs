@@ -342,6 +342,10 @@ pub(crate) fn work_of(work: RenderedWork, version: &Version, task: &TaskId) -> W
         }
         RenderedWork::Python { spec } => Work::Python { spec },
         RenderedWork::Notify { webhook, body } => Work::Notify { webhook, body },
+        RenderedWork::Http { spec, response_file } => Work::Http { spec, response_file },
+        RenderedWork::Sql { spec } => Work::Sql { spec },
+        RenderedWork::HttpSensor { spec, when } => Work::HttpSensor { spec, when },
+        RenderedWork::SqlSensor { spec, when } => Work::SqlSensor { spec, when },
         RenderedWork::FileSensor { path } => Work::FileSensor { path },
     }
 }

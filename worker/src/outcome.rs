@@ -1,5 +1,7 @@
 //! How a try ended when it is Tidemill that has something to say about it: each with a code and a page.
 
+use tidemill_outbound::CallError;
+
 use crate::outputs::OutputError;
 
 /// A reason for the end of a try that is more than its own exit code.
@@ -73,6 +75,27 @@ pub(crate) enum Problem {
     /// The python operator: its requirements file.
     #[error("WRK0315: the requirements file {file} cannot be read: {error}")]
     PythonRequirements { file: String, error: String },
+    /// A call to the outside.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The http operator: the answer.
+    #[error("WRK0320: {why} answers {status}; expected: {expected}")]
+    HttpStatus { status: u16, why: String, expected: String },
+    /// The http operator: the request.
+    #[error("WRK0321: the request cannot be made: {why}")]
+    HttpRequest { why: String },
+    /// A file for what an operator got.
+    #[error("WRK0322: {path} cannot be written: {error}")]
+    OutputFile { path: String, error: String },
+    /// The sql operator: what the database says.
+    #[error("WRK0330: the database refuses: {why}")]
+    Sql { why: String },
+    /// The sql operator: what is asked of it.
+    #[error("WRK0331: the statements cannot be executed: {why}")]
+    SqlRequest { why: String },
+    /// A sensor cannot judge what it got.
+    #[error("WRK0351: `when` cannot judge {what}: {error}")]
+    Condition { what: String, error: String },
     /// The file sensor cannot look.
     #[error("WRK0350: cannot look for {path:?}: {error}")]
     FileSensor { path: String, error: String },

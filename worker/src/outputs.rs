@@ -26,6 +26,12 @@ pub(crate) enum OutputError {
         "WRK0203: $TIDEMILL_OUTPUT has {bytes} bytes; the limit of all outputs of a try is {FILE_LIMIT_BYTES}"
     )]
     FileTooLarge { bytes: u64 },
+    /// Rows above the limit.
+    #[error(
+        "WRK0206: the first {rows} rows have {bytes} bytes already; the limit of one output is {OUTPUT_LIMIT_BYTES}: \
+         ask for less, or write them to a file with `output_file`"
+    )]
+    Rows { rows: usize, bytes: usize },
     /// A value with too many levels.
     #[error("WRK0205: output {key:?} is nested deeper than {DEPTH_LIMIT} levels")]
     TooDeep { key: String },
@@ -72,6 +78,22 @@ fn too_large(path: &Path, bytes: u64) -> OutputError {
         return OutputError::TooLarge { key, bytes: length };
     }
     OutputError::FileTooLarge { bytes }
+}
+
+/// Checks what an operator gives as outputs, by the same limits.
+///
+/// # Errors
+/// [`OutputError`] for the first value that is too large or too deep.
+pub(crate) fn check(found: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, OutputError> {
+    let mut outputs = BTreeMap::new();
+    for (key, value) in found {
+        let bytes = match &value {
+            Value::String(text) => text.len(),
+            other => other.to_string().len(),
+        };
+        insert(&mut outputs, key, value, bytes).map_err(|why| why.at(0))?;
+    }
+    Ok(outputs)
 }
 
 fn parse(text: &[u8]) -> Result<BTreeMap<String, Value>, OutputError> {

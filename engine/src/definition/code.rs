@@ -116,6 +116,13 @@ codes! {
     PYTHON_TARGET = "DAG0430", "a python task needs a script or a callable";
     PYTHON_CALLABLE = "DAG0431", "a callable is a file and a function";
     PYTHON_ARGUMENT = "DAG0432", "not the name of a Python argument";
+    HTTP_TARGET = "DAG0480", "an http task needs a URL that can be called";
+    BAD_HEADER = "DAG0481", "a header that cannot be given";
+    BAD_STATUS = "DAG0482", "neither a status nor a range of them";
+    SQL_DATABASE = "DAG0483", "a sql task needs one database";
+    SQL_SOURCE = "DAG0484", "a sql task needs its statements once";
+    SQL_TEMPLATE = "DAG0485", "a template in a SQL statement";
+    SQL_PARAMETER = "DAG0486", "the parameters of a statement do not fit it";
     POKE_ABOVE_CAP = "DAG0450", "poke_interval is longer than max_poke_interval";
     SINGLE_POKE = "DAG0451", "a sensor that gives up before its second poke";
     DEADLINE_TABLE = "DAG0452", "a deadline needs exactly one of within and usual";

@@ -24,7 +24,8 @@ pub fn json_schema() -> Value {
     let mut definitions = Map::new();
     for table in TableId::ALL {
         let schema = match table {
-            TableId::Root | TableId::Sensor => continue,
+            TableId::Root => continue,
+            table if !table.shared_by().is_empty() => continue,
             TableId::Task => task(),
             other => object(&built(*other)),
         };
@@ -264,6 +265,9 @@ fn special(spec: &KeySpec) -> Value {
             json!({ "type": "number" })
         }
         (TableId::Command, "command") => json!({ "anyOf": [text(r"\S"), templates] }),
+        (TableId::Request, "headers" | "query") | (TableId::Query, "parameters") => {
+            json!({ "type": "object" })
+        }
         (TableId::Python, "args") => json!({ "type": "array" }),
         (TableId::Python, "kwargs") => json!({ "type": "object" }),
         (TableId::Branch, "branches") => json!({ "anyOf": [
@@ -300,7 +304,8 @@ mod tests {
         for spec in TableId::ALL.iter().flat_map(|table| of_table(*table)) {
             let table = match (spec.table, spec.table.operator()) {
                 (TableId::Root, _) => &schema,
-                (_, Some(_)) | (TableId::Sensor, _) => &schema["definitions"]["task"],
+                (_, Some(_)) => &schema["definitions"]["task"],
+                (table, _) if !table.shared_by().is_empty() => &schema["definitions"]["task"],
                 (table, None) => &schema["definitions"][name(table)],
             };
             let property = &table["properties"][spec.name];

@@ -4,12 +4,12 @@ use super::keys::{
     Default::{Bool, Float, Int, None, Required, Said, Seconds, Text},
     KeySpec, Kind,
     TableId::{
-        Arm, Branch, Categorical, Command, Dag, DagRunSensor, Deadline, Drift, FileSensor, Group,
-        Notification, Notify, Numeric, Param, Python, Root, Rule, Schedule, Sensor, ShortCircuit, Task,
-        TimeSensor, TriggerDag,
+        Arm, Branch, Categorical, Command, Dag, DagRunSensor, Deadline, Drift, FileSensor, Group, Http,
+        HttpSensor, Notification, Notify, Numeric, Param, Python, Query, Request, Root, Rule, Schedule,
+        Sensor, ShortCircuit, Sql, SqlSensor, Task, TimeSensor, TriggerDag,
     },
-    categorical_metrics, corrections, deadline_starts, feature_rules, key, ks_methods, numeric_metrics,
-    psi_variants, retries_exhausted, trigger_rules, wait_starts, weight_rules,
+    categorical_metrics, corrections, deadline_starts, feature_rules, http_methods, key, ks_methods,
+    numeric_metrics, psi_variants, retries_exhausted, trigger_rules, wait_starts, weight_rules,
 };
 
 use crate::state::RunState;
@@ -194,6 +194,26 @@ pub const KEYS: &[KeySpec] = &[
     key(Python, "requirements", Kind::Lines, None, "[\"polars==1.30.0\"]", "The packages of a virtual environment of its own, as in a requirements file. It is built once on each worker and used again by every task that asks for the same."),
     key(Python, "requirements_file", Kind::Line, None, "\"requirements.txt\"", "The same from a file, relative to the folder of the DAG file. When the file changes, so does the environment."),
     key(Python, "python", Kind::Line, Text("python3"), "\"python3.11\"", "The interpreter: a name that is found in `PATH`, or a path."),
+    // http, http_sensor
+    key(Request, "url", Kind::Template, None, "\"https://api.example.org/report?day={{ ds }}\"", "What is asked: a whole URL, or with `connection` what is added to that of the connection. Required without `connection`."),
+    key(Request, "method", Kind::Word(http_methods), Text("GET"), "\"POST\"", "The method."),
+    key(Request, "connection", Kind::Name, None, "\"api\"", "The connection that gives the host, a login or a token, and headers."),
+    key(Request, "headers", Kind::Special("a table of strings (templates)"), None, "{ Accept = \"application/json\" }", "Headers, over those of the connection."),
+    key(Request, "query", Kind::Special("a table of texts (templates), numbers and lists of them"), None, "{ day = \"{{ ds }}\", limit = 100 }", "What is added to the query of the URL, encoded; a list is repeated."),
+    key(Request, "body", Kind::Special("a string (template), or a table or list that is sent as JSON; strings in it are templates"), None, "{ day = \"{{ ds }}\", attempt = \"{{ try_number }}\" }", "The body. A string in a table that is one placeholder and nothing else becomes the value itself: a list stays a list."),
+    key(Request, "expected_status", Kind::Special("a status, a range such as `\"200-299\"`, or a list of them"), Said("`\"200-299\"`"), "[200, 404]", "Which answers are good."),
+    key(Request, "request_timeout", Kind::Duration(1, DAY), Seconds(30), "\"2m\"", "The longest time of the whole request."),
+    key(Request, "follow_redirects", Kind::Bool, Bool(false), "true", "Whether redirects of `GET` and `HEAD` are followed, at most five. Headers and login stay with the first host."),
+    key(Http, "response_file", Kind::Template, None, "\"answers/{{ ds }}.json\"", "The file that the body of the answer is written to instead of the output `body`. Relative to the folder of the DAG file."),
+    // sql, sql_sensor
+    key(Query, "connection", Kind::Name, None, "\"warehouse\"", "The connection that leads to the database; its kind is `postgres` or `sqlite`. Give this or `database`."),
+    key(Query, "database", Kind::Template, None, "\"data/features.sqlite\"", "A SQLite file. Relative to the folder of the DAG file. With `sqlite:` before it and `?mode=rwc` behind it, it is made where there is none."),
+    key(Query, "sql", Kind::Text, None, "\"SELECT count(*) AS n FROM orders WHERE day = :day\"", "The statements, with semicolons between them. Not a template: `:name` stands for a parameter. Give this or `sql_file`."),
+    key(Query, "sql_file", Kind::Line, None, "\"queries/features.sql\"", "A file with the statements, relative to the folder of the DAG file. Not a template either."),
+    key(Query, "parameters", Kind::Special("a table; strings in it are templates"), None, "{ day = \"{{ ds }}\", least = 3 }", "The values of the parameters. They are bound, so that a value can never become a part of a statement."),
+    key(Query, "statement_timeout", Kind::Duration(1, DAY), None, "\"5m\"", "The longest time of one statement."),
+    key(Sql, "transaction", Kind::Bool, Bool(true), "false", "Whether all statements happen or none. Without it each is final by itself, which `VACUUM` and its like ask for."),
+    key(Sql, "output_file", Kind::Template, None, "\"rows/{{ ds }}.csv\"", "The file that the rows are written to instead of the output `rows`: CSV when its name ends so, otherwise JSON lines."),
     // notify, notifications
     key(Notify, "webhook", Kind::Template, Required, "\"http://hooks.internal/ml\"", "The address that is called with a JSON body by POST. When it renders to nothing, the task is skipped."),
     key(Notify, "message", Kind::Template, Said("a sentence that names the dag run"), "\"{{ run_id }} is done\"", "The text."),
@@ -210,6 +230,9 @@ pub const KEYS: &[KeySpec] = &[
     key(TimeSensor, "delay", Kind::Duration(0, LONG), None, "\"2h\"", "So long after `from` it goes on."),
     key(TimeSensor, "from", Kind::Word(wait_starts), Text("data_interval_end"), "\"logical_date\"", "The date of the run that `delay` counts from, and on whose day a time of day is."),
     key(TimeSensor, "soft_fail", Kind::Bool, Bool(false), "true", "Whether it is skipped where it would fail: when its `timeout` is over."),
+    // http_sensor, sql_sensor
+    key(HttpSensor, "when", Kind::Template, None, "\"{{ answer.body.state == 'done' }}\"", "A template that gives `true` or `false`: what is waited for beside the status. `answer` has `status`, `headers` and `body`."),
+    key(SqlSensor, "when", Kind::Template, Said("the first column of the first row is there and neither 0 nor empty"), "\"{{ answer.value >= 1000 }}\"", "A template that gives `true` or `false`: what is waited for. `answer` has `rows`, `row_count` and `value`."),
     // trigger_dag
     key(TriggerDag, "dag_id", Kind::Template, Required, "\"load\"", "The DAG of which a run is made."),
     key(TriggerDag, "conf", Kind::Special("a table; strings in it are templates"), None, "{ day = \"{{ ds }}\", rows = 3 }", "Overrides the params of that DAG, and is checked against them. A string that is one placeholder and nothing else gives the value itself: a list stays a list."),

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use super::drift::{CategoricalMetric, Correction, FeatureRule, KsMethod, NumericMetric, PsiVariant};
+use super::http::HttpMethod;
 use super::model::{DeadlineFrom, RetriesExhausted, WaitFrom};
 use crate::state::{TriggerRule, WeightRule};
 
@@ -46,12 +47,24 @@ pub enum TableId {
     Rule,
     /// `[[task]]` with `operator = "python"`.
     Python,
+    /// `[[task]]` with `operator = "http"` or `"http_sensor"`.
+    Request,
+    /// `[[task]]` with `operator = "http"`.
+    Http,
+    /// `[[task]]` with `operator = "sql"` or `"sql_sensor"`.
+    Query,
+    /// `[[task]]` with `operator = "sql"`.
+    Sql,
     /// `[[task]]` with `operator = "notify"`.
     Notify,
     /// `[[task]]` of every sensor.
     Sensor,
     /// `[[task]]` with `operator = "file_sensor"`.
     FileSensor,
+    /// `[[task]]` with `operator = "http_sensor"`.
+    HttpSensor,
+    /// `[[task]]` with `operator = "sql_sensor"`.
+    SqlSensor,
     /// `[[task]]` with `operator = "time_sensor"`.
     TimeSensor,
     /// `[[task]]` with `operator = "trigger_dag"`.
@@ -81,9 +94,15 @@ impl TableId {
         Self::Categorical,
         Self::Rule,
         Self::Python,
+        Self::Request,
+        Self::Http,
+        Self::Query,
+        Self::Sql,
         Self::Notify,
         Self::Sensor,
         Self::FileSensor,
+        Self::HttpSensor,
+        Self::SqlSensor,
         Self::TimeSensor,
         Self::TriggerDag,
         Self::DagRunSensor,
@@ -110,6 +129,12 @@ impl TableId {
             Self::Categorical => "`categorical` of a drift task",
             Self::Rule => "`rule` of a drift task",
             Self::Python => "`[[task]]` with `operator = \"python\"`",
+            Self::Request => "`[[task]]` with `operator = \"http\"` or `\"http_sensor\"`",
+            Self::Http => "`[[task]]` with `operator = \"http\"`",
+            Self::Query => "`[[task]]` with `operator = \"sql\"` or `\"sql_sensor\"`",
+            Self::Sql => "`[[task]]` with `operator = \"sql\"`",
+            Self::HttpSensor => "`[[task]]` with `operator = \"http_sensor\"`",
+            Self::SqlSensor => "`[[task]]` with `operator = \"sql_sensor\"`",
             Self::Notify => "`[[task]]` with `operator = \"notify\"`",
             Self::Sensor => "`[[task]]` of every sensor",
             Self::FileSensor => "`[[task]]` with `operator = \"file_sensor\"`",
@@ -129,8 +154,12 @@ impl TableId {
             Self::ShortCircuit => Some("short_circuit"),
             Self::Drift => Some("drift"),
             Self::Python => Some("python"),
+            Self::Http => Some("http"),
+            Self::Sql => Some("sql"),
             Self::Notify => Some("notify"),
             Self::FileSensor => Some("file_sensor"),
+            Self::HttpSensor => Some("http_sensor"),
+            Self::SqlSensor => Some("sql_sensor"),
             Self::TimeSensor => Some("time_sensor"),
             Self::TriggerDag => Some("trigger_dag"),
             Self::DagRunSensor => Some("dag_run_sensor"),
@@ -138,11 +167,23 @@ impl TableId {
         }
     }
 
+    /// Returns the operators that share the keys of the table.
+    #[must_use]
+    pub const fn shared_by(self) -> &'static [&'static str] {
+        match self {
+            Self::Request => &["http", "http_sensor"],
+            Self::Query => &["sql", "sql_sensor"],
+            Self::Sensor => SENSORS,
+            _ => &[],
+        }
+    }
+
     /// Returns the tables whose keys a task of an operator has beside the common ones.
     #[must_use]
     pub fn of_operator(operator: &str) -> Vec<Self> {
-        let own = Self::ALL.iter().copied().find(|table| table.operator() == Some(operator));
-        own.into_iter().chain(SENSORS.contains(&operator).then_some(Self::Sensor)).collect()
+        let is_own =
+            |table: &Self| table.operator() == Some(operator) || table.shared_by().contains(&operator);
+        Self::ALL.iter().copied().filter(is_own).collect()
     }
 }
 
@@ -318,8 +359,7 @@ impl KeySpec {
 }
 
 /// Operators that are planned and refused by name.
-pub const NOT_BUILT_OPERATORS: &[&str] =
-    &["http", "sql", "http_sensor", "sql_sensor", "approval", "validate", "gate", "mlflow", "canary"];
+pub const NOT_BUILT_OPERATORS: &[&str] = &["approval", "validate", "gate", "mlflow", "canary"];
 
 /// Operators that exist.
 pub const OPERATORS: &[&str] = &[
@@ -330,15 +370,19 @@ pub const OPERATORS: &[&str] = &[
     "short_circuit",
     "latest_only",
     "drift",
+    "http",
+    "sql",
     "notify",
     "file_sensor",
+    "http_sensor",
+    "sql_sensor",
     "time_sensor",
     "trigger_dag",
     "dag_run_sensor",
 ];
 
 /// Those of them that poke for something outside of their run.
-pub const SENSORS: &[&str] = &["file_sensor"];
+pub const SENSORS: &[&str] = &["file_sensor", "http_sensor", "sql_sensor"];
 
 /// Those of them that never leave the engine: without a process or a slot.
 pub(crate) const IN_ENGINE: &[&str] =
@@ -376,6 +420,14 @@ pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("type", "operator"),
     ("environment", "env"),
     ("url", "webhook"),
+    ("endpoint", "url"),
+    ("data", "body"),
+    ("json", "body"),
+    ("http_conn_id", "connection"),
+    ("conn_id", "connection"),
+    ("postgres_conn_id", "connection"),
+    ("sqlite_conn_id", "connection"),
+    ("query", "sql"),
     ("text", "message"),
     ("pvalue", "p_value"),
     ("min", "minimum"),
@@ -397,6 +449,7 @@ macro_rules! words {
 
 words! {
     trigger_rules: TriggerRule;
+    http_methods: HttpMethod;
     deadline_starts: DeadlineFrom;
     wait_starts: WaitFrom;
     weight_rules: WeightRule;

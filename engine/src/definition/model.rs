@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DriftSpec, PythonSpec,
+    DriftSpec, HttpSpec, PythonSpec, SqlSpec, SqlTask,
     map_spec::{MapSpec, default_map_length, is_default_map_length},
     millis,
     retry_on::RetryOn,
@@ -378,6 +378,39 @@ pub enum Operator {
         /// What is sent and where.
         notification: Notification,
     },
+    /// Asks another service by HTTP.
+    Http {
+        /// What is asked.
+        spec: Box<HttpSpec>,
+        /// Where the body of the answer goes instead of an output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        response_file: Option<String>,
+    },
+    /// Executes statements in a database.
+    Sql {
+        /// Which, and where.
+        spec: Box<SqlTask>,
+    },
+    /// Waits until another service answers as it should.
+    HttpSensor {
+        /// What is asked.
+        spec: Box<HttpSpec>,
+        /// What the answer must be beside its status.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when: Option<String>,
+        /// How it waits.
+        poke: Poke,
+    },
+    /// Waits until a query gives what it should.
+    SqlSensor {
+        /// The query.
+        spec: Box<SqlSpec>,
+        /// What it must give; absent: a first value that is neither nothing, 0 nor empty.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when: Option<String>,
+        /// How it waits.
+        poke: Poke,
+    },
     /// Waits until a file is there; its slot is free between pokes.
     FileSensor {
         /// The file, a folder with a file in it, or a pattern; relative to the folder of the DAG file.
@@ -442,7 +475,9 @@ impl Task {
     #[must_use]
     pub const fn poke(&self) -> Option<&Poke> {
         match &self.operator {
-            Operator::FileSensor { poke, .. } => Some(poke),
+            Operator::FileSensor { poke, .. }
+            | Operator::HttpSensor { poke, .. }
+            | Operator::SqlSensor { poke, .. } => Some(poke),
             _ => None,
         }
     }
@@ -479,6 +514,10 @@ impl Operator {
             Self::ShortCircuit { .. } => "short_circuit",
             Self::LatestOnly => "latest_only",
             Self::Drift { .. } => "drift",
+            Self::Http { .. } => "http",
+            Self::Sql { .. } => "sql",
+            Self::HttpSensor { .. } => "http_sensor",
+            Self::SqlSensor { .. } => "sql_sensor",
             Self::Notify { .. } => "notify",
             Self::FileSensor { .. } => "file_sensor",
             Self::TimeSensor { .. } => "time_sensor",
@@ -490,8 +529,11 @@ impl Operator {
     /// Returns the connections that its own keys name. They are loaded and sent to the worker with the task; those
     /// that only templates name are not.
     #[must_use]
-    pub const fn connections(&self) -> Vec<&ConnectionId> {
+    pub fn connections(&self) -> Vec<&ConnectionId> {
         match self {
+            Self::Http { spec, .. } | Self::HttpSensor { spec, .. } => spec.connection.iter().collect(),
+            Self::Sql { spec } => spec.spec.connection.iter().collect(),
+            Self::SqlSensor { spec, .. } => spec.connection.iter().collect(),
             Self::Command { .. }
             | Self::Noop
             | Self::LatestOnly

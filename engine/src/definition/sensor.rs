@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::{
     code::Code,
     fields::Fields,
+    http_task,
     model::{Operator, Poke},
     problem::{Draft, Report},
+    sql_task,
     task::GraphKind,
     values::show_seconds,
 };
@@ -26,6 +28,14 @@ pub(crate) fn read<'s>(
         "file_sensor" => {
             fields.require("path", name, report);
             fields.string("path").zip(poke).map(|(path, poke)| Operator::FileSensor { path, poke })
+        }
+        "http_sensor" => {
+            let (spec, when) = (http_task::read(fields, name, report), fields.string("when"));
+            spec.zip(poke).map(|(spec, poke)| Operator::HttpSensor { spec: Box::new(spec), when, poke })
+        }
+        "sql_sensor" => {
+            let (spec, when) = (sql_task::read(fields, name, report), fields.string("when"));
+            spec.zip(poke).map(|(spec, poke)| Operator::SqlSensor { spec: Box::new(spec), when, poke })
         }
         _ => None,
     };

@@ -7,7 +7,7 @@ use super::{
     drift_task,
     fields::{Fields, Mode, Placed},
     groups::Groups,
-    inside_task,
+    http_task, inside_task,
     keys::{self, TableId},
     kinds::{clean, filled, wrong_type},
     map_spec::MapSpec,
@@ -15,7 +15,7 @@ use super::{
     model::{BranchArm, Branches, Command, Operator, RetriesExhausted, Role, Task},
     notify,
     problem::{Draft, Report},
-    python_task, retry_on, role, sensor,
+    python_task, retry_on, role, sensor, sql_task,
     suggest::nearest,
     tree::{Node, Table, Value},
     values::show_seconds,
@@ -348,6 +348,8 @@ fn operator<'s>(
             let spec = python_task::read(fields, name, report);
             (spec.map(|spec| Operator::Python { spec: Box::new(spec) }), GraphKind::Process)
         }
+        Some("http") => (http_task::operator(fields, name, report), GraphKind::Process),
+        Some("sql") => (sql_task::operator(fields, name, report), GraphKind::Process),
         Some("branch") => branch(fields, name, groups, report),
         Some("short_circuit") => {
             fields.require("when", name, report);

@@ -32,6 +32,7 @@ pub(crate) fn check(
             tasks: &tasks,
             task: None,
             is_mapped: false,
+            has_answer: false,
             is_upstream: &|_| false,
         };
         messages(dag, &mut |kind, node| one(kind, node, &scope, report));
@@ -42,6 +43,7 @@ pub(crate) fn check(
                 tasks: &tasks,
                 task: Some(""),
                 is_mapped: true,
+                has_answer: false,
                 is_upstream: &|_| true,
             };
             of_task(defaults, &mut |kind, node| one(kind, node, &scope, report));
@@ -61,16 +63,23 @@ pub(crate) fn check(
             tasks: &tasks,
             task: Some(id),
             is_mapped: map.is_some(),
+            has_answer: is_asking(table),
             is_upstream: &is_upstream,
         };
         of_task(table, &mut |kind, node| one(kind, node, &scope, report));
         if let Some(map) = map {
             // Its own elements are not known before it is.
-            let scope = CheckScope { is_mapped: false, ..scope };
+            let scope = CheckScope { is_mapped: false, has_answer: false, ..scope };
             mapped::texts(&map.node, &mut |node| one(Kind::Text, node, &scope, report));
         }
         code_argument(table, report);
     }
+}
+
+/// Whether a task is a sensor whose condition sees what it got.
+fn is_asking(task: &Table<'_>) -> bool {
+    let word = task.get("operator").map(|entry| &entry.node.value);
+    matches!(word, Some(Value::String(word)) if matches!(word.as_ref(), "http_sensor" | "sql_sensor"))
 }
 
 /// Refuses a template in the code that an array command gives to a shell, and warns where another interpreter gets it.
@@ -124,10 +133,12 @@ fn of_task(table: &Table<'_>, visit: &mut dyn FnMut(Kind, &Node<'_>)) {
             ("when", _) => visit(Kind::Condition, &entry.node),
             (
                 "branches" | "reference" | "current" | "webhook" | "message" | "script" | "path" | "until"
-                | "dag_id" | "logical_date" | "run_id",
+                | "dag_id" | "logical_date" | "run_id" | "url" | "database" | "response_file" | "output_file",
                 _,
             ) => visit(Kind::Text, &entry.node),
-            ("args" | "kwargs" | "conf", _) => nested(&entry.node, visit),
+            ("args" | "kwargs" | "conf" | "headers" | "query" | "body" | "parameters", _) => {
+                nested(&entry.node, visit)
+            }
             _ => {}
         }
     }

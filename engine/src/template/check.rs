@@ -132,6 +132,9 @@ fn check_reference(reference: &Reference, scope: &CheckScope<'_>, problems: &mut
         problems.push(not_mapped(reference));
         return;
     }
+    if reference.root == super::ANSWER && scope.has_answer {
+        return;
+    }
     let found =
         names::lookup(&reference.root).filter(|(_, without_task)| *without_task || scope.task.is_some());
     let Some((shape, _)) = found else {

@@ -7,6 +7,8 @@
 //! to: each of those becomes `"${TIDEMILL_V<n>}"` in the quoting of its place, and the value travels through the
 //! environment. A place where no quoting makes that true is refused by [`check()`]; see [`shell`].
 
+mod answer;
+mod calls;
 mod check;
 mod context;
 mod environment;
@@ -26,6 +28,8 @@ mod value;
 
 use std::{collections::BTreeSet, ops::Range};
 
+pub use answer::{ANSWER, holds, names_of_condition};
+pub use calls::AnswerCondition;
 pub use context::{Context, Variable, effective_params};
 pub use error::RenderError;
 pub use mapped_outputs::MappedOutputs;
@@ -62,6 +66,8 @@ pub struct CheckScope<'a> {
     pub task: Option<&'a str>,
     /// Whether the task is mapped, so that `map.value` and `map.index` mean something.
     pub is_mapped: bool,
+    /// Whether it is the condition of a sensor, which sees what the sensor got.
+    pub has_answer: bool,
     /// Whether a task is a direct or indirect upstream of this one.
     pub is_upstream: &'a dyn Fn(&str) -> bool,
 }

@@ -84,12 +84,29 @@ fn is_single(template: &str) -> bool {
 /// # Errors
 /// [`RenderError`], codes `SCH0701` to `SCH0703` and `SCH0706`.
 pub fn render_condition(template: &str, context: &Context) -> Result<bool, RenderError> {
-    let text = render_text(template, context)?;
+    truth(&render_text(template, context)?)
+}
+
+/// Reads `true` or `false`.
+pub(super) fn truth(text: &str) -> Result<bool, RenderError> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(RenderError::Condition { text: shorten(text.trim()) }),
     }
+}
+
+/// Renders a template to text with these values alone.
+pub(super) fn evaluate_with(template: &str, values: &Value) -> Result<String, RenderError> {
+    let env = environment(|out, value| write_to(out, &print_value(value)?));
+    let text = env
+        .template_from_str(template)
+        .and_then(|template| template.render(values))
+        .map_err(|error| RenderError::of(&error, template))?;
+    if text.len() > OUTPUT_LIMIT_BYTES {
+        return Err(RenderError::Limit { what: "the template prints more than 1 MiB".to_owned() });
+    }
+    Ok(text)
 }
 
 /// Renders a command string. Values do not enter the script: it reads them from its environment.

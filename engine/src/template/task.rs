@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value as Json, json};
 
 use super::{
-    Context, Needs, RenderError,
+    AnswerCondition, Context, Needs, RenderError, calls,
     error::shorten,
     instant::Instant,
     needs,
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     definition::{
-        BranchArm, Branches, Command, Dag, DriftSpec, Notification, Operator, PythonSpec, PythonTarget, Task,
+        BranchArm, Branches, Command, Dag, DriftSpec, HttpSpec, Notification, Operator, PythonSpec,
+        PythonTarget, SqlSpec, SqlTask, Task,
     },
     ids::TaskId,
 };
@@ -61,6 +62,32 @@ pub enum RenderedWork {
         webhook: String,
         /// The JSON body.
         body: Json,
+    },
+    /// Asks another service.
+    Http {
+        /// What, rendered.
+        spec: Box<HttpSpec>,
+        /// Where the body goes.
+        response_file: Option<String>,
+    },
+    /// Executes statements.
+    Sql {
+        /// Which, parameters rendered.
+        spec: Box<SqlTask>,
+    },
+    /// Asks another service once whether it answers as it should.
+    HttpSensor {
+        /// What, rendered.
+        spec: Box<HttpSpec>,
+        /// What the answer must be.
+        when: Option<AnswerCondition>,
+    },
+    /// Asks a database once whether a query gives what it should.
+    SqlSensor {
+        /// Which, parameters rendered.
+        spec: Box<SqlSpec>,
+        /// What it must give.
+        when: Option<AnswerCondition>,
     },
     /// Looks once whether a file is there.
     FileSensor {
@@ -149,6 +176,10 @@ fn templates(task: &Task) -> Vec<&str> {
             found.extend(notification.message.as_deref());
         }
         Operator::FileSensor { path, .. } => found.push(path),
+        asking @ (Operator::Http { .. }
+        | Operator::HttpSensor { .. }
+        | Operator::Sql { .. }
+        | Operator::SqlSensor { .. }) => calls::templates(asking, &mut found),
     }
     found
 }
@@ -213,6 +244,10 @@ pub fn render_task(dag: &Dag, task: &Task, context: &Context) -> Result<Rendered
             let body = render_message(notification, context, &default).map_err(at("message"))?;
             Some(RenderedWork::Notify { webhook, body })
         }
+        asking @ (Operator::Http { .. }
+        | Operator::HttpSensor { .. }
+        | Operator::Sql { .. }
+        | Operator::SqlSensor { .. }) => calls::work(asking, context, at)?,
         Operator::FileSensor { path, .. } => {
             Some(RenderedWork::FileSensor { path: render_text(path, context).map_err(at("path"))? })
         }

@@ -122,6 +122,36 @@ fn with_example(table: TableId, line: &str) -> String {
             };
             task(&format!("operator = \"python\"\n{target}{line}"))
         }
+        TableId::Request => {
+            let url = if line.starts_with("url") || line.starts_with("connection") {
+                ""
+            } else {
+                "url = \"https://api.example.org/\"\n"
+            };
+            task(&format!("operator = \"http\"\n{url}{line}"))
+        }
+        TableId::Http => task(&format!("operator = \"http\"\nurl = \"https://a.example.org/\"\n{line}")),
+        TableId::HttpSensor => {
+            task(&format!("operator = \"http_sensor\"\nurl = \"https://a.example.org/\"\n{line}"))
+        }
+        TableId::Query => {
+            let database = if line.starts_with("connection") || line.starts_with("database") {
+                ""
+            } else {
+                "connection = \"c\"\n"
+            };
+            let sql = match line.split(' ').next() {
+                Some("sql" | "sql_file") => "",
+                Some("parameters") => "sql = \"SELECT :day, :least\"\n",
+                _ => "sql = \"SELECT 1\"\n",
+            };
+            let day = if line.starts_with("sql =") { "parameters = { day = \"x\" }\n" } else { "" };
+            task(&format!("operator = \"sql\"\n{database}{sql}{day}{line}"))
+        }
+        TableId::Sql => task(&format!("operator = \"sql\"\nconnection = \"c\"\nsql = \"SELECT 1\"\n{line}")),
+        TableId::SqlSensor => {
+            task(&format!("operator = \"sql_sensor\"\nconnection = \"c\"\nsql = \"SELECT 1\"\n{line}"))
+        }
         TableId::Notify => task(&format!("operator = \"notify\"\n{line}")),
         TableId::Sensor => task(&format!("operator = \"file_sensor\"\npath = \"f\"\n{line}")),
         TableId::FileSensor => task(&format!("operator = \"file_sensor\"\n{line}")),

@@ -70,6 +70,7 @@ fn problems(template: &str) -> Vec<TemplateProblem> {
         tasks: &tasks,
         task: Some("task"),
         is_mapped: false,
+        has_answer: false,
         is_upstream: &|id| id == "up",
     };
     check(Kind::Shell, template, &scope)

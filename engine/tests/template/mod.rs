@@ -245,6 +245,7 @@ fn problems(kind: Kind, template: &str) -> Vec<(&'static str, String, String)> {
         tasks: &tasks,
         task: Some("train"),
         is_mapped: false,
+        has_answer: false,
         is_upstream: &is_upstream,
     };
     check(kind, template, &scope)
@@ -367,8 +368,14 @@ fn what_the_template_defines_itself_is_known() {
 #[test]
 fn a_message_of_the_dag_knows_no_task() {
     let empty = BTreeSet::new();
-    let scope =
-        CheckScope { params: &empty, tasks: &empty, task: None, is_mapped: false, is_upstream: &|_| false };
+    let scope = CheckScope {
+        params: &empty,
+        tasks: &empty,
+        task: None,
+        is_mapped: false,
+        has_answer: false,
+        is_upstream: &|_| false,
+    };
     let codes =
         |template: &str| check(Kind::Text, template, &scope).iter().map(|p| p.code).collect::<Vec<_>>();
     assert_eq!(codes("{{ ds }} {{ run_id }} {{ dag.dag_id }}"), [""; 0]);

@@ -3,6 +3,7 @@
 mod assets;
 mod backfill;
 mod browser;
+mod calls;
 mod cleaning;
 mod client;
 mod compare;

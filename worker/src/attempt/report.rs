@@ -200,7 +200,14 @@ fn add_result(report: &mut AttemptReport, files: &Files) {
         Ok(result) => {
             report.follow = result.follow;
             report.report = result.report;
-            report.outputs = result.outputs;
+            match outputs::check(result.outputs) {
+                Ok(outputs) => report.outputs = outputs,
+                Err(error) if report.outcome == TryOutcome::Success => {
+                    report.outcome = TryOutcome::Failed;
+                    report.reason = Some(Problem::Output(error).to_string());
+                }
+                Err(error) => tracing::debug!(%error, "outputs of a try that did not succeed are left out"),
+            }
             if let (Some(why), TryOutcome::Success) = (result.skipped, report.outcome) {
                 report.outcome = TryOutcome::Skipped;
                 report.reason = Some(why);

@@ -7,8 +7,10 @@ mod branch;
 mod call;
 mod drift;
 mod file_sensor;
+mod http;
 mod notify;
 mod python;
+mod sql;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +21,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tidemill_engine::template::{self, AnswerCondition};
 use tidemill_protocol::worker::{Connection, Report, Work};
 
 use crate::outcome::Problem;
@@ -123,6 +127,12 @@ pub fn main(spec: &Path) -> ExitCode {
             drift::execute(spec, on_drift, on_stable, on_insufficient_data.as_deref(), &mut out)
         }
         Work::Notify { webhook, body } => notify::execute(webhook, body, &around, &mut out),
+        Work::Http { spec, response_file } => {
+            http::execute(spec, response_file.as_deref(), &around, &mut out)
+        }
+        Work::HttpSensor { spec, when } => http::poke(spec, when.as_ref(), &around, &mut out),
+        Work::Sql { spec } => sql::execute(spec, &around, &mut out),
+        Work::SqlSensor { spec, when } => sql::poke(spec, when.as_ref(), &around, &mut out),
         Work::FileSensor { path } => file_sensor::poke(path, &mut out),
         Work::Shell { .. } | Work::Exec { .. } => {
             let error = "a command is not an operator".to_owned();
@@ -141,6 +151,28 @@ pub fn main(spec: &Path) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::from(code)
+}
+
+/// Judges what a sensor got: without a condition it is what is waited for.
+fn judge(answer: Json, when: Option<&AnswerCondition>, what: &str, out: &mut Out) -> OperatorResult {
+    let held = match when {
+        Some(when) => template::holds(&when.template, &when.names, &answer).map_err(|error| {
+            Problem::Condition { what: what.to_owned(), error: format!("{}: {error}", error.code()) }
+        }),
+        None => Ok(true),
+    };
+    match held {
+        Ok(true) => {
+            out.stamped(&format!("{what} are what is waited for"));
+            let outputs = match answer {
+                Json::Object(map) => map.into_iter().collect(),
+                _ => BTreeMap::new(),
+            };
+            OperatorResult { outputs, ..OperatorResult::default() }
+        }
+        Ok(false) => OperatorResult::not_yet(format!("{what} are not yet what is waited for"), out),
+        Err(problem) => OperatorResult::failed(&problem, false),
+    }
 }
 
 /// Returns an error with its causes on one line.

@@ -31,7 +31,7 @@ pub(super) fn execute(
     let mut request = Request::new(Method::POST, url);
     request.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     request.body = body.to_string().into_bytes();
-    match call::once(request, around, None) {
+    match call::once(request, around) {
         Ok(response) if response.is_success() => {
             out.line(&format!("answered {}", response.status));
             OperatorResult {

@@ -14,6 +14,7 @@ mod jinja;
 mod links;
 mod mapped;
 mod names;
+mod outside;
 mod params;
 mod python;
 mod script;

@@ -111,7 +111,7 @@ fn poll(making: &mut Making<'_, '_>, expression: &str, env: Vec<(String, String)
 }
 
 /// Sets how a sensor of ours waits.
-fn poking(making: &mut Making<'_, '_>) {
+pub(super) fn poking(making: &mut Making<'_, '_>) {
     // An `execution_timeout` of `default_args` is that of one poke in Airflow and would be the whole wait here.
     making.task.set("timeout", "7d");
     for (name, key) in

@@ -9,7 +9,7 @@ use toml::Value as Toml;
 use super::{
     common::{self, Mapped},
     interp::{Interp, TaskDraft, Work},
-    jinja, mapped, python, sensors, shell,
+    jinja, mapped, outside, python, sensors, shell,
     value::{Keyword, Value},
 };
 use crate::import::{Entry, Level, Task, is_built, words};
@@ -197,6 +197,7 @@ impl<'a> Making<'_, 'a> {
                 self.common(python::OWN);
             }
             _ if sensors::convert(self, class) => self.common(sensors::OWN),
+            _ if outside::convert(self, class) => self.common(outside::OWN),
             _ => {
                 let hint = hint(class);
                 self.common(&["*"]);
@@ -210,7 +211,6 @@ impl<'a> Making<'_, 'a> {
 fn hint(class: &str) -> &'static str {
     match class {
         "EmailOperator" | "SlackWebhookOperator" | "SlackAPIPostOperator" => " (see the operator `notify`)",
-        "SimpleHttpOperator" | "HttpOperator" => " (a `command` with curl does it)",
         "DockerOperator" => " (a `command` with `docker run` does it)",
         "KubernetesPodOperator" => " (a `command` with `kubectl run` does it)",
         "SSHOperator" => " (a `command` with ssh does it)",
