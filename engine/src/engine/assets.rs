@@ -27,8 +27,9 @@ use crate::{
 /// What waits for one DAG.
 pub(super) type AssetQueue = BTreeMap<AssetName, AssetQueueRow>;
 
-/// A DAG whose run makes an event that it listens to itself, without a process in between, would go round for ever within
-/// one step. Its second run comes this much later, as with `@continuous`.
+/// A DAG whose run makes an event that it listens to itself, without a process in between, would go round for ever: within
+/// one step, or from one step to the next where its tasks are prepared. So a run comes this much later than the former one,
+/// as with `@continuous`, when it follows in the same step, or when that one has ended and a run by assets made the event.
 const ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// Which DAGs listen to an asset, and which make events on it.
@@ -173,7 +174,7 @@ impl Engine {
             extra: posted.extra,
         };
         out.answer(request, Reply::AssetEvent(Box::new(row.clone())));
-        self.deliver(row, out);
+        self.deliver(row, false, out);
     }
 
     /// A task succeeded by itself: an event on each of its outlets, in the same step and so in the same commit.
@@ -194,6 +195,7 @@ impl Engine {
             try_number: row.try_number,
         };
         let (interval_start, interval_end) = (run.row.data_interval_start, run.row.data_interval_end);
+        let is_asset_run = run.row.run_type == RunType::Asset;
         for asset in outlets {
             let row = AssetEventRow {
                 id: self.new_asset_event(),
@@ -204,7 +206,7 @@ impl Engine {
                 source: source.clone(),
                 extra: AssetExtra::default(),
             };
-            self.deliver(row, out);
+            self.deliver(row, is_asset_run, out);
         }
     }
 
@@ -215,7 +217,7 @@ impl Engine {
     }
 
     /// Queues an event for every DAG that listens.
-    fn deliver(&mut self, row: AssetEventRow, out: &mut Out) {
+    fn deliver(&mut self, row: AssetEventRow, is_of_asset_run: bool, out: &mut Out) {
         let mut queued_for = Vec::new();
         for dag_id in self.assets.consumers.get(&row.asset).into_iter().flatten() {
             let Some(entry) = self.dags.get_mut(dag_id).filter(|entry| entry.listens_at(row.at)) else {
@@ -226,6 +228,7 @@ impl Engine {
                 .entry(row.asset.clone())
                 .and_modify(|queue| queue.add(&row))
                 .or_insert_with(|| AssetQueueRow::of(dag_id.clone(), &row));
+            entry.is_fed_by_asset_runs |= is_of_asset_run;
             queued_for.push(dag_id.clone());
             out.promoting.insert(dag_id.clone());
         }
@@ -240,9 +243,15 @@ impl Engine {
         if entry.asset_waits(out.now.wall).is_none_or(|waits| !waits.is_empty()) {
             return;
         }
-        if !out.by_assets.insert(dag_id.clone()) {
-            return self.defer_by_assets(dag_id, ROUND_TRIP, out.now.mono);
+        if let Some((former, made_at)) = entry.newest_asset_run {
+            let is_round_trip =
+                out.by_assets.contains(dag_id) || (entry.is_fed_by_asset_runs && !entry.is_active(former));
+            let wait = (made_at + ROUND_TRIP).saturating_sub(out.now.mono);
+            if is_round_trip && !wait.is_zero() {
+                return self.defer_by_assets(dag_id, wait, out.now.mono);
+            }
         }
+        entry.is_fed_by_asset_runs = false;
         let queue = std::mem::take(&mut entry.asset_queue);
         let (mut start, mut end, mut at) = (None, None, None);
         let (mut count, mut newest) = (0, AssetEventId::default());
@@ -268,6 +277,10 @@ impl Engine {
             backfill: None,
         };
         if let Some(row) = self.create_run(dag_id, run_id, RunType::Asset, interval, wanted, out) {
+            if let Some(entry) = self.dags.get_mut(dag_id) {
+                entry.newest_asset_run = Some((row.key, out.now.mono));
+            }
+            out.by_assets.insert(dag_id.clone());
             let change = AssetChange::Take { dag_id: dag_id.clone(), run: row.key, count };
             out.actions.push(Action::Asset(change));
         }

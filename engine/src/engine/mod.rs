@@ -146,11 +146,19 @@ struct DagEntry {
     asset_queue: AssetQueue,
     /// Its next run by assets waits for [`Timer::Assets`].
     is_asset_run_deferred: bool,
+    /// The newest run that its assets made since this engine began, and when by the monotonic clock.
+    newest_asset_run: Option<(RunKey, Duration)>,
+    /// A run by assets made an event that is queued.
+    is_fed_by_asset_runs: bool,
 }
 
 impl DagEntry {
     fn active_runs(&self) -> usize {
         self.queued.len() + self.running.len()
+    }
+
+    fn is_active(&self, run: RunKey) -> bool {
+        self.running.contains(&run) || self.queued.iter().any(|(_, queued)| *queued == run)
     }
 
     /// Whether a run started beyond the limit because the others stand still until it has ended.

@@ -58,6 +58,8 @@ impl DagEntry {
             next_date: None,
             asset_queue: BTreeMap::new(),
             is_asset_run_deferred: false,
+            newest_asset_run: None,
+            is_fed_by_asset_runs: false,
         }
     }
 

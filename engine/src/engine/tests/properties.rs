@@ -501,7 +501,13 @@ fn heal(world: &mut World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(160), failure_persistence: None, ..ProptestConfig::default() })]
+    // A case costs up to a second: a failure that is made smaller for longer than this would be told by nobody.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(160),
+        failure_persistence: None,
+        max_shrink_time: 120_000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_history_keeps_every_invariant_and_ends(

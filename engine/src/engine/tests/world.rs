@@ -445,7 +445,7 @@ impl World {
         let dag = &self.versions[&(dag.clone(), newest.dag_version.clone())];
         let is_well = |state| matches!(state, TaskState::Success | TaskState::Skipped | TaskState::Removed);
         let mut states = BTreeMap::new();
-        for row in self.tasks.values().filter(|row| row.key.run == newest.key) {
+        for row in self.rows_of(newest.key) {
             if !is_well(row.state) || !states.contains_key(&row.key.task) {
                 states.insert(row.key.task.clone(), row.state);
             }
@@ -709,10 +709,22 @@ impl World {
         }
     }
 
+    /// Before everything of a run in the order of keys.
+    fn first_of(run: RunKey) -> TaskInstanceKey {
+        TaskInstanceKey { run, task: task_id("0"), map_index: i32::MIN }
+    }
+
+    /// The task rows of a run.
+    fn rows_of(&self, run: RunKey) -> impl Iterator<Item = &TaskRow> {
+        self.tasks.range(Self::first_of(run)..).map(|(_, row)| row).take_while(move |row| row.key.run == run)
+    }
+
     fn snapshot(&self, row: &RunRow) -> RunSnapshot {
-        let tasks = self.tasks.values().filter(|t| t.key.run == row.key).cloned().collect();
+        let tasks = self.rows_of(row.key).cloned().collect();
         let mut fences: BTreeMap<TaskInstanceKey, AttemptKey> = BTreeMap::new();
-        for attempt in self.tries.keys().filter(|attempt| attempt.instance.run == row.key) {
+        let first = Self::first_of(row.key);
+        let attempts = self.tries.range(AttemptKey { instance: first, try_number: 0, epoch: 0 }..);
+        for (attempt, _) in attempts.take_while(|(attempt, _)| attempt.instance.run == row.key) {
             fences.insert(attempt.instance.clone(), attempt.clone());
         }
         let maps = self.maps.iter().filter(|((run, _), _)| *run == row.key).map(|(_, map)| map.clone());
@@ -966,7 +978,7 @@ impl World {
     fn check_limits(&self, live: &[TaskInstanceKey]) {
         let is_moving = |run: &&RunRow| {
             run.state == RunState::Running
-                && self.tasks.values().any(|row| row.key.run == run.key && !row.state.is_terminal())
+                && self.rows_of(run.key).any(|row| !row.state.is_terminal())
         };
         let lane = |run: &RunRow| {
             run.backfill.filter(|key| self.backfills.get(key).is_some_and(|row| !row.state.is_terminal()))
@@ -1040,7 +1052,7 @@ impl World {
     fn check_open(&self, run: RunKey) {
         let all: BTreeMap<TaskInstanceKey, WaitReason> =
             self.engine.explain_all(run, usize::MAX, self.now).into_iter().collect();
-        let open = self.tasks.values().filter(|row| row.key.run == run && !row.state.is_terminal());
+        let open = self.rows_of(run).filter(|row| !row.state.is_terminal());
         for row in open {
             let reason = all.get(&row.key).unwrap_or_else(|| panic!("{:?} has no reason", row.key));
             let is_leased = matches!(

@@ -1,6 +1,6 @@
 //! Assets: who makes events, who waits for them, and that none is lost or counted twice.
 
-use super::super::world::{World, at, dag, dag_id, noop, refusal, result, task};
+use super::super::world::{World, at, dag, dag_id, mapped, noop, refusal, result, task};
 use crate::{
     action::Refusal,
     asset::AssetWait,
@@ -277,6 +277,22 @@ fn a_circle_goes_round_once_a_second_and_holds_nothing_up() {
     pause(&mut world, "c", true);
     world.pass(5);
     assert_eq!(world.by_assets("c").len(), 3);
+}
+
+/// What is prepared is answered in the same instant, in steps of their own: the circle must not turn within that.
+#[test]
+fn a_circle_of_mapped_tasks_goes_round_once_a_second_too() {
+    let mut world = World::new();
+    let task = mapped(Task { outlets: assets(&["a"]), ..noop("n", &[]) });
+    world.load(Dag { schedule: on(&["a"], false), ..dag("c", vec![task]) });
+    world.post("a");
+    assert_eq!(world.by_assets("c").len(), 1);
+    assert_eq!(waits(&world, "c"), [AssetWait::Next]);
+    // An event of somebody else is taken by the same next run.
+    world.post("a");
+    assert_eq!(world.by_assets("c").len(), 1);
+    world.pass(1);
+    assert_eq!(world.by_assets("c").len(), 2);
 }
 
 #[test]
