@@ -977,8 +977,7 @@ impl World {
 
     fn check_limits(&self, live: &[TaskInstanceKey]) {
         let is_moving = |run: &&RunRow| {
-            run.state == RunState::Running
-                && self.rows_of(run.key).any(|row| !row.state.is_terminal())
+            run.state == RunState::Running && self.rows_of(run.key).any(|row| !row.state.is_terminal())
         };
         let lane = |run: &RunRow| {
             run.backfill.filter(|key| self.backfills.get(key).is_some_and(|row| !row.state.is_terminal()))
