@@ -22,11 +22,7 @@ use tidemill_protocol::worker::{
     ExchangeRequest, ExchangeResponse, HeartbeatRequest, HeartbeatResponse, PROTOCOL_VERSION, StartedNote,
     Token,
 };
-use tidemill_store::{
-    Reader,
-    batch::{ImportError, Session},
-    reader::RunQuery,
-};
+use tidemill_store::{Reader, access::Session, batch::ImportError, reader::RunQuery};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{

@@ -15,7 +15,8 @@ use tidemill_engine::{
 use tidemill_protocol::worker::{
     ExchangeRequest, ExchangeResponse, HeartbeatRequest, HeartbeatResponse, StartedNote,
 };
-use tidemill_store::batch::{ImportErrorChange, OutboxChange, Session};
+use tidemill_store::access::Session;
+use tidemill_store::batch::{ImportErrorChange, OutboxChange};
 use tokio::sync::oneshot;
 
 use crate::{

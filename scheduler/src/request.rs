@@ -8,10 +8,7 @@ use tidemill_engine::{
     rows::RunRow,
     state::TaskState,
 };
-use tidemill_store::{
-    batch::{AccessChange, AuditEntry},
-    vault::VaultChange,
-};
+use tidemill_store::{access::AccessChange, batch::AuditEntry, vault::VaultChange};
 
 /// Asks for a dag run.
 #[derive(Clone, Debug, PartialEq)]

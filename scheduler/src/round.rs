@@ -20,7 +20,8 @@ use tidemill_engine::{
 use tidemill_protocol::worker::{AttemptReport, HeartbeatResponse, Verdict};
 use tidemill_store::{
     Batch, BatchId, Coalescer,
-    batch::{AssetKey, AssetWrite, IdempotencyRow, OutboxChange, OutputsWrite, ReportWrite, TryWrite},
+    access::IdempotencyRow,
+    batch::{AssetKey, AssetWrite, OutboxChange, OutputsWrite, ReportWrite, TryWrite},
 };
 
 use crate::{

@@ -8,7 +8,8 @@ use tidemill_engine::{
     state::{RunState, TaskState},
 };
 use tidemill_scheduler::{AdminWrite, ClearRequest, IdempotencyKey, MarkRequest};
-use tidemill_store::batch::{AuditEntry, LoginLink, Role, Session};
+use tidemill_store::access::{LoginLink, Role, Session};
+use tidemill_store::batch::AuditEntry;
 
 use crate::world::{
     CHAIN, HandWorker, STRICT, World, at, dag_id, report, success, task_id, trigger, trigger_of, wait_for,
@@ -256,7 +257,7 @@ async fn a_login_link_opens_one_session(world: World) {
         expires_at: later,
         used_at: None,
     };
-    let change = tidemill_store::batch::AccessChange::LoginLink(link);
+    let change = tidemill_store::access::AccessChange::LoginLink(link);
     handle.write(AdminWrite::access(change)).await.unwrap();
     let session = |hash: &str| Session {
         hash: hash.into(),

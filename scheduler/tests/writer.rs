@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tidemill_engine::{ids::RunKey, rows::FinishedRun};
 use tidemill_store::{
     Batch, BatchId, CommitError, Leadership, LeadershipError, Loaded, MemoryStore, ReadError, Writer,
-    batch::Session, error::Unreadable,
+    access::Session, error::Unreadable,
 };
 use tokio::sync::watch;
 

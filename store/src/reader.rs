@@ -16,8 +16,9 @@ use tidemill_engine::{
 };
 
 use crate::{
+    access::{ApiToken, IdempotencyRow, JoinToken, LoginLink, Session, WorkerKey},
     assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
-    batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
+    batch::{ImportError, VersionRow},
     error::{OpenError, ReadError},
     history::HistoryReader,
     vault::{ConnectionRow, VariableRow},

@@ -9,7 +9,8 @@ use tidemill_engine::{
 };
 
 use crate::{
-    batch::{Batch, BatchId, Session},
+    access::Session,
+    batch::{Batch, BatchId},
     error::{CommitError, LeadershipError, ReadError, Unreadable},
 };
 

@@ -14,10 +14,8 @@ use tidemill_engine::{
 use tidemill_protocol::worker::Report;
 use tidemill_store::{
     Batch, BatchId, Coalescer, CommitError,
-    batch::{
-        AccessChange, ApiToken, AuditEntry, IdempotencyRow, ImportError, ImportErrorChange, JoinToken,
-        LoginLink, OutboxChange, OutputsWrite, ReportWrite, Role, Session, WorkerKey,
-    },
+    access::{AccessChange, ApiToken, IdempotencyRow, JoinToken, LoginLink, Role, Session, WorkerKey},
+    batch::{AuditEntry, ImportError, ImportErrorChange, OutboxChange, OutputsWrite, ReportWrite},
     error::RowRef,
     reader::AuditQuery,
 };

@@ -9,7 +9,7 @@ use axum::{
     middleware,
     routing::{MethodFilter, on},
 };
-use tidemill_store::batch::Role;
+use tidemill_store::access::Role;
 
 use crate::{auth, state::WebState};
 

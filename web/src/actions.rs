@@ -17,7 +17,7 @@ use tidemill_scheduler::{
     AdminWrite, AssetPost, ClearRequest, IdempotencyKey, MarkRequest, PostedEvent, TriggerRequest, Triggered,
     random_suffix, random_token, token_hash,
 };
-use tidemill_store::batch::{AccessChange, ApiToken, JoinToken, LoginLink, Role, WorkerKey};
+use tidemill_store::access::{AccessChange, ApiToken, JoinToken, LoginLink, Role, WorkerKey};
 
 use crate::{
     auth::{Identity, Joining},

@@ -17,7 +17,8 @@ use tidemill_scheduler::{
 };
 use tidemill_store::{
     Database, Migrate, Store,
-    batch::{AccessChange, ApiToken, AuditEntry, LoginLink, Role, WorkerKey},
+    access::{AccessChange, ApiToken, LoginLink, Role, WorkerKey},
+    batch::AuditEntry,
     open,
     open::{backup, schema_status},
 };

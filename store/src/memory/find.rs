@@ -1,13 +1,18 @@
 //! What several reads of the memory twin look for.
 
+use chrono::{DateTime, Utc};
 use tidemill_engine::{
     ids::{AttemptKey, DagId, TaskInstanceKey},
     rows::RunRow,
-    state::RunState,
+    state::{RunState, TaskState},
 };
 
 use super::State;
-use crate::reader::{DagFilter, StoredReport};
+use crate::{
+    codec::{AUDIT_ROOT, audit_hash},
+    reader::{AuditCheck, DagFilter, HomeCounts, StoredReport},
+    views,
+};
 
 impl State {
     /// Runs of a DAG by logical date, the newest first.
@@ -37,5 +42,45 @@ impl State {
         let first = AttemptKey { instance: key.clone(), try_number: 0, epoch: 0 };
         let last = AttemptKey { instance: key.clone(), try_number: u32::MAX, epoch: u32::MAX };
         self.reports.range(first..=last).rev().map(|(_, report)| report)
+    }
+
+    /// Counts what the home page shows.
+    pub(super) fn home(&self, now: DateTime<Utc>) -> HomeCounts {
+        let since = now - views::DAY;
+        let mut counts = HomeCounts { hours: views::empty_hours(now), ..HomeCounts::default() };
+        for dag in self.dags.values() {
+            counts.dags_paused += u64::from(dag.is_paused);
+            counts.dags_missing += u64::from(dag.is_missing);
+            counts.dags_active += u64::from(!dag.is_paused && !dag.is_missing);
+        }
+        for run in self.runs.values() {
+            views::count_run(&mut counts, run.state, run.finished_at, since);
+        }
+        for task in self.tasks.values() {
+            if !task.state.is_terminal() {
+                *counts.tasks.entry(task.state).or_default() += 1;
+            }
+            let is_recent = task.finished_at.is_some_and(|at| at >= since);
+            counts.tasks_failed += u64::from(task.state == TaskState::Failed && is_recent);
+        }
+        counts.import_errors = self.import_errors.len() as u64;
+        counts.outbox_pending = self.outbox.values().filter(|m| m.next_attempt_at.is_some()).count() as u64;
+        counts
+    }
+
+    /// Goes through the chain of the audit log.
+    pub(super) fn check_audit(&self) -> AuditCheck {
+        let mut check = AuditCheck { entries: 0, broken_at: None };
+        let mut previous = AUDIT_ROOT.to_owned();
+        for (row, seq) in self.audit.values().zip(1..) {
+            let hash = audit_hash(&previous, &row.entry, &row.entry.detail.to_string());
+            if row.seq != seq || row.hash != hash {
+                check.broken_at = Some(seq);
+                break;
+            }
+            check.entries += 1;
+            previous = hash;
+        }
+        check
     }
 }

@@ -11,6 +11,7 @@ mod backfills;
 mod find;
 mod reader;
 mod reader_history;
+mod remove;
 mod vault;
 
 use std::{
@@ -36,11 +37,9 @@ use tidemill_engine::{
 };
 
 use crate::{
+    access::{ApiToken, IdempotencyRow, JoinToken, LoginLink, Session, WorkerKey},
     backfills::BackfillIdempotencyRow,
-    batch::{
-        ApiToken, Batch, BatchId, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow,
-        WorkerKey,
-    },
+    batch::{Batch, BatchId, ImportError, VersionRow},
     error::{CommitError, LeadershipError, ReadError, Unavailable},
     reader::{AuditRow, OutboxRow, StoredReport},
     vault::{ConnectionRow, VariableRow},

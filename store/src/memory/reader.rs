@@ -22,9 +22,10 @@ use tidemill_engine::{
 
 use super::{MemoryStore, first_of};
 use crate::{
+    access::{ApiToken, IdempotencyRow, JoinToken, LoginLink, Session, WorkerKey},
     assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
-    batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
-    codec::{AUDIT_ROOT, audit_hash, cursor, page_size, read_cursor},
+    batch::{ImportError, VersionRow},
+    codec::{cursor, page_size, read_cursor},
     error::{OpenError, ReadError},
     reader::{
         AuditCheck, AuditQuery, AuditRow, DagDetail, DagQuery, DagSummary, Grid, GridCell, GridRun,
@@ -372,27 +373,7 @@ impl Reader for MemoryStore {
     }
 
     async fn home(&self, now: DateTime<Utc>) -> Result<HomeCounts, ReadError> {
-        let state = self.lock();
-        let since = now - views::DAY;
-        let mut counts = HomeCounts { hours: views::empty_hours(now), ..HomeCounts::default() };
-        for dag in state.dags.values() {
-            counts.dags_paused += u64::from(dag.is_paused);
-            counts.dags_missing += u64::from(dag.is_missing);
-            counts.dags_active += u64::from(!dag.is_paused && !dag.is_missing);
-        }
-        for run in state.runs.values() {
-            views::count_run(&mut counts, run.state, run.finished_at, since);
-        }
-        for task in state.tasks.values() {
-            if !task.state.is_terminal() {
-                *counts.tasks.entry(task.state).or_default() += 1;
-            }
-            let is_recent = task.finished_at.is_some_and(|at| at >= since);
-            counts.tasks_failed += u64::from(task.state == TaskState::Failed && is_recent);
-        }
-        counts.import_errors = state.import_errors.len() as u64;
-        counts.outbox_pending = state.outbox.values().filter(|m| m.next_attempt_at.is_some()).count() as u64;
-        Ok(counts)
+        Ok(self.lock().home(now))
     }
 
     async fn pools(&self) -> Result<Vec<PoolUse>, ReadError> {
@@ -485,19 +466,7 @@ impl Reader for MemoryStore {
     }
 
     async fn check_audit(&self) -> Result<AuditCheck, ReadError> {
-        let state = self.lock();
-        let mut check = AuditCheck { entries: 0, broken_at: None };
-        let mut previous = AUDIT_ROOT.to_owned();
-        for (row, seq) in state.audit.values().zip(1..) {
-            let hash = audit_hash(&previous, &row.entry, &row.entry.detail.to_string());
-            if row.seq != seq || row.hash != hash {
-                check.broken_at = Some(seq);
-                break;
-            }
-            check.entries += 1;
-            previous = hash;
-        }
-        Ok(check)
+        Ok(self.lock().check_audit())
     }
 
     async fn setting(&self, name: &str) -> Result<Option<String>, ReadError> {

@@ -25,7 +25,8 @@ use super::{
 use std::collections::BTreeMap;
 
 use crate::{
-    batch::{AccessChange, AuditEntry, Batch, ImportErrorChange, OutboxChange, OutputsWrite},
+    access::AccessChange,
+    batch::{AuditEntry, Batch, ImportErrorChange, OutboxChange, OutputsWrite},
     codec::{AUDIT_ROOT, audit_hash, merged_tries},
     error::{CommitError, RowRef},
 };

@@ -53,11 +53,8 @@ pub(super) async fn write_runs(db: &DatabaseTransaction, wave: &[&RunChange]) ->
             first_insert.get_or_insert(change.row.key);
             inserted += 1;
         } else {
-            let mut row = run_values(&change.row, text_option(change.from.as_ref())).to_vec();
-            row.push(text_option(change.from.as_ref()));
-            if let Ok(row) = <[Value; RUN_WIDTH + 1]>::try_from(row) {
-                updates.push(row);
-            }
+            let from = || text_option(change.from.as_ref());
+            updates.push_with(run_values(&change.row, from()), [from()]);
             first_update.get_or_insert(change.row.key);
             updated += 1;
         }
@@ -131,12 +128,15 @@ pub(super) const KEY: [&str; 3] = ["run_key", "task_id", "map_index"];
 /// What a stored task instance must be for a change to apply.
 const FENCE: [&str; 6] = ["run_key", "task_id", "map_index", "state", "try_number", "epoch"];
 
+/// How many there are; an update also carries its fence.
+const TASK_WIDTH: usize = 22;
 const TASK_COLUMNS: &str = "run_key, task_id, map_index, previous_state, state, try_number, epoch, failures, \
     losses, scheduled_at, queued_at, started_at, finished_at, retry_at, worker, exit_code, reason, stop, \
     follow, pokes, first_poke_at, next_poke_at";
 
 pub(super) async fn write_tasks(db: &DatabaseTransaction, wave: &[&TaskChange]) -> Result<(), Stop> {
-    let (mut inserts, mut updates, mut deletes) = (Rows::new(22), Rows::new(26), Rows::new(6));
+    let (mut inserts, mut updates, mut deletes) =
+        (Rows::new(TASK_WIDTH), Rows::new(TASK_WIDTH + 4), Rows::new(6));
     let mut cleared = Rows::new(3);
     let mut expected = [0; 3];
     for change in wave {
@@ -157,16 +157,9 @@ pub(super) async fn write_tasks(db: &DatabaseTransaction, wave: &[&TaskChange]) 
                 expected[1] += 1;
             }
             _ => {
-                let mut row = task_values(change).to_vec();
-                row.extend([
-                    text(from),
-                    fence_try(change),
-                    fence_epoch(change),
-                    Value::Bool(Some(change.is_clear)),
-                ]);
-                if let Ok(row) = <[Value; 26]>::try_from(row) {
-                    updates.push(row);
-                }
+                let is_clear = Value::Bool(Some(change.is_clear));
+                let fence = [text(from), fence_try(change), fence_epoch(change), is_clear];
+                updates.push_with(task_values(change), fence);
                 expected[2] += 1;
             }
         }
@@ -214,7 +207,7 @@ fn fence_epoch(change: &TaskChange) -> Value {
     int(change.from.epoch)
 }
 
-fn task_values(change: &TaskChange) -> [Value; 22] {
+fn task_values(change: &TaskChange) -> [Value; TASK_WIDTH] {
     let row = &change.row;
     let [run, task, map_index] = key_values(&row.key);
     [
@@ -243,22 +236,21 @@ fn task_values(change: &TaskChange) -> [Value; 22] {
     ]
 }
 
+/// How many there are; an update also carries the epoch that it expects.
+const TRY_WIDTH: usize = 15;
 const TRY_COLUMNS: &str = "run_key, task_id, map_index, try_number, epoch, worker, boot_id, queued_at, \
     started_at, finished_at, outcome, exit_code, reason, token_hash, rendered";
 
 /// Ends tries before it begins new ones: an instance has one live try.
 pub(super) async fn write_tries(db: &DatabaseTransaction, tries: &[TryWrite]) -> Result<(), Stop> {
-    let (mut inserts, mut updates) = (Rows::new(15), Rows::new(16));
+    let (mut inserts, mut updates) = (Rows::new(TRY_WIDTH), Rows::new(TRY_WIDTH + 1));
     let (mut first, mut expected) = (None, 0);
     for write in tries {
         if write.change.is_new {
             inserts.push(try_values(write));
         } else {
-            let mut row = try_values(write).to_vec();
-            row.push(int(write.change.from_epoch.unwrap_or(write.change.row.attempt.epoch)));
-            if let Ok(row) = <[Value; 16]>::try_from(row) {
-                updates.push(row);
-            }
+            let from_epoch = write.change.from_epoch.unwrap_or(write.change.row.attempt.epoch);
+            updates.push_with(try_values(write), [int(from_epoch)]);
             first.get_or_insert(&write.change.row.attempt);
             expected += 1;
         }
@@ -285,7 +277,7 @@ fn update_tries_sql(values: &str) -> String {
     )
 }
 
-fn try_values(write: &TryWrite) -> [Value; 15] {
+fn try_values(write: &TryWrite) -> [Value; TRY_WIDTH] {
     let row = &write.change.row;
     let [run, task, map_index] = key_values(&row.attempt.instance);
     [

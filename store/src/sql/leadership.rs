@@ -12,7 +12,8 @@ use sea_orm::{
 
 use super::{SqlStore, entity, expiry, fault, multi::upsert, now_sql, rows};
 use crate::{
-    batch::{BatchId, Session},
+    access::Session,
+    batch::BatchId,
     error::{CommitError, LeadershipError},
     writer::{LEADER_LEASE, Leadership},
 };

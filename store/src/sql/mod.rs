@@ -42,7 +42,8 @@ use tidemill_engine::{
 use tokio::sync::RwLock;
 
 use crate::{
-    batch::{Batch, BatchId, Session},
+    access::Session,
+    batch::{Batch, BatchId},
     check,
     error::{CommitError, LeadershipError, OpenError, ReadError, Unavailable},
     lock::LockFile,

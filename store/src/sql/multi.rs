@@ -46,6 +46,13 @@ impl Rows {
         self.values.extend(row);
     }
 
+    /// A row and what an update carries beside it.
+    pub(super) fn push_with<const N: usize, const M: usize>(&mut self, row: [Value; N], more: [Value; M]) {
+        debug_assert_eq!(N + M, self.width, "a row has the width of its statement");
+        self.values.extend(row);
+        self.values.extend(more);
+    }
+
     fn len(&self) -> usize {
         self.values.len() / self.width
     }

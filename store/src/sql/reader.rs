@@ -14,10 +14,11 @@ use tidemill_engine::{
     state::{RunState, RunType},
 };
 
-use super::{SqlReader, assets, entity, load, reader_access, reader_lists, rows, vault};
+use super::{SqlReader, assets, entity, load, reader_access, reader_history, reader_lists, rows, vault};
 use crate::{
+    access::{ApiToken, IdempotencyRow, JoinToken, LoginLink, Session, WorkerKey},
     assets::{AssetEventItem, AssetEventQuery, AssetQuery, AssetSummary, OldAssetEvents},
-    batch::{ApiToken, IdempotencyRow, ImportError, JoinToken, LoginLink, Session, VersionRow, WorkerKey},
+    batch::{ImportError, VersionRow},
     error::{OpenError, ReadError},
     reader::{
         AuditCheck, AuditQuery, AuditRow, DagDetail, DagQuery, DagSummary, Grid, HomeCounts, LeaderInfo,
@@ -126,30 +127,7 @@ impl Reader for SqlReader {
         &self,
         dates: &[(DagId, DateTime<Utc>)],
     ) -> Result<Vec<(DagId, DateTime<Utc>)>, ReadError> {
-        use entity::dag_run::{Column, Entity};
-        let mut taken = Vec::new();
-        for chunk in dates.chunks(200) {
-            let any = chunk.iter().fold(Condition::any(), |any, (dag_id, date)| {
-                any.add(
-                    Condition::all()
-                        .add(Column::DagId.eq(dag_id.as_str()))
-                        .add(Column::RunType.eq("scheduled"))
-                        .add(Column::LogicalDate.eq(rows::micros(*date))),
-                )
-            });
-            let found = Entity::find()
-                .select_only()
-                .columns([Column::DagId, Column::LogicalDate])
-                .filter(any)
-                .into_tuple::<(String, i64)>()
-                .all(&self.db)
-                .await?;
-            let is_found = |(dag_id, date): &&(DagId, DateTime<Utc>)| {
-                found.iter().any(|(id, at)| id == dag_id.as_str() && *at == rows::micros(*date))
-            };
-            taken.extend(chunk.iter().filter(is_found).cloned());
-        }
-        Ok(taken)
+        reader_history::taken_dates(self, dates).await
     }
 
     async fn previous_success(

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
+    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Statement,
+    Value,
 };
 use tidemill_engine::{
     ids::{DagId, RunKey, TaskId, TaskInstanceKey},
@@ -146,4 +147,35 @@ impl HistoryReader for SqlReader {
         reports.dedup_by(|later, kept| later.attempt.instance == kept.attempt.instance);
         Ok(reports)
     }
+}
+
+/// Says for which of the dates there is a scheduled run.
+pub(super) async fn taken_dates(
+    reader: &SqlReader,
+    dates: &[(DagId, DateTime<Utc>)],
+) -> Result<Vec<(DagId, DateTime<Utc>)>, ReadError> {
+    use entity::dag_run::{Column, Entity};
+    let mut taken = Vec::new();
+    for chunk in dates.chunks(200) {
+        let any = chunk.iter().fold(Condition::any(), |any, (dag_id, date)| {
+            any.add(
+                Condition::all()
+                    .add(Column::DagId.eq(dag_id.as_str()))
+                    .add(Column::RunType.eq("scheduled"))
+                    .add(Column::LogicalDate.eq(rows::micros(*date))),
+            )
+        });
+        let found = Entity::find()
+            .select_only()
+            .columns([Column::DagId, Column::LogicalDate])
+            .filter(any)
+            .into_tuple::<(String, i64)>()
+            .all(&reader.db)
+            .await?;
+        let is_found = |(dag_id, date): &&(DagId, DateTime<Utc>)| {
+            found.iter().any(|(id, at)| id == dag_id.as_str() && *at == rows::micros(*date))
+        };
+        taken.extend(chunk.iter().filter(is_found).cloned());
+    }
+    Ok(taken)
 }

@@ -16,10 +16,8 @@ use tidemill_engine::{
 
 use super::entity;
 use crate::{
-    batch::{
-        ApiToken, AuditEntry, IdempotencyRow, ImportError, JoinToken, LoginLink, Role, Session, VersionRow,
-        WorkerKey,
-    },
+    access::{ApiToken, IdempotencyRow, JoinToken, LoginLink, Role, Session, WorkerKey},
+    batch::{AuditEntry, ImportError, VersionRow},
     error::ReadError,
     reader::{AuditRow, OutboxRow, StoredReport},
 };

@@ -17,7 +17,8 @@ use chrono::Utc;
 use tidemill_engine::ids::WorkerId;
 use tidemill_protocol::worker::Token;
 use tidemill_scheduler::token_hash;
-use tidemill_store::batch::{AuditEntry, JoinToken, Role};
+use tidemill_store::access::{JoinToken, Role};
+use tidemill_store::batch::AuditEntry;
 
 use crate::{
     access::Access,

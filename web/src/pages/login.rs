@@ -16,7 +16,7 @@ use chrono::{TimeDelta, Utc};
 use serde::Deserialize;
 use tidemill_protocol::worker::Token;
 use tidemill_scheduler::{AdminWrite, random_token, token_hash};
-use tidemill_store::batch::{AccessChange, Session};
+use tidemill_store::access::{AccessChange, Session};
 
 use super::{Chrome, THEME_COOKIE, page, see, theme_word};
 use crate::{

@@ -38,7 +38,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use tidemill_store::batch::Role;
+use tidemill_store::access::Role;
 
 use crate::{
     access::{ADMIN, Access, OPERATOR, Table, VIEWER},

@@ -38,7 +38,7 @@ struct SettingsPage {
 async fn render(state: &WebState, c: Chrome, secret: Option<(&'static str, String)>) -> Result<Response> {
     let now = Utc::now();
     let tokens = state.reader().api_tokens().await?;
-    let row = |token: tidemill_store::batch::ApiToken| {
+    let row = |token: tidemill_store::access::ApiToken| {
         let mut ends = Markup::default();
         match (token.revoked_at, token.expires_at) {
             (Some(at), _) => {

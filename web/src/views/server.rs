@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tidemill_scheduler::WorkerView;
 use tidemill_store::{
-    batch::{ApiToken, ImportError, JoinToken},
+    access::{ApiToken, JoinToken},
+    batch::ImportError,
     reader::{AuditRow, PoolUse},
 };
 use utoipa::ToSchema;

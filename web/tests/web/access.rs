@@ -2,7 +2,7 @@
 
 use axum::{body::Body, http::Request};
 use serde_json::json;
-use tidemill_store::batch::Role;
+use tidemill_store::access::Role;
 use tidemill_web::{Access, Method, Route};
 
 use super::support::{

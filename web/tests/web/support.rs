@@ -18,7 +18,7 @@ use tidemill_protocol::worker::{
 };
 use tidemill_scheduler::{AdminWrite, Handle, Options, Scheduler, SystemClock, token_hash};
 use tidemill_store::{
-    batch::{AccessChange, ApiToken, JoinToken, LoginLink, Role, Session, WorkerKey},
+    access::{AccessChange, ApiToken, JoinToken, LoginLink, Role, Session, WorkerKey},
     memory::MemoryStore,
 };
 use tidemill_web::{WebState, router, routes};

@@ -7,6 +7,7 @@ mod assets;
 mod calls;
 mod common;
 mod dag;
+mod docs;
 mod eval;
 mod functions;
 mod interp;
