@@ -27,6 +27,9 @@ impl MigrationTrait for Migration {
             let sql = format!("ALTER TABLE task_instance DROP COLUMN {name}");
             manager.get_connection().execute_unprepared(&sql).await?;
         }
+        // What waited for its next poke has no time for it any more.
+        let sql = "UPDATE task_instance SET state = 'scheduled' WHERE state = 'up_for_reschedule'";
+        manager.get_connection().execute_unprepared(sql).await?;
         Ok(())
     }
 }

@@ -115,6 +115,8 @@ impl LogStore {
     pub fn join_pokes(&self, dag: &DagId, attempt: &AttemptKey) -> Result<(), LogError> {
         let all = self.pokes_path(dag, attempt);
         let Some(folder) = all.parent() else { return Ok(()) };
+        // Before the files are listed: another call may be about to put them there.
+        let _turn = locked(self.stripe(&all));
         let mut earlier: Vec<(u32, PathBuf)> = Vec::new();
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -129,7 +131,6 @@ impl LogStore {
         }
         earlier.sort();
         let fail = |source| LogError { doing: "append to", path: all.clone(), source };
-        let _turn = locked(self.stripe(&all));
         for (_, path) in earlier {
             let bytes = fs::read(&path).map_err(fail)?;
             let mut file = OpenOptions::new().append(true).create(true).open(&all).map_err(fail)?;

@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use tidemill_engine::{
     action::{RunChange, TaskChange, TaskFence, TryChange},
     asset::{AssetChange, AssetSource},
-    ids::{AttemptKey, DagId, RunKey},
+    ids::{AttemptKey, DagId, RunId, RunKey},
     rows::{EngineSnapshot, RunSnapshot, TaskRow, TryRow},
     state::{RunState, TaskState, TryOutcome},
 };
 use tidemill_store::{
     Batch, BatchId, CommitError, ReadError,
-    batch::{AssetWrite, TryWrite},
+    batch::{AssetWrite, OutboxChange, TryWrite},
 };
 
 use crate::{
@@ -101,7 +101,11 @@ impl Core {
             return Ok(culprits);
         }
         for run in touched {
-            match self.commit_aside(part_of(batch, *run)).await? {
+            let mut part = part_of(batch, *run);
+            if let Some(row) = self.known.runs.get(run) {
+                part.outbox.extend(messages_of(batch, &row.dag_id, &row.run_id));
+            }
+            match self.commit_aside(part).await? {
                 Ok(()) => {}
                 Err(CommitError::Constraint { what, .. }) => {
                     let reason = format!("SCH0501: the database refuses a row of this dag run: {what}");
@@ -214,13 +218,14 @@ impl Core {
         row.reason = Some(reason.to_owned());
         row.finished_at = Some(now);
         batch.runs.push(RunChange { from: Some(from), row });
-        for stored in snapshot.tasks.iter().filter(|row| has_leases && row.state.has_lease()) {
+        for stored in snapshot.tasks.iter().filter(|row| has_leases && !row.state.is_terminal()) {
             let fence = TaskFence { state: stored.state, try_number: stored.try_number, epoch: stored.epoch };
             let mut row = stored.clone();
             row.state = TaskState::Failed;
             row.finished_at = Some(now);
             row.reason = Some(reason.to_owned());
             row.stop = None;
+            (row.retry_at, row.next_poke_at) = (None, None);
             batch.tasks.push(TaskChange { from: fence, row, is_clear: false, is_note: false });
         }
         for stored in open.iter().filter(|_| has_leases) {
@@ -245,11 +250,25 @@ fn touched(batch: &Batch) -> BTreeSet<RunKey> {
         .collect()
 }
 
+/// Returns the new messages about one run.
+fn messages_of<'a>(
+    batch: &'a Batch,
+    dag_id: &'a DagId,
+    run_id: &'a RunId,
+) -> impl Iterator<Item = OutboxChange> + 'a {
+    let is_about = move |change: &&OutboxChange| match change {
+        OutboxChange::Insert(message) => message.dag_id == *dag_id && message.run_id == *run_id,
+        OutboxChange::Delivered { .. } | OutboxChange::Failed { .. } => false,
+    };
+    batch.outbox.iter().filter(is_about).cloned()
+}
+
 /// Returns what a batch changes of one run, without what belongs to its DAG: a date whose cursor is not moved with it
 /// is found to be taken.
 fn part_of(batch: &Batch, run: RunKey) -> Batch {
     let mut part = Batch::new(batch.term, batch.id, batch.at);
     part.runs.extend(batch.runs.iter().filter(|change| change.row.key == run).cloned());
+    part.maps.extend(batch.maps.iter().filter(|change| change.run == run).cloned());
     part.tasks.extend(batch.tasks.iter().filter(|change| change.row.key.run == run).cloned());
     let is_of = |attempt: &AttemptKey| attempt.instance.run == run;
     part.tries.extend(batch.tries.iter().filter(|write| is_of(&write.change.row.attempt)).cloned());
@@ -264,4 +283,40 @@ fn part_of(batch: &Batch, run: RunKey) -> Batch {
     };
     part.assets.extend(batch.assets.iter().filter(|write| is_of_run(write)).cloned());
     part
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_engine::{
+        action::{MapChange, Notify},
+        definition::Notification,
+        ids::TaskId,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_part_holds_the_lists_and_the_messages_of_its_run_and_of_no_other() {
+        let at = "2026-11-01T00:00:00Z".parse().unwrap();
+        let mut batch = Batch::new(1, BatchId(1), at);
+        let dag_id = DagId::new("d").unwrap();
+        for number in [1, 2] {
+            let run = RunKey(number);
+            batch.maps.push(MapChange { run, task: TaskId::new("m").unwrap(), values: None });
+            batch.outbox.push(OutboxChange::Insert(Notify {
+                id: number.to_string(),
+                notification: Notification { webhook: "http://h/".to_owned(), message: None },
+                dag_id: dag_id.clone(),
+                run_id: RunId::new(format!("r{number}")).unwrap(),
+                task: None,
+                state: "failed".to_owned(),
+                reason: None,
+            }));
+        }
+        let part = part_of(&batch, RunKey(2));
+        assert_eq!(part.maps.iter().map(|change| change.run).collect::<Vec<_>>(), [RunKey(2)]);
+        let run_id = RunId::new("r2").unwrap();
+        let messages: Vec<_> = messages_of(&batch, &dag_id, &run_id).collect();
+        assert_eq!(messages, batch.outbox[1..]);
+    }
 }

@@ -16,13 +16,17 @@ use tidemill_engine::{
     asset::{AssetChange, AssetEventId},
     backfill::{BackfillDate, BackfillRow},
     definition::Dag,
-    ids::{AttemptKey, DagId, PoolName, RunKey, TaskInstanceKey, WorkerId},
+    ids::{AttemptKey, DagId, PoolName, RunKey, TaskInstanceKey},
     rows::{DagRow, PassedOver, PoolRow, VersionHash},
     state::{RunState, TaskState},
 };
 use tidemill_protocol::worker::Report;
 
-use crate::{backfills::BackfillIdempotencyRow, vault::VaultChange};
+use crate::{
+    access::{AccessChange, IdempotencyRow},
+    backfills::BackfillIdempotencyRow,
+    vault::VaultChange,
+};
 
 /// Numbers the batches of one leadership term from 1. Written to the leadership row with the batch, so that a
 /// commit whose answer was lost can be settled.

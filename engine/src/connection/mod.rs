@@ -169,7 +169,7 @@ impl Connection {
 }
 
 /// Collects the text below a name that is secret.
-fn collect(value: &Json, is_secret: bool, found: &mut Vec<Secret>) {
+pub(crate) fn collect(value: &Json, is_secret: bool, found: &mut Vec<Secret>) {
     match value {
         Json::String(text) if is_secret => found.push(Secret::new(text.as_str())),
         Json::Number(number) if is_secret => found.push(Secret::new(number.to_string())),

@@ -339,6 +339,8 @@ impl Engine {
                 out.actions.push(super::operate::blank_out(run, ix));
                 self.unexpand_if_cleared((key, ix.task), out);
                 out.undecided.push_back((key, ix.task));
+                // Where it waits for an earlier run from now on, that one needs its place.
+                out.ending.insert(key);
             }
         }
     }

@@ -24,6 +24,9 @@ const LATE: &str = "late";
 /// Returns when a run that is queued now is late, as far as that is known; runs of a backfill never are.
 pub(super) fn deadline_of(dag: &Dag, row: &RunRow) -> Option<DateTime<Utc>> {
     let Some(Deadline::Within { within, from }) = &dag.deadline else { return None };
+    if row.backfill.is_some() {
+        return None;
+    }
     let is_dated = row.run_type == RunType::Scheduled;
     let start = match from {
         DeadlineFrom::Queued if row.run_type != RunType::Backfill => row.queued_at,
@@ -79,7 +82,8 @@ impl Engine {
             }
             None => {
                 let is_usual = matches!(dag.deadline, Some(Deadline::Usual { .. }));
-                let is_asked = is_usual && run.row.run_type != RunType::Backfill;
+                let is_asked =
+                    is_usual && run.row.backfill.is_none() && run.row.run_type != RunType::Backfill;
                 if is_asked && run.row.state != RunState::Queued {
                     self.unknown_usual.insert(key);
                 }

@@ -335,10 +335,12 @@ pub(super) fn notify_task(run: &Run, ix: InstanceIndex, state: TaskState, out: &
         _ => &[],
     };
     let row = &run.instances[ix].row;
+    // An end without a try, or one by hand, has the epoch of the one before: the time tells them apart.
+    let ended = row.finished_at.map_or(0, |at| at.timestamp_micros());
     for (index, notification) in wanted.iter().enumerate() {
         out.actions.push(Action::Notify(Notify {
             id: format!(
-                "task/{}/{}/{}/{}/{state}/{index}",
+                "task/{}/{}/{}/{}/{state}/{ended}/{index}",
                 row.key.run, row.key.task, row.key.map_index, row.epoch
             ),
             notification: notification.clone(),

@@ -1,7 +1,7 @@
 //! Why a task instance is not running: the same questions that deciding asks, in the same order.
 
 use super::{
-    Engine,
+    Engine, Instance,
     decide::place,
     run::Run,
     verdict::{being_stopped, cleans_up},
@@ -24,7 +24,13 @@ impl Engine {
     /// all of its elements.
     #[must_use]
     pub fn explain(&self, key: &TaskInstanceKey, now: Now) -> Vec<WaitReason> {
-        let Some((run_key, ix)) = self.locate(key) else { return self.explain_elements(key, now) };
+        let Some(at) = self.locate(key) else { return self.explain_elements(key, now) };
+        self.reasons(at, now, true)
+    }
+
+    /// As [`Self::explain`], and without what is looked up only for people (who holds what, which runs are ahead) when it is
+    /// asked of many instances at once.
+    pub(super) fn reasons(&self, (run_key, ix): Instance, now: Now, is_whole: bool) -> Vec<WaitReason> {
         let Some(run) = self.runs.get(&run_key) else { return Vec::new() };
         let record = &run.instances[ix];
         let row = &record.row;
@@ -48,6 +54,7 @@ impl Engine {
                 reasons.extend(self.run_queued(&run.row));
                 if let Some(entry) = self.dags.get(&run.row.dag_id)
                     && run.row.backfill.is_none()
+                    && is_whole
                 {
                     reasons.push(self.runs_ahead(entry, run));
                 }
@@ -70,7 +77,7 @@ impl Engine {
             TaskState::Scheduled => {
                 let (group, _) = place(run, ix);
                 let obstacle = self.obstacle(&group).unwrap_or(WaitReason::Next);
-                let holders = self.holders(&group, &obstacle);
+                let holders = if is_whole { self.holders(&group, &obstacle) } else { None };
                 reasons.push(obstacle);
                 reasons.extend(holders);
             }

@@ -21,10 +21,9 @@ impl Engine {
     pub(super) fn holders(&self, group: &Group, obstacle: &WaitReason) -> Option<WaitReason> {
         let entry = self.dags.get(&group.dag_id)?;
         let held_by = |instances: &mut dyn Iterator<Item = Instance>| {
-            let mut holders: Vec<Holder> = instances.filter_map(|instance| self.holder(instance)).collect();
-            let more = holders.len().saturating_sub(NAMED);
-            holders.truncate(NAMED);
-            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            let holders: Vec<Holder> =
+                instances.take(NAMED).filter_map(|instance| self.holder(instance)).collect();
+            let more = u32::try_from(instances.count()).unwrap_or(u32::MAX);
             (!holders.is_empty()).then_some(WaitReason::HeldBy { holders, more })
         };
         match obstacle {
@@ -69,16 +68,16 @@ impl Engine {
     pub fn explain_all(&self, key: RunKey, limit: usize, now: Now) -> Vec<(TaskInstanceKey, WaitReason)> {
         let Some(run) = self.runs.get(&key) else { return Vec::new() };
         let open = |is_undecided: bool| {
-            let rows = run.instances.all().map(|(_, record)| &record.row);
-            rows.filter(move |row| {
-                !row.state.is_terminal() && (row.state == TaskState::NoStatus) == is_undecided
+            run.instances.all().filter(move |(_, record)| {
+                let state = record.row.state;
+                !state.is_terminal() && (state == TaskState::NoStatus) == is_undecided
             })
         };
-        let reason = |key: &TaskInstanceKey| self.explain(key, now).into_iter().next();
+        let reason = |ix| self.reasons((key, ix), now, false).into_iter().next();
         open(false)
             .chain(open(true))
             .take(limit)
-            .filter_map(|row| Some((row.key.clone(), reason(&row.key)?)))
+            .filter_map(|(ix, record)| Some((record.row.key.clone(), reason(ix)?)))
             .collect()
     }
 

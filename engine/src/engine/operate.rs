@@ -69,7 +69,9 @@ impl Engine {
                 () => Ok(run.clone()),
             };
         }
-        let finished = finished.filter(|f| f.snapshot.run.key == run).ok_or(Refusal::UnknownRun)?;
+        let mut finished = finished.filter(|f| f.snapshot.run.key == run).ok_or(Refusal::UnknownRun)?;
+        // The first run of a backfill has no run before it in that backfill; once this is over it has.
+        finished.snapshot.run.ignores_past &= self.lane_of(&finished.snapshot.run).is_some();
         let dag_id = &finished.snapshot.run.dag_id;
         let entry = self.dags.get(dag_id).ok_or(Refusal::UnknownDag)?;
         if latest {

@@ -153,6 +153,7 @@ impl Engine {
                 out.promoting.insert(run.row.dag_id.clone());
             }
         }
+        self.unexpand_if_cleared((key, task), out);
     }
 
     /// Ended runs were deleted: whoever waited for one of them has another run before it, or none.

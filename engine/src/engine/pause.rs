@@ -143,6 +143,8 @@ impl Engine {
             }
             out.actions.push(Action::Dag(entry.row.clone()));
             self.rearm(dag_id, out.now);
+            // What its assets had meanwhile may make a run.
+            out.promoting.insert(dag_id.clone());
         }
         out.answer(request, Reply::Done);
     }

@@ -11,11 +11,21 @@ use crate::{
     state::{RunState, TaskState},
 };
 
-/// Returns the instances that end with their run: all that have not ended, but for what cleans up.
+/// Returns the instances that end with their run: all that have not ended, but for what cleans up. What was to clean up and
+/// waits for a person ends too: nobody would bring it on in a run that ends.
 pub(super) fn to_end(run: &Run) -> Vec<InstanceIndex> {
     let tasks = (0..run.graph.len()).filter(|task| run.instances.of(*task).tally.open() > 0);
-    let tasks: BTreeSet<TaskIndex> = tasks.filter(|task| !cleans_up(run, *task)).collect();
-    instances_of(run, &tasks).filter(|ix| !run.instances[*ix].row.state.is_terminal()).collect()
+    let ends = |ix: &InstanceIndex| {
+        let state = run.instances[*ix].row.state;
+        !state.is_terminal() && !is_spared(run, *ix)
+    };
+    instances_of(run, &tasks.collect()).filter(ends).collect()
+}
+
+/// Whether an instance goes on in a run that ends, because it cleans up.
+fn is_spared(run: &Run, ix: InstanceIndex) -> bool {
+    let state = run.instances[ix].row.state;
+    !state.is_terminal() && state != TaskState::AwaitingInput && cleans_up(run, ix.task)
 }
 
 /// Returns the instances of some tasks.
@@ -61,7 +71,7 @@ pub(super) fn leaves_to_mark(run: &Run, state: RunState) -> Vec<InstanceIndex> {
     let leaves: BTreeSet<TaskIndex> = run.graph.leaves().iter().copied().collect();
     let leaves: Vec<InstanceIndex> = instances_of(run, &leaves).collect();
     // Leaves that do not wait for everybody may all have ended well while something above them still runs.
-    let is_kept = |ix: &InstanceIndex| !run.instances[*ix].row.state.is_terminal() && cleans_up(run, ix.task);
+    let is_kept = |ix: &InstanceIndex| is_spared(run, *ix);
     let are_all_good =
         leaves.iter().filter(|ix| !is_kept(ix)).all(|ix| is_good(run.instances[*ix].row.state));
     let is_marked = |ix: &InstanceIndex| {

@@ -104,18 +104,27 @@ impl Masker {
 
     /// Replaces secrets in every text of a JSON value, names and numbers included.
     pub fn mask_json(&self, value: &mut Json) {
+        self.mask_value(value, true);
+    }
+
+    /// As [`Self::mask_json`], and leaves numbers alone.
+    pub fn mask_json_texts(&self, value: &mut Json) {
+        self.mask_value(value, false);
+    }
+
+    fn mask_value(&self, value: &mut Json, with_numbers: bool) {
         if self.is_empty() {
             return;
         }
         match value {
             Json::String(text) => *text = self.mask_text(text),
-            Json::Number(number) if !self.find(number.to_string().as_bytes()).is_empty() => {
+            Json::Number(number) if with_numbers && !self.find(number.to_string().as_bytes()).is_empty() => {
                 *value = Json::from(STARS);
             }
-            Json::Array(items) => items.iter_mut().for_each(|item| self.mask_json(item)),
+            Json::Array(items) => items.iter_mut().for_each(|item| self.mask_value(item, with_numbers)),
             Json::Object(map) => {
                 let masked = std::mem::take(map).into_iter().map(|(name, mut value)| {
-                    self.mask_json(&mut value);
+                    self.mask_value(&mut value, with_numbers);
                     (self.mask_text(&name), value)
                 });
                 *map = masked.collect();
@@ -163,6 +172,17 @@ mod tests {
         assert_eq!(masked(&masker, "abcdefabcdef!"), "************!");
         assert_eq!(masker.mask_text("x abcdefghi y"), "x *** y");
         assert_eq!(masker.mask_text("abcde"), "abcde");
+    }
+
+    #[test]
+    fn numbers_are_hidden_or_left_alone_as_asked() {
+        let masker = masker(&["100000", "s3cret-path"]);
+        let value = serde_json::json!({"rows": 100_000, "s3cret-path": ["of s3cret-path", 7]});
+        let (mut all, mut texts) = (value.clone(), value);
+        masker.mask_json(&mut all);
+        masker.mask_json_texts(&mut texts);
+        assert_eq!(all, serde_json::json!({"rows": "***", "***": ["of ***", 7]}));
+        assert_eq!(texts, serde_json::json!({"rows": 100_000, "***": ["of ***", 7]}));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::{RenderError, instant::Instant, mapped_outputs::MappedOutputs, needs::Needs};
 use crate::{
     asset::{AssetEventRow, AssetSource},
-    connection::Connection,
+    connection::{Connection, collect},
     definition::Dag,
     ids::{DagId, RunId, TaskId},
     mask::MIN_BYTES,
@@ -80,18 +80,33 @@ pub struct Variable {
     pub is_secret: bool,
 }
 
+impl Variable {
+    /// Returns what must not show of it: its value, and where that is JSON what stands in it.
+    fn secrets(&self) -> Vec<Secret> {
+        let mut found = Vec::new();
+        if self.is_secret {
+            found.push(self.value.clone());
+            if let Ok(value @ (Json::Object(_) | Json::Array(_))) = serde_json::from_str(self.value.reveal())
+            {
+                collect(&value, true, &mut found);
+            }
+        }
+        found
+    }
+}
+
 impl Context {
     /// Returns everything that must not show: the values of secret variables, and what the connections hide.
     #[must_use]
     pub fn secrets(&self) -> Vec<Secret> {
-        let variables = self.variables.values().filter(|v| v.is_secret).map(|v| v.value.clone());
+        let variables = self.variables.values().flat_map(Variable::secrets);
         variables.chain(self.connections.values().flat_map(Connection::secrets)).collect()
     }
 
     /// Whether a text that was rendered from a template with these needs shows a secret.
     pub(super) fn would_show(&self, needs: &Needs, text: &str) -> bool {
         let variables = needs.variables.iter().filter_map(|name| self.variables.get(name));
-        let variables = variables.filter(|v| v.is_secret).map(|v| v.value.clone());
+        let variables = variables.flat_map(Variable::secrets);
         let connections = needs.connections.iter().filter_map(|id| self.connections.get(id));
         variables
             .chain(connections.flat_map(Connection::secrets))

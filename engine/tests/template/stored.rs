@@ -106,6 +106,19 @@ fn no_secret_becomes_an_argument() {
         let dag = task(argument);
         assert!(render_task(&dag, &dag.tasks[0], &stored()).is_ok(), "{argument}");
     }
+    // What stands in a secret document is as secret as the document.
+    let mut with_document = stored();
+    let value = Secret::new(r#"{"user": "annabel", "auth": {"password": "hunter33", "pin": 1234567}}"#);
+    with_document.variables.insert("creds".to_owned(), Variable { value, is_secret: true });
+    for argument in ["-p{{ var.json.creds.auth.password }}", "{{ var.json.creds.auth.pin }}"] {
+        let dag = task(argument);
+        let error = render_task(&dag, &dag.tasks[0], &with_document).unwrap_err();
+        assert_eq!(error.code(), "SCH0244", "{argument}");
+    }
+    let secrets = with_document.secrets();
+    for hidden in ["annabel", "hunter33", "1234567"] {
+        assert!(secrets.iter().any(|secret| secret.reveal() == hidden), "{hidden}");
+    }
     let dag = task("{{ conn.b.host }}{{ conn.a.host }}");
     assert_eq!(connections_of_task(&dag.tasks[0]).into_iter().collect::<Vec<_>>(), ["a", "b"]);
     assert!(needs_of_task(&dag.tasks[0]).variables.is_empty());

@@ -94,19 +94,24 @@ impl Vault {
         Self { file, keys: RwLock::new(keys.map(Arc::new)), definitions, writing }
     }
 
-    /// Reads the key file again: a new key was put into it, or it is back.
+    /// Reads the key file again: a new key was put into it, or it is back. What was read before stays when it cannot be read.
     pub(crate) fn reload(&self) -> Result<(), VaultError> {
         let Some(path) = &self.file else { return Ok(()) };
         let read = keys::read(path)
             .map(Arc::new)
             .map_err(|why| VaultError::KeyFile { path: path.display().to_string(), why });
         let result = read.as_ref().map(drop).map_err(Clone::clone);
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = read;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if read.is_ok() || keys.is_err() {
+            *keys = read;
+        }
         result
     }
 
     fn keys(&self) -> Result<Arc<Keys>, VaultError> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let known = || self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // One that could not be read may be there by now.
+        known().or_else(|_| self.reload().and_then(|()| known()))
     }
 
     /// Returns the id of the key that seals.
@@ -192,5 +197,28 @@ impl Vault {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_that_is_away_for_a_moment_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        let vault = || Vault::new(Some(path.clone()), Definitions::default());
+        let first = vault();
+        let sealed = first.seal("variable/a", "hunter22").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, "nonsense").unwrap();
+        // The keys that were read stay; one that never could read any reads them once they are there.
+        assert_eq!(first.reload().unwrap_err().code(), "STO0111");
+        assert_eq!(first.open("variable/a", &sealed).unwrap().reveal(), "hunter22");
+        let second = vault();
+        assert_eq!(second.open("variable/a", &sealed).unwrap_err().code(), "STO0111");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(second.open("variable/a", &sealed).unwrap().reveal(), "hunter22");
     }
 }

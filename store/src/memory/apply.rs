@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use chrono::{DateTime, Utc};
 use tidemill_engine::{
     action::{RunChange, TaskChange},
-    ids::{AttemptKey, DagId, RunKey},
-    rows::{MapRow, RunRow, TaskRow, VersionHash},
+    ids::{AttemptKey, RunKey},
+    rows::{MapRow, RunRow, TaskRow},
     state::TaskState,
 };
 
-use super::{State, StoredTry, backfills::is_date_taken, first_of};
+use super::{State, StoredTry, backfills::is_date_taken};
 use crate::{
     access::AccessChange,
     batch::{AuditEntry, Batch, ImportErrorChange, OutboxChange, TryWrite},

@@ -17,7 +17,7 @@ use tidemill_engine::{
     },
     mapping::MapValues,
     rows::{MapRow, PassedOver, PreviousRun, RunRow, TaskRow, TryRow, VersionHash},
-    state::{RunState, RunType, TaskState},
+    state::{RunState, RunType},
 };
 
 use super::{MemoryStore, first_of};

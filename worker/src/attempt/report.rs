@@ -117,11 +117,12 @@ pub(crate) fn masked(mut report: AttemptReport, masker: &Masker) -> AttemptRepor
         return report;
     }
     report.reason = report.reason.map(|reason| masker.mask_text(&reason));
-    report.report = report.report.map(|found| {
-        let mut value = serde_json::to_value(&found).unwrap_or_default();
-        masker.mask_json(&mut value);
-        // A number that was a secret is text now; then nothing but the whole can be hidden.
-        serde_json::from_value(value).unwrap_or(found)
+    report.report = report.report.and_then(|found| {
+        let mut value = serde_json::to_value(&found).ok()?;
+        // Its numbers were measured: one that looks like a secret is none.
+        masker.mask_json_texts(&mut value);
+        // Where a word of its format is a secret, nothing but the whole can be hidden.
+        serde_json::from_value(value).ok()
     });
     report
 }
@@ -252,6 +253,37 @@ mod tests {
         let reported = Ending::Exited(Exit::Code(137));
         assert!(text(reported, true).is_some_and(|text| text.starts_with("WRK0113")));
         assert_eq!(text(reported, false), None);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_hidden_in_part_is_hidden_whole() {
+        let secret = |text: &str| Masker::new(&[tidemill_engine::secret::Secret::new(text)]);
+        let report = || {
+            let chosen = vec!["retrain".to_owned()];
+            let found = tidemill_protocol::worker::Report::Branch {
+                chosen,
+                because: "the token is tok-123456".to_owned(),
+            };
+            let attempt = AttemptKey {
+                instance: tidemill_engine::ids::TaskInstanceKey {
+                    run: tidemill_engine::ids::RunKey(1),
+                    task: tidemill_engine::ids::TaskId::new("t").unwrap(),
+                    map_index: -1,
+                },
+                try_number: 1,
+                epoch: 1,
+            };
+            AttemptReport {
+                report: Some(found),
+                ..unstarted(&attempt, TryOutcome::Success, &Problem::WorkerStops)
+            }
+        };
+        let shown = masked(report(), &secret("tok-123456")).report;
+        assert!(
+            matches!(shown, Some(tidemill_protocol::worker::Report::Branch { because, .. }) if because == "the token is ***")
+        );
+        // A secret that is a word of the format itself.
+        assert_eq!(masked(report(), &secret("because")).report, None);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ruff_python_ast::Stmt;
-use ruff_text_size::{Ranged, TextRange};
+use ruff_text_size::TextRange;
 use tidemill_engine::definition::keys::{KEYS, TableId};
 use toml::Value as Toml;
 

@@ -151,6 +151,17 @@ fn a_pause_and_a_missing_file_lose_no_event() {
 }
 
 #[test]
+fn an_unpaused_dag_takes_at_once_what_waited_for_it() {
+    let mut world = World::new();
+    world.load(consumer("c", &["a"]));
+    pause(&mut world, "c", true);
+    world.post("a");
+    assert_eq!(world.by_assets("c").len(), 0);
+    pause(&mut world, "c", false);
+    assert_eq!(world.by_assets("c"), ["a"]);
+}
+
+#[test]
 fn an_asset_that_leaves_the_schedule_leaves_the_queue() {
     let mut world = World::new();
     world.load(consumer("c", &["a", "b", "d"]));

@@ -258,6 +258,35 @@ fn a_run_that_is_ending_is_not_parked_by_what_cleans_up() {
 }
 
 #[test]
+fn a_run_that_waits_for_a_person_because_of_its_teardown_ends_when_it_is_cancelled_marked_or_out_of_time() {
+    for how in ["cancel", "mark", "time"] {
+        let stop = Task {
+            on_retries_exhausted: crate::definition::RetriesExhausted::Pause,
+            ..teardown("stop", &["start"], &["start", "train"])
+        };
+        let tasks = vec![setup("start", &[]), task("train", &["start"]), stop];
+        let mut world =
+            world(Dag { run_timeout: Some(std::time::Duration::from_secs(60)), ..dag("d", tasks) });
+        let run = world.trigger("d");
+        world.end(run, "start", TryOutcome::Success);
+        world.end(run, "train", TryOutcome::Success);
+        world.end(run, "stop", TryOutcome::Failed);
+        assert_eq!(world.line(run), "paused | start=success train=success stop=awaiting_input");
+        let request = world.request();
+        let state = RunState::Failed;
+        match how {
+            "cancel" => cancel(&mut world, run),
+            "mark" => {
+                drop(world.step(Event::MarkRun { request, run, state, is_dry_run: false, finished: None }));
+            }
+            _ => drop(world.pass(61)),
+        }
+        let ended = if how == "cancel" { RunState::Cancelled } else { RunState::Failed };
+        assert_eq!(world.runs[&run].state, ended, "{how}: {}", world.line(run));
+    }
+}
+
+#[test]
 fn a_run_that_is_marked_failed_while_it_cleans_up_fails() {
     let role = Role::Teardown { setups: vec![task_id("start")], fails_run: true };
     let stop = Task { role, ..teardown("stop", &["start"], &["train", "start"]) };

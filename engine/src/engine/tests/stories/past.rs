@@ -2,7 +2,7 @@
 
 use crate::{
     definition::{Dag, Schedule, Task},
-    engine::tests::world::{World, dag, noop, setup, task, task_id, teardown},
+    engine::tests::world::{World, dag, mapped, noop, setup, task, task_id, teardown},
     event::{ClearSelection, Event},
     ids::RunKey,
     state::{RunState, TaskState, TryOutcome, WeightRule},
@@ -302,4 +302,42 @@ fn a_run_before_that_retention_deleted_is_waited_for_no_more() {
     world.tries.retain(|attempt, _| attempt.instance.run != first);
     world.step(Event::RunsDeleted { runs: vec![first] });
     assert_eq!(world.state(second, "load"), TaskState::Queued);
+}
+
+/// What the process of a cleared task leaves behind is a task that waits for the run before, which waits for its place.
+#[test]
+fn a_cleared_process_that_ends_makes_room_for_the_run_before() {
+    let mut world = world(Dag { max_active_runs: 1, ..every_minute(vec![past("load", &[])]) });
+    let first = minutes(&mut world, 1)[0];
+    world.end(first, "load", TryOutcome::Success);
+    let second = minutes(&mut world, 1)[1];
+    assert_eq!(world.line(second), "running | load=queued");
+    world.clear(first, ClearSelection::default());
+    assert_eq!(world.line(first), "queued | load=no_status");
+    world.clear(second, ClearSelection::default());
+    world.end(second, "load", TryOutcome::Stopped);
+    assert_eq!(world.line(first), "running | load=queued");
+    world.end(first, "load", TryOutcome::Success);
+    assert_eq!(world.line(second), "running | load=queued");
+}
+
+#[test]
+fn a_list_whose_task_was_taken_back_is_made_anew() {
+    let files = mapped(past("load", &[]));
+    let mut world = world(Dag { max_active_tasks: 1, ..every_minute(vec![files, task("other", &[])]) });
+    let runs = minutes(&mut world, 2);
+    let [first, second] = [runs[0], runs[1]];
+    for element in ["load[0]", "load[1]", "other"] {
+        while world.state(first, element) != TaskState::Success {
+            let (worker, attempt) = world.assigned.first().cloned().unwrap();
+            world.finish(worker, attempt, crate::engine::tests::world::result(TryOutcome::Success));
+        }
+    }
+    while world.state(second, "other") != TaskState::Queued {
+        let (worker, attempt) = world.assigned.first().cloned().unwrap();
+        world.finish(worker, attempt, crate::engine::tests::world::result(TryOutcome::HandedBack));
+    }
+    assert_eq!(world.line(second), "running | load=[scheduled scheduled] other=queued");
+    world.clear(first, ClearSelection { tasks: vec![task_id("load")], ..ClearSelection::default() });
+    assert_eq!(world.line(second), "running | load=no_status other=queued", "its list is asked for again");
 }
