@@ -81,7 +81,8 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// Returns what must not show of it: its value, and where that is JSON what stands in it.
+    /// Returns what must not show of it: its value, where that is JSON what stands in it, and of an address what a shortened
+    /// form of it would still show: who signs in, the path (which is the secret of many webhooks) and the query.
     fn secrets(&self) -> Vec<Secret> {
         let mut found = Vec::new();
         if self.is_secret {
@@ -89,6 +90,16 @@ impl Variable {
             if let Ok(value @ (Json::Object(_) | Json::Array(_))) = serde_json::from_str(self.value.reveal())
             {
                 collect(&value, true, &mut found);
+            }
+            let text = self.value.reveal();
+            if let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) {
+                let rest = rest.split('#').next().unwrap_or_default();
+                let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+                let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let (person, _) = host.rsplit_once('@').unwrap_or_default();
+                let password = person.split_once(':').map_or("", |(_, password)| password);
+                let parts = [password, path.trim_end_matches('/'), query];
+                found.extend(parts.into_iter().filter(|part| !part.is_empty()).map(Secret::new));
             }
         }
         found

@@ -119,6 +119,12 @@ fn no_secret_becomes_an_argument() {
     for hidden in ["annabel", "hunter33", "1234567"] {
         assert!(secrets.iter().any(|secret| secret.reveal() == hidden), "{hidden}");
     }
+    let value = Secret::new("https://ann:pass-1@hooks.example/services/T0/B0/xyz/?wait=true");
+    let mut with_hook = stored();
+    with_hook.variables.insert("hook".to_owned(), Variable { value, is_secret: true });
+    for hidden in ["pass-1", "/services/T0/B0/xyz", "wait=true"] {
+        assert!(with_hook.secrets().iter().any(|secret| secret.reveal() == hidden), "{hidden}");
+    }
     let dag = task("{{ conn.b.host }}{{ conn.a.host }}");
     assert_eq!(connections_of_task(&dag.tasks[0]).into_iter().collect::<Vec<_>>(), ["a", "b"]);
     assert!(needs_of_task(&dag.tasks[0]).variables.is_empty());
