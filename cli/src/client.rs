@@ -113,7 +113,10 @@ impl Client {
             (title, detail) => title.or(detail).unwrap_or_else(|| status.to_string()),
         };
         let errors = problem.as_ref().and_then(|p| p.get("errors")).and_then(Value::as_array);
-        let causes = errors.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let part = |error: &Value| {
+            Some(format!("`{}` {}", error.get("pointer")?.as_str()?, error.get("message")?.as_str()?))
+        };
+        let causes = errors.into_iter().flatten().filter_map(part).collect();
         let help = Some(format!("`tidemill explain {code}` says more."));
         CliError::Coded { code, message, help, causes, is_passing }
     }

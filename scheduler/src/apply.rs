@@ -202,7 +202,6 @@ impl Core {
         if let Some(dag) = version.and_then(|version| self.known.versions.get(&version)) {
             let checked = tidemill_engine::definition::check_conf(dag, &trigger.conf);
             if let Err(problems) = checked {
-                let problems = problems.iter().map(ToString::to_string).collect();
                 return Err(InvalidRequest::Conf { problems }.into());
             }
         }

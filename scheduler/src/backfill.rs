@@ -174,10 +174,7 @@ impl Handle {
 }
 
 fn checked_conf(dag: &tidemill_engine::definition::Dag, spec: &BackfillSpec) -> Result<(), CallError> {
-    check_conf(dag, &spec.conf).map(drop).map_err(|problems| {
-        let problems = problems.iter().map(ToString::to_string).collect();
-        InvalidRequest::Conf { problems }.into()
-    })
+    check_conf(dag, &spec.conf).map(drop).map_err(|problems| InvalidRequest::Conf { problems }.into())
 }
 
 impl Core {

@@ -5,9 +5,15 @@
 use tidemill_engine::{
     action::Refusal,
     backfill::{BackfillProblem, MAX_DATES},
+    definition::ConfProblem,
 };
 
 use crate::vault::VaultError;
+
+/// Joins the sentences of problems.
+pub(crate) fn sentences(problems: &[ConfProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
 
 /// A call was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,10 +41,10 @@ pub enum InvalidRequest {
         prefix: &'static str,
     },
     /// `conf` does not fit the DAG's params.
-    #[error("conf does not fit the params of the DAG: {}", problems.join("; "))]
+    #[error("conf does not fit the params of the DAG: {}", sentences(problems))]
     Conf {
-        /// One sentence per problem.
-        problems: Vec<String>,
+        /// Every problem.
+        problems: Vec<ConfProblem>,
     },
     /// What is said about an asset event is too large.
     #[error("extra has {size_bytes} bytes; at most {limit_bytes} are kept with an event")]

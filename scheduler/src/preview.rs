@@ -35,7 +35,7 @@ pub struct Preview {
 #[derive(Debug, thiserror::Error)]
 pub enum PreviewError {
     /// `conf` does not fit the params.
-    #[error("conf does not fit the params of the DAG: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("conf does not fit the params of the DAG: {}", crate::error::sentences(.0))]
     Conf(Vec<ConfProblem>),
     /// A template of the task cannot be rendered.
     #[error(transparent)]
@@ -83,7 +83,7 @@ impl Preview {
         Ok(json!({ "work": work, "env": rendered.env, "inputs": inputs }))
     }
 
-    fn run(&self, dag: &Dag) -> RunRow {
+    pub(crate) fn run(&self, dag: &Dag) -> RunRow {
         let at = self.logical_date;
         let interval = Timetable::new(dag).map_or((at, at), |timetable| timetable.manual_interval(at));
         RunRow {

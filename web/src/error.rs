@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tidemill_engine::definition::ConfProblem;
 use tidemill_scheduler::{CallError, InvalidRequest, Unavailable};
 use tidemill_store::ReadError;
 
@@ -25,12 +26,33 @@ pub struct Problem {
     pub code: &'static str,
     /// What happened this time.
     pub detail: String,
-    /// One entry per field that is wrong.
+    /// Every part of the body that is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<String>,
+    pub errors: Vec<PartProblem>,
     /// Where the leading server is, when this one does not lead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
+}
+
+/// What is wrong with a part of what was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct PartProblem {
+    /// Where in `conf`: a JSON pointer (RFC 6901), such as `/columns/1`.
+    pub pointer: String,
+    /// What is wrong there: a sentence without its subject.
+    pub message: String,
+}
+
+impl std::fmt::Display for PartProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` {}", self.pointer, self.message)
+    }
+}
+
+impl From<ConfProblem> for PartProblem {
+    fn from(problem: ConfProblem) -> Self {
+        Self { pointer: problem.pointer, message: problem.message }
+    }
 }
 
 /// The codes of this crate: code, status, title.
@@ -154,7 +176,7 @@ impl From<CallError> for Problem {
                 };
                 let mut problem = Self::other(code, status, title, detail);
                 if let InvalidRequest::Conf { problems } = invalid {
-                    problem.errors = problems;
+                    problem.errors = problems.into_iter().map(PartProblem::from).collect();
                 }
                 problem
             }

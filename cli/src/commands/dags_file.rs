@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use miette::NamedSource;
 use serde_json::json;
 use tidemill_engine::{
-    definition::{Dag, Loaded, Problem, check_assets, load},
+    definition::{Dag, Loaded, Problem, check_assets, load, masked_source},
     timetable::{Slot, Timetable},
 };
 use tidemill_scheduler::look_beside;
@@ -85,6 +85,8 @@ pub(crate) fn has_dag(folder: &Path, dag_id: &str) -> Result<bool> {
 }
 
 fn show(checked: &Checked) {
+    // What is warned of as a secret is not printed once more.
+    let source = masked_source(&checked.text, &checked.loaded.problems);
     for problem in &checked.loaded.problems {
         let severity = if problem.is_error() { miette::Severity::Error } else { miette::Severity::Warning };
         let mut help: Vec<String> = problem.help.iter().cloned().collect();
@@ -104,7 +106,7 @@ fn show(checked: &Checked) {
             message: problem.message.clone(),
             help: (!help.is_empty()).then(|| help.join("; ")),
             labels,
-            source: Some(NamedSource::new(&checked.path, checked.text.clone())),
+            source: Some(NamedSource::new(&checked.path, source.clone())),
         };
         say(render(&shown).trim_end());
     }

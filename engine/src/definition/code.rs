@@ -94,6 +94,7 @@ codes! {
     CONTRADICTORY_BOUNDS = "DAG0304", "bounds that no value satisfies";
     PARAM_WITHOUT_DEFAULT = "DAG0305", "a scheduled DAG has a parameter without a default";
     ENUM_BREAKS_SCHEMA = "DAG0306", "an enum value that its own schema refuses";
+    BAD_PATTERN = "DAG0307", "a pattern that cannot be used";
     DUPLICATE_TASK = "DAG0401", "two tasks have the same id";
     UNKNOWN_TASK = "DAG0402", "no task has this id";
     SELF_DEPENDENCY = "DAG0403", "a task depends on itself";
@@ -141,6 +142,7 @@ codes! {
     CATCHUP_OF_MANY = "DAG0511", "catch-up creates very many runs";
     NEVER_RUNS = "DAG0512", "a task that can never run";
     NO_DATE_LEFT = "DAG0513", "a schedule that has no date, or none any more";
+    PLAIN_SECRET = "DAG0514", "a secret in plain text";
     TEST_AND_SIZE = "DAG0601", "feature = \"all\" needs a test and a size";
     THRESHOLD_WITHOUT_METRIC = "DAG0602", "a threshold of a metric that is not measured";
     COLUMN_TWICE = "DAG0603", "a column is given two roles";

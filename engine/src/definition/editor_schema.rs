@@ -259,6 +259,12 @@ fn special(spec: &KeySpec) -> Value {
             let words = ["string", "integer", "number", "boolean", "array", "object", "null"];
             one_or_more(&json!({ "type": "string", "enum": words }))
         }
+        (TableId::Param, "properties") => {
+            json!({ "type": "object", "additionalProperties": reference(TableId::Param) })
+        }
+        (TableId::Param, "additionalProperties") => {
+            json!({ "anyOf": [{ "type": "boolean" }, reference(TableId::Param)] })
+        }
         (TableId::Param, "enum" | "examples") => json!({ "type": "array" }),
         (TableId::Param, "multipleOf") => json!({ "type": "number", "exclusiveMinimum": 0 }),
         (TableId::Param, "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum") => {

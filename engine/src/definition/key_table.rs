@@ -1,5 +1,7 @@
 //! The rows of the key table; see [`super::keys`].
 
+use super::schema::format_words;
+
 use super::keys::{
     Default::{Bool, Float, Int, None, Required, Said, Seconds, Text},
     KeySpec, Kind,
@@ -36,10 +38,6 @@ fn run_ends() -> Vec<&'static str> {
 
 fn missing_runs() -> Vec<&'static str> {
     vec!["wait", "fail"]
-}
-
-fn param_formats() -> Vec<&'static str> {
-    vec!["date", "date-time", "multiline"]
 }
 
 /// Every key of every table.
@@ -88,6 +86,7 @@ pub const KEYS: &[KeySpec] = &[
     key(Param, "title", Kind::Line, Said("the name"), "\"Significance\"", "The label in the trigger form."),
     key(Param, "description", Kind::Text, None, "\"Below it a change counts\"", "A hint in the trigger form."),
     key(Param, "enum", Kind::Special("a list of values"), None, "[\"small\", \"large\"]", "The only values that are allowed."),
+    key(Param, "const", Kind::Special("a value"), None, "\"prod\"", "The only value that is allowed."),
     key(Param, "examples", Kind::Special("a list of values"), None, "[0.01, 0.05]", "Proposals in the trigger form; other values are allowed."),
     key(Param, "minimum", Kind::Special("a number"), None, "0.0", "The least number."),
     key(Param, "maximum", Kind::Special("a number"), None, "1.0", "The greatest number."),
@@ -96,13 +95,15 @@ pub const KEYS: &[KeySpec] = &[
     key(Param, "multipleOf", Kind::Special("a number above 0"), None, "5", "The number must be a multiple of it."),
     key(Param, "minLength", Kind::Int(0, 1_000_000), None, "1", "The least number of characters."),
     key(Param, "maxLength", Kind::Int(0, 1_000_000), None, "80", "The greatest number of characters."),
-    key(Param, "format", Kind::Word(param_formats), None, "\"date\"", "How a string is written; also chooses the field in the trigger form."),
+    key(Param, "format", Kind::Word(format_words), None, "\"date\"", "How a string is written; also chooses the field in the trigger form."),
     key(Param, "minItems", Kind::Int(0, 1_000_000), None, "1", "The least number of elements."),
     key(Param, "maxItems", Kind::Int(0, 1_000_000), None, "10", "The greatest number of elements."),
     key(Param, "uniqueItems", Kind::Bool, None, "true", "Whether elements must differ."),
     key(Param, "items", Kind::Table(Param), None, "{ type = \"string\" }", "The schema of every element of an array."),
-    key(Param, "pattern", Kind::Line, None, "\"^[a-z]+$\"", "A regular expression that a string must match.").not_built("patterns of parameters"),
-    key(Param, "properties", Kind::Special("a table of schemas"), None, "{ a = { type = \"string\" } }", "The schemas of the members of an object.").not_built("schemas inside objects"),
+    key(Param, "pattern", Kind::Line, None, "\"^[a-z]+$\"", "A regular expression of which the string must have a match; with `^` and `$` it is the whole string. Written as in JavaScript, without looking ahead or behind."),
+    key(Param, "properties", Kind::Special("a table of schemas"), None, "{ depth = { type = \"integer\" } }", "The schemas of the members of an object."),
+    key(Param, "required", Kind::Lines, None, "[\"depth\"]", "The members that an object must have."),
+    key(Param, "additionalProperties", Kind::Special("`true`, `false` or a schema"), Bool(true), "false", "Whether an object may have members that `properties` does not name, or their schema."),
     // [[group]]
     key(Group, "id", Kind::Group, Required, "\"load.daily\"", "The group's name, with those of the groups around it."),
     key(Group, "depends_on", Kind::Tasks, None, "[\"extract\"]", "What is upstream of every task of the group that has no upstream in it."),

@@ -15,7 +15,7 @@ use super::{
     model::{Dag, Param, TimetableKind},
     notify,
     outside::Outside,
-    params,
+    params, plain_secrets,
     problem::{Draft, Problem, Report},
     schedule,
     syntax::{self, Parsed},
@@ -150,6 +150,7 @@ fn build(parsed: &Parsed<'_>, mut report: Report<'_>) -> Loaded {
     });
     let dag = read_dag(&parsed.root, &root, report_ref);
     let assets = asset_checks::read(&parsed.root, report_ref);
+    plain_secrets::check(&parsed.root, report_ref);
     let has_errors = report.has_errors();
     let outside = Outside::note(&parsed.root, &report);
     let problems = report.finish(&parsed.syntax_errors);

@@ -11,15 +11,16 @@ use super::{
     kinds::wrong_type,
     model::Param,
     problem::{Draft, Report},
-    schema::{type_of, types, violations},
+    schema::{Violation, pattern, type_of, types, violations},
     suggest::{nearest, shown},
     tree::{Node, Table, Value},
 };
 
 const TYPES: &[&str] = &["string", "integer", "number", "boolean", "array", "object", "null"];
 const FOR_NUMBERS: &[&str] = &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
-const FOR_STRINGS: &[&str] = &["minLength", "maxLength", "format"];
+const FOR_STRINGS: &[&str] = &["minLength", "maxLength", "format", "pattern"];
 const FOR_ARRAYS: &[&str] = &["minItems", "maxItems", "uniqueItems", "items"];
+const FOR_OBJECTS: &[&str] = &["properties", "required", "additionalProperties"];
 
 /// Reads the parameters in file order. `is_scheduled`: runs start without a person, so defaults are needed.
 pub(crate) fn read(table: &Table<'_>, is_scheduled: bool, report: &mut Report<'_>) -> Vec<Param> {
@@ -83,9 +84,10 @@ fn schema(table: &Table<'_>, at: Range<usize>, name: &str, report: &mut Report<'
             continue;
         }
         let value = match (&entry.node.value, key) {
-            (Value::Table(inner), "items") => {
+            (Value::Table(inner), "items" | "additionalProperties") => {
                 Json::Object(self::schema(inner, entry.node.span.clone(), name, report))
             }
+            (Value::Table(inner), "properties") => properties(inner, name, report),
             _ => json(&entry.node),
         };
         schema.insert(key.to_owned(), value);
@@ -97,6 +99,38 @@ fn schema(table: &Table<'_>, at: Range<usize>, name: &str, report: &mut Report<'
         consistent(table, &schema, name, report);
     }
     schema
+}
+
+/// Reads the schemas of the members of an object.
+fn properties(table: &Table<'_>, name: &str, report: &mut Report<'_>) -> Json {
+    let mut members = Map::new();
+    for entry in &table.entries {
+        match &entry.node.value {
+            Value::Table(inner) => {
+                let at = if inner.is_inline() { entry.key_span.clone() } else { entry.node.span.clone() };
+                members.insert(entry.key.to_string(), Json::Object(schema(inner, at, name, report)));
+            }
+            Value::Broken => {}
+            _ => wrong_type(&entry.key, "a table of schema keywords", &entry.node, report),
+        }
+    }
+    Json::Object(members)
+}
+
+/// Reports numbers that JSON does not have, anywhere in a value; returns whether there are none.
+fn finite(key: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
+    match &node.value {
+        Value::Float(value) if !value.is_finite() => {
+            let message = format!("`{key}` must be a finite number");
+            report.push(Draft::error(Code::NUMBER_RANGE, message, node.span.clone()));
+            false
+        }
+        Value::Array { items, .. } => items.iter().fold(true, |good, item| finite(key, item, report) && good),
+        Value::Table(table) => {
+            table.entries.iter().fold(true, |good, entry| finite(key, &entry.node, report) && good)
+        }
+        _ => true,
+    }
 }
 
 /// Checks the value of a keyword by itself.
@@ -116,7 +150,27 @@ fn keyword(key: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
             report.push(Draft::error(Code::EMPTY_VALUE, "`enum` must not be empty", node.span.clone()));
             false
         }
-        ("enum" | "examples", Value::Array { .. }) => true,
+        ("enum" | "examples", Value::Array { .. }) => finite(key, node, report),
+        ("default" | "const", _) => finite(key, node, report),
+        ("pattern", Value::String(text)) => match pattern::compile(text) {
+            Ok(_) => true,
+            Err(why) => {
+                let draft = Draft::error(Code::BAD_PATTERN, "`pattern` cannot be used", node.span.clone());
+                report.push(draft.label(shown(&why)).help("it is a regular expression as in JavaScript, without looking ahead or behind and without references"));
+                false
+            }
+        },
+        ("properties", Value::Table(_)) | ("additionalProperties", Value::Table(_) | Value::Boolean(_)) => {
+            true
+        }
+        ("properties", _) => {
+            wrong_type(key, "a table of schemas", node, report);
+            false
+        }
+        ("additionalProperties", _) => {
+            wrong_type(key, "`true`, `false` or a schema", node, report);
+            false
+        }
         (
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf",
             Value::Integer(_) | Value::Float(_),
@@ -143,14 +197,6 @@ fn keyword(key: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
         }
         ("enum" | "examples", _) => {
             wrong_type(key, "a list", node, report);
-            false
-        }
-        ("default", Value::Float(value)) if !value.is_finite() => {
-            report.push(Draft::error(
-                Code::NUMBER_RANGE,
-                "`default` must be a finite number",
-                node.span.clone(),
-            ));
             false
         }
         _ => true,
@@ -184,9 +230,80 @@ fn type_word(text: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
 
 /// Checks the keywords against each other.
 fn consistent(table: &Table<'_>, schema: &Map<String, Json>, name: &str, report: &mut Report<'_>) {
+    applicable(table, schema, report);
+    bounds(table, schema, report);
+    if let Some(Json::Array(names)) = schema.get("required")
+        && schema.get("additionalProperties") == Some(&Json::Bool(false))
+        && let Some(Value::Array { items, .. }) = table.get("required").map(|entry| &entry.node.value)
+    {
+        let known = schema.get("properties").and_then(Json::as_object);
+        for (item, member) in items.iter().zip(names.iter().filter_map(Json::as_str)) {
+            if known.is_none_or(|known| !known.contains_key(member)) {
+                let message = format!("`{}` is required and not allowed", shown(member));
+                report.push(Draft::error(Code::CONTRADICTORY_BOUNDS, message, item.span.clone()).help(
+                    "declare it in `properties`: `additionalProperties = false` refuses every other member",
+                ));
+            }
+        }
+    }
+    if let Some(entry) = table.get("enum")
+        && let (Value::Array { items, .. }, Some(Json::Array(values))) =
+            (&entry.node.value, schema.get("enum"))
+    {
+        let mut others = schema.clone();
+        others.remove("enum");
+        for (item, value) in items.iter().zip(values) {
+            for violation in violations(&others, value) {
+                let at = part(item, &violation.pointer);
+                report.push(Draft::error(Code::ENUM_BREAKS_SCHEMA, violation.sentence("the value"), at));
+            }
+        }
+    }
+    let told = |key: &str, whole: &str, code: Code, report: &mut Report<'_>| {
+        let (Some(value), Some(entry)) = (schema.get(key), table.get(key)) else { return };
+        let mut others = schema.clone();
+        if key != "default" {
+            others.remove(key);
+        }
+        for violation in violations(&others, value) {
+            let Violation { pointer, .. } = &violation;
+            let draft = Draft::error(code, violation.sentence(whole), part(&entry.node, pointer));
+            report.push(draft.help(if key == "default" {
+                format!("every run that gives no `{}` would be refused", shown(name))
+            } else {
+                format!("no value of `{}` could satisfy both", shown(name))
+            }));
+        }
+    };
+    told("const", "the constant", Code::ENUM_BREAKS_SCHEMA, report);
+    told("default", "the default", Code::DEFAULT_BREAKS_SCHEMA, report);
+}
+
+/// Returns the place of a part of a value, or as near as it can be told.
+fn part(node: &Node<'_>, pointer: &str) -> Range<usize> {
+    let mut node = node;
+    for step in pointer.split('/').skip(1) {
+        let member = step.replace("~1", "/").replace("~0", "~");
+        let inner = match &node.value {
+            Value::Array { items, .. } => member.parse().ok().and_then(|index: usize| items.get(index)),
+            Value::Table(table) => table.get(&member).map(|entry| &entry.node),
+            _ => None,
+        };
+        let Some(inner) = inner else { break };
+        node = inner;
+    }
+    node.span.clone()
+}
+
+/// Reports keywords that say nothing about the type.
+fn applicable(table: &Table<'_>, schema: &Map<String, Json>, report: &mut Report<'_>) {
     let types = types(schema);
-    let groups: [(&[&str], &[&str]); 3] =
-        [(FOR_NUMBERS, &["number", "integer"]), (FOR_STRINGS, &["string"]), (FOR_ARRAYS, &["array"])];
+    let groups: [(&[&str], &[&str]); 4] = [
+        (FOR_NUMBERS, &["number", "integer"]),
+        (FOR_STRINGS, &["string"]),
+        (FOR_ARRAYS, &["array"]),
+        (FOR_OBJECTS, &["object"]),
+    ];
     for (keywords, wanted) in groups {
         if types.is_empty() || types.iter().any(|word| wanted.contains(word)) {
             continue;
@@ -199,6 +316,10 @@ fn consistent(table: &Table<'_>, schema: &Map<String, Json>, name: &str, report:
             );
         }
     }
+}
+
+/// Reports bounds between which nothing is.
+fn bounds(table: &Table<'_>, schema: &Map<String, Json>, report: &mut Report<'_>) {
     for (low, high, is_open) in [
         ("minimum", "maximum", false),
         ("exclusiveMinimum", "maximum", true),
@@ -219,26 +340,6 @@ fn consistent(table: &Table<'_>, schema: &Map<String, Json>, name: &str, report:
                 )
                 .label(format!("at most {most}"))
                 .also(from.node.span.clone(), format!("at least {least}")),
-            );
-        }
-    }
-    if let Some(entry) = table.get("enum")
-        && let (Value::Array { items, .. }, Some(Json::Array(values))) =
-            (&entry.node.value, schema.get("enum"))
-    {
-        let mut others = schema.clone();
-        others.remove("enum");
-        for (item, value) in items.iter().zip(values) {
-            for message in violations(&others, value, "the value") {
-                report.push(Draft::error(Code::ENUM_BREAKS_SCHEMA, message, item.span.clone()));
-            }
-        }
-    }
-    if let (Some(default), Some(entry)) = (schema.get("default"), table.get("default")) {
-        for message in violations(schema, default, "the default") {
-            report.push(
-                Draft::error(Code::DEFAULT_BREAKS_SCHEMA, message, entry.node.span.clone())
-                    .help(format!("every run that gives no `{}` would be refused", shown(name))),
             );
         }
     }

@@ -159,7 +159,7 @@ pub(crate) async fn submit(
         Err(problem) if problem.status < 500 && problem.status != 404 => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
             let mut problems = vec![format!("{}: {}", problem.code, problem.detail)];
-            problems.extend(problem.errors);
+            problems.extend(problem.errors.iter().map(ToString::to_string));
             let mut response = form_page(&state, c, ids, &form, problems, None).await?;
             *response.status_mut() = status;
             Ok(response)

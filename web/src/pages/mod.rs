@@ -28,6 +28,7 @@ pub(crate) mod side;
 pub(crate) mod task;
 pub(crate) mod task_log;
 pub(crate) mod trigger;
+mod trigger_fields;
 pub(crate) mod trouble;
 pub(crate) mod vault;
 pub(crate) mod workers;

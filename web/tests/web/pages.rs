@@ -198,6 +198,116 @@ async fn the_trigger_form_is_made_from_params_and_shows_errors_beside_fields() {
     );
 }
 
+const PARAMS: &str = r#"
+[dag]
+id = "formed"
+[params.rows]
+type = "integer"
+minimum = 1
+default = 10
+[params.at]
+type = "string"
+format = "date-time"
+default = "2026-01-31T06:00:00+02:00"
+[params.size]
+enum = ["small", "large"]
+default = "small"
+[params.options]
+type = "object"
+default = { depth = 3 }
+properties = { depth = { type = "integer", minimum = 1 } }
+[params.label]
+type = "string"
+pattern = '^[a-z<]+$'
+examples = ["a", "b"]
+default = "a"
+[[task]]
+id = "load"
+command = "load --rows {{ params.rows }} {{ params.label }} {{ params.options.depth }}"
+env = { SECRET = "{{ var.token }}" }
+[[task]]
+id = "train"
+depends_on = ["load"]
+command = ["train", "{{ params.size }}", "{{ ds }}", "{{ outputs.load.rows }}"]
+"#;
+
+#[tokio::test]
+async fn the_trigger_form_has_a_control_for_each_type_and_keeps_what_was_typed() {
+    let app = App::new(&[("formed.toml", PARAMS)]).await;
+    app.loaded("formed").await;
+    let form = app.page("/dags/formed/trigger").await.text();
+    for part in [
+        "name=\"param.rows\" type=\"number\" value=\"10\" min=\"1\" step=\"1\"",
+        "name=\"param.at\" type=\"datetime-local\" value=\"2026-01-31T04:00:00\"",
+        "<option value=\"&#34;small&#34;\" selected>small</option>",
+        "<datalist id=\"l-param.label\"><option value=\"a\">",
+        "<textarea id=\"f-param.options\"",
+    ] {
+        assert!(form.contains(part), "{part}\n{form}");
+    }
+    let fields = "param.rows=x&param.at=2026-01-31T04:00:00&param.size=small&param.options=%7B%22depth%22%3A0%7D&param.label=A%3Cb%3E&run_id=a+b";
+    let wrong = app.form("/dags/formed/trigger", fields).await;
+    assert_eq!(wrong.status, 422);
+    let text = wrong.text();
+    let beside = |name: &str| {
+        text.split("<div class=\"field").find(|field| field.contains(&format!("name=\"{name}\""))).unwrap()
+    };
+    for (name, typed, error) in [
+        ("param.rows", "value=\"x\"", "must be a number"),
+        ("param.options", "&#34;depth&#34;:0", "`/depth` must be at least 1"),
+        ("param.label", "value=\"A&#60;b&#62;\"", "must match the pattern ^[a-z&#60;]+$"),
+        ("run_id", "value=\"a b\"", "class=\"error\""),
+    ] {
+        let field = beside(name);
+        assert!(
+            field.starts_with(" wrong") && field.contains(typed) && field.contains(error),
+            "{name}: {field}"
+        );
+    }
+    assert!(!beside("param.at").starts_with(" wrong") && !text.contains("role=\"alert\""), "{text}");
+    // By the API every problem is named by a JSON pointer.
+    let body = json!({ "conf": { "rows": 0, "options": { "depth": "x" }, "colour": 1 } });
+    let refused = app.post("/api/v1/dags/formed/runs", OPERATOR, body).await;
+    assert_eq!(refused.status, 422);
+    let pointers: Vec<String> = refused.json()["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["pointer"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(pointers, ["/rows", "/options/depth", "/colour"]);
+    assert_eq!(app.get("/api/v1/dags/formed/runs").await.json()["items"], json!([]));
+    println!("{{\"fields\": 7, \"errors_beside\": 4, \"pointers\": {}}}", pointers.len());
+}
+
+#[tokio::test]
+async fn the_preview_of_a_trigger_shows_params_and_commands_and_starts_nothing() {
+    let app = App::new(&[("formed.toml", PARAMS)]).await;
+    app.loaded("formed").await;
+    let fields = "param.rows=7&param.size=large&param.label=b&logical_date=2026-11-05&step=preview";
+    let answer = app.form("/dags/formed/trigger", fields).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let text = answer.text();
+    let preview = text.split("id=\"preview\"").nth(1).unwrap();
+    for part in [
+        "&#34;rows&#34;: 7",
+        "[&#34;train&#34;,&#34;large&#34;,&#34;2026-11-05&#34;,&#34;‹outputs.load.rows›&#34;]",
+        "SECRET=‹var.token›",
+        "=7<",
+        "Known when it starts: outputs.load.rows",
+    ] {
+        assert!(preview.contains(part), "{part}\n{preview}");
+    }
+    assert!(text.contains("value=\"7\"") && text.contains("value=\"2026-11-05\""), "{text}");
+    assert_eq!(app.get("/api/v1/dags/formed/runs").await.json()["items"], json!([]), "nothing was started");
+    let wrong = app.form("/dags/formed/trigger", "param.rows=0&step=preview").await;
+    assert_eq!(wrong.status, 422);
+    assert!(wrong.text().contains("must be at least 1"));
+    let started = app.form("/dags/formed/trigger", "param.rows=7").await;
+    assert_eq!(started.status, 303);
+    assert_eq!(app.get("/api/v1/dags/formed/runs").await.json()["items"].as_array().unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn pausing_is_a_button_and_an_error_is_a_page() {
     let app =
