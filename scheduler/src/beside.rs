@@ -9,7 +9,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tidemill_engine::definition::{Dag, FileState, Outside, Problem};
+use tidemill_engine::{
+    definition::{Dag, FileState, Outside, Problem},
+    template::NamesOutside,
+};
+use tidemill_store::ReadError;
 
 use crate::handle::Handle;
 
@@ -47,6 +51,21 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Says which variables and connections that the tasks of a DAG name do not exist here, a coded sentence each.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn missing_names(&self, dag: &Dag) -> Result<Vec<String>, ReadError> {
+        let names = NamesOutside::of(dag);
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let missing = self.shared.vault.missing(&*self.shared.reader, &names).await?;
+        Ok(missing.iter().map(sentence).collect())
+    }
+}
+
 /// Returns what is found at a path relative to a folder. What cannot be looked at counts as there.
 #[must_use]
 pub fn look_beside(folder: &Path, path: &str) -> FileState {
@@ -61,9 +80,9 @@ pub fn look_beside(folder: &Path, path: &str) -> FileState {
 
 /// Returns a problem as one sentence.
 pub(crate) fn sentence(problem: &Problem) -> String {
-    let (line, _) = problem.place();
+    let place = problem.spans.first().map_or_else(String::new, |span| format!(" in line {}", span.line));
     let help = problem.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
-    format!("{} in line {line}: {}{help}", problem.code, problem.message)
+    format!("{}{place}: {}{help}", problem.code, problem.message)
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ fn stand_in(dag: &Dag, needs: &Needs, context: &mut Context) -> Vec<String> {
     for id in &needs.connections {
         later.push(format!("conn.{id}"));
         let Ok(known) = ConnectionId::new(id) else { continue };
-        let mut connection = Connection::new(known, &named(&format!("conn.{id}.conn_type")));
+        let mut connection = Connection::new(known, named(&format!("conn.{id}.conn_type")));
         let field = |name: &str| Some(named(&format!("conn.{id}.{name}")));
         connection.host = field("host");
         connection.login = field("login");

@@ -10,7 +10,7 @@ use crate::{
     args::Connection,
     client::{Client, block_on},
     commands::{
-        dags_file, dags_import, dags_test,
+        dags_file, dags_import, dags_test, on_server,
         runs::{self, RunArg},
         time::{parse_object, parse_time},
         view,
@@ -29,8 +29,13 @@ pub(crate) enum DagsCommand {
         /// Files, or folders with `*.toml` files.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
+        /// Also asks the server whether it has the variables, connections and pools that the files name.
+        #[arg(long)]
+        with_server: bool,
         #[command(flatten)]
         format: FormatArg,
+        #[command(flatten)]
+        connection: Connection,
     },
     /// Shows the next logical dates of a DAG file, or of a DAG that the server knows.
     Next {
@@ -144,7 +149,10 @@ pub(crate) struct TriggerArgs {
 
 pub(crate) fn run(command: &DagsCommand, mut overrides: Overrides) -> Result {
     let connection = match command {
-        DagsCommand::Check { paths, format } => return dags_file::check(paths, format.format),
+        DagsCommand::Check { paths, format, with_server: false, .. } => {
+            return dags_file::read_all(paths)?.print(format.format);
+        }
+        DagsCommand::Check { connection, .. } => connection,
         DagsCommand::Import(command) => return dags_import::run(command),
         DagsCommand::Test(args) => return dags_test::run(args, &overrides),
         DagsCommand::Next { dag, from, count, format, connection } => {
@@ -204,7 +212,12 @@ async fn ask(command: &DagsCommand, client: &Client) -> Result {
             client.delete(&["dags", &dag.dag_id]).await?;
             say(format!("DAG {} is deleted", dag.dag_id));
         }
-        DagsCommand::Check { .. } | DagsCommand::Import(_) | DagsCommand::Test(_) => {}
+        DagsCommand::Check { paths, format, .. } => {
+            let mut files = dags_file::read_all(paths)?;
+            on_server::look(&mut files, client).await?;
+            files.print(format.format)?;
+        }
+        DagsCommand::Import(_) | DagsCommand::Test(_) => {}
     }
     Ok(())
 }

@@ -112,8 +112,11 @@ fn show(checked: &Checked) {
     }
 }
 
-/// Checks DAG files. The exit code is 1 when one of them has an error.
-pub(crate) fn check(paths: &[PathBuf], format: Format) -> Result {
+/// DAG files that were read together.
+pub(crate) struct Files(Vec<Checked>);
+
+/// Reads DAG files and checks them, each and together.
+pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Files> {
     let mut all = Vec::new();
     for path in paths {
         for file in files(path)? {
@@ -122,37 +125,53 @@ pub(crate) fn check(paths: &[PathBuf], format: Format) -> Result {
     }
     // What is not there is worth a word only where everything is.
     check_together(&mut all, paths.iter().any(|path| path.is_dir()));
-    match format {
-        Format::Json => {
-            let files: Vec<_> = all
-                .iter()
-                .map(|checked| {
-                    json!({
-                        "path": checked.path,
-                        "dag_id": checked.loaded.dag_id,
-                        "problems": checked.loaded.problems,
-                    })
-                })
-                .collect();
-            print_json(&json!({ "files": files }))?;
-        }
-        Format::Table => {
-            let mut table = Table::new(&["FILE", "DAG", "ERRORS", "WARNINGS"]);
-            for checked in &all {
-                show(checked);
-                let errors = checked.loaded.problems.iter().filter(|p| p.is_error()).count();
-                let warnings = checked.loaded.problems.len() - errors;
-                let dag = checked.loaded.dag_id.clone().unwrap_or_else(|| "-".to_owned());
-                table.row([checked.path.clone(), dag, errors.to_string(), warnings.to_string()]);
-            }
-            if table.is_empty() {
-                say("no DAG files were found");
-            } else {
-                table.print()?;
-            }
-        }
+    Ok(Files(all))
+}
+
+impl Files {
+    /// Returns every DAG that can be used, with what is wrong with its file.
+    pub(crate) fn dags(&mut self) -> impl Iterator<Item = (&Dag, &mut Vec<Problem>)> {
+        self.0.iter_mut().filter_map(|checked| {
+            let Loaded { dag, problems, .. } = &mut checked.loaded;
+            Some((dag.as_ref()?, problems))
+        })
     }
-    if all.iter().any(|checked| checked.loaded.has_errors()) { Err(CliError::Exit(1)) } else { Ok(()) }
+
+    /// Prints everything that is wrong. The exit code is 1 when there is an error.
+    pub(crate) fn print(&self, format: Format) -> Result {
+        let all = &self.0;
+        match format {
+            Format::Json => {
+                let files: Vec<_> = all
+                    .iter()
+                    .map(|checked| {
+                        json!({
+                            "path": checked.path,
+                            "dag_id": checked.loaded.dag_id,
+                            "problems": checked.loaded.problems,
+                        })
+                    })
+                    .collect();
+                print_json(&json!({ "files": files }))?;
+            }
+            Format::Table => {
+                let mut table = Table::new(&["FILE", "DAG", "ERRORS", "WARNINGS"]);
+                for checked in all {
+                    show(checked);
+                    let errors = checked.loaded.problems.iter().filter(|p| p.is_error()).count();
+                    let warnings = checked.loaded.problems.len() - errors;
+                    let dag = checked.loaded.dag_id.clone().unwrap_or_else(|| "-".to_owned());
+                    table.row([checked.path.clone(), dag, errors.to_string(), warnings.to_string()]);
+                }
+                if table.is_empty() {
+                    say("no DAG files were found");
+                } else {
+                    table.print()?;
+                }
+            }
+        }
+        if all.iter().any(|checked| checked.loaded.has_errors()) { Err(CliError::Exit(1)) } else { Ok(()) }
+    }
 }
 
 /// Adds what the files say together.

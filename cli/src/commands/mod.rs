@@ -16,6 +16,7 @@ pub(crate) mod demo;
 pub(crate) mod drift;
 pub(crate) mod explain;
 pub(crate) mod login;
+pub(crate) mod on_server;
 pub(crate) mod operator;
 pub(crate) mod pools;
 pub(crate) mod render;

@@ -143,6 +143,7 @@ codes! {
     NEVER_RUNS = "DAG0512", "a task that can never run";
     NO_DATE_LEFT = "DAG0513", "a schedule that has no date, or none any more";
     PLAIN_SECRET = "DAG0514", "a secret in plain text";
+    NOT_ON_SERVER = "DAG0515", "a variable, a connection or a pool that the server does not have";
     TEST_AND_SIZE = "DAG0601", "feature = \"all\" needs a test and a size";
     THRESHOLD_WITHOUT_METRIC = "DAG0602", "a threshold of a metric that is not measured";
     COLUMN_TWICE = "DAG0603", "a column is given two roles";

@@ -117,7 +117,7 @@ fn properties(table: &Table<'_>, name: &str, report: &mut Report<'_>) -> Json {
     Json::Object(members)
 }
 
-/// Reports numbers that JSON does not have, anywhere in a value; returns whether there are none.
+/// Reports the first number that JSON does not have, anywhere in a value; returns whether there is none.
 fn finite(key: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
     match &node.value {
         Value::Float(value) if !value.is_finite() => {
@@ -125,10 +125,8 @@ fn finite(key: &str, node: &Node<'_>, report: &mut Report<'_>) -> bool {
             report.push(Draft::error(Code::NUMBER_RANGE, message, node.span.clone()));
             false
         }
-        Value::Array { items, .. } => items.iter().fold(true, |good, item| finite(key, item, report) && good),
-        Value::Table(table) => {
-            table.entries.iter().fold(true, |good, entry| finite(key, &entry.node, report) && good)
-        }
+        Value::Array { items, .. } => items.iter().all(|item| finite(key, item, report)),
+        Value::Table(table) => table.entries.iter().all(|entry| finite(key, &entry.node, report)),
         _ => true,
     }
 }

@@ -92,7 +92,7 @@ fn walk(node: &Node<'_>, name: &str, report: &mut Report<'_>) {
         Value::String(text) => look(text, name, node, report),
         Value::Table(table) => walk_table(table, name, report),
         Value::Array { items, .. } => {
-            let mut option = None;
+            let mut option: Option<&str> = None;
             for item in items {
                 let Value::String(text) = &item.value else {
                     walk(item, name, report);

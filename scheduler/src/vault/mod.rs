@@ -20,9 +20,10 @@ pub use keys::{VaultError, add_key};
 pub use requests::{ConnectionView, Origin, SetConnection, SetVariable, VariableView};
 use tidemill_engine::{
     connection::Connection,
+    definition::Problem,
     ids::{ConnectionId, VariableName},
     secret::Secret,
-    template::Variable,
+    template::{NamesOutside, Variable},
 };
 use tidemill_store::{
     ReadError, Reader,
@@ -161,6 +162,35 @@ impl Vault {
             schema: row.schema.clone(),
             extra,
         })
+    }
+
+    /// Says what of a DAG does not exist here. Nothing is decrypted for it.
+    pub(crate) async fn missing(
+        &self,
+        reader: &dyn Reader,
+        names: &NamesOutside,
+    ) -> Result<Vec<Problem>, ReadError> {
+        let unknown: Vec<VariableName> = names
+            .variables
+            .keys()
+            .filter(|name| self.definitions.variable(name).is_none())
+            .filter_map(|name| VariableName::new(name).ok())
+            .collect();
+        let ids: Vec<ConnectionId> = names
+            .connections
+            .keys()
+            .filter_map(|id| ConnectionId::new(id).ok())
+            .filter(|id| self.definitions.connection(id).is_none())
+            .collect();
+        // An empty list would ask for all.
+        let variables = if unknown.is_empty() { Vec::new() } else { reader.variables(&unknown).await? };
+        let connections = if ids.is_empty() { Vec::new() } else { reader.connections(&ids).await? };
+        let is_asked = |name: &str| unknown.iter().any(|one| one.as_str() == name);
+        let is_asked_for = |id: &str| ids.iter().any(|one| one.as_str() == id);
+        Ok(names.missing(
+            |name| !is_asked(name) || variables.iter().any(|row| row.name.as_str() == name),
+            |id| !is_asked_for(id) || connections.iter().any(|row| row.id.as_str() == id),
+        ))
     }
 
     /// Loads exactly what is named. What does not exist is left out.

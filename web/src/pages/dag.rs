@@ -67,9 +67,10 @@ impl DagHead {
     }
 }
 
-/// What is odd about a DAG: in its file, and about the pools that it names.
+/// What is odd about a DAG: in its file, and about the variables, connections and pools that it names.
 pub(crate) async fn warnings(state: &WebState, detail: &DagDetail) -> Result<Vec<String>> {
     let mut warnings = state.handle().warnings(&detail.definition, detail.dag.cursor).await;
+    warnings.extend(state.handle().missing_names(&detail.definition).await?);
     let pools = state.reader().pools().await?;
     let slots_of = pools.into_iter().map(|pool| (pool.name, pool.slots)).collect();
     let mut waits: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -196,7 +196,7 @@ fn options(schema: &Map<String, Value>, chosen: &str) -> Vec<(String, String, bo
         other => other.to_string(),
     };
     // A text that stands for itself and for nothing else is taken too: people and scripts write it so.
-    let is_chosen = |value: &Value| value.to_string() == chosen || label(value) == chosen;
+    let is_chosen = |value: &Value| [value.to_string(), label(value)].iter().any(|text| text == chosen);
     values.into_iter().map(|value| (value.to_string(), label(value), is_chosen(value))).collect()
 }
 
@@ -360,7 +360,8 @@ mod tests {
 
     #[test]
     fn each_type_has_its_control_with_the_limits_that_a_browser_can_check() {
-        let table: [(Value, &str, &[(&str, &str)]); 15] = [
+        type Limits = &'static [(&'static str, &'static str)];
+        let table: [(Value, &str, Limits); 15] = [
             (
                 json!({ "type": "integer", "minimum": 1, "maximum": 5 }),
                 "number",

@@ -7,7 +7,7 @@ use serde_json::json;
 use tidemill_protocol::worker::{Report, TryOutcome, Work};
 use tidemill_web::HEADERS;
 
-use super::support::{App, HELLO, OPERATOR, SESSION, report};
+use super::support::{ADMIN, App, HELLO, OPERATOR, SESSION, report, request};
 
 pub(super) const BRANCHY: &str = r#"
 [dag]
@@ -306,6 +306,28 @@ async fn the_preview_of_a_trigger_shows_params_and_commands_and_starts_nothing()
     let started = app.form("/dags/formed/trigger", "param.rows=7").await;
     assert_eq!(started.status, 303);
     assert_eq!(app.get("/api/v1/dags/formed/runs").await.json()["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dag_warns_of_variables_and_connections_that_are_not_there_until_they_are() {
+    let file = "[dag]\nid = \"naming\"\n[[task]]\nid = \"load\"\ncommand = [\"load\", \"{{ var.region }}\", \"{{ conn.db.host }}\"]\n";
+    let app = App::new(&[("naming.toml", file)]).await;
+    app.loaded("naming").await;
+    let warnings = async || {
+        let dag = app.get("/api/v1/dags/naming").await.json();
+        dag["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = warnings().await;
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all[0].starts_with("DAG0515: the server has no variable `region`, which `load` will ask for"));
+    assert!(all[1].starts_with("DAG0515: the server has no connection `db`"), "{all:?}");
+    assert!(app.page("/dags/naming").await.text().contains("no variable `region`"));
+    let put =
+        request("PUT", "/api/v1/variables/region", Some(ADMIN)).header("content-type", "application/json");
+    let made = app.send(put.body(Body::from(json!({ "value": "eu" }).to_string())).unwrap()).await;
+    assert!(made.status.is_success(), "{}", made.text());
+    let left = warnings().await;
+    assert!(left.len() == 1 && left[0].contains("connection `db`"), "{left:?}");
 }
 
 #[tokio::test]

@@ -133,6 +133,9 @@ pub(crate) fn violations(schema: &Map<String, Value>, value: &Value) -> Vec<Viol
     found.out
 }
 
+/// Whether an order keeps a bound.
+type Holds = fn(Ordering) -> bool;
+
 /// What was found so far, and where the check is.
 struct Found {
     out: Vec<Violation>,
@@ -185,7 +188,7 @@ impl Found {
                 _ => None,
             })
         };
-        let checks: [(&str, &str, fn(Ordering) -> bool); 4] = [
+        let checks: [(&str, &str, Holds); 4] = [
             ("minimum", "at least", Ordering::is_ge),
             ("maximum", "at most", Ordering::is_le),
             ("exclusiveMinimum", "above", Ordering::is_gt),
