@@ -28,6 +28,7 @@ mod sensors;
 mod server;
 mod signals;
 mod standby;
+mod taplo;
 mod trees;
 mod truth;
 mod unseen;

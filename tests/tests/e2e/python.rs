@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Command, sync::Mutex};
 use super::server::repository;
 
 /// The data of the time zones are those of `chrono-tz`.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "selenium==4.51.0",
     "axe-core-python==0.1.0",
     "numpy==2.4.6",
@@ -14,6 +14,7 @@ const PACKAGES: [&str; 8] = [
     "tzdata==2025.2",
     "jsonschema==4.26.0",
     "uv==0.13.9",
+    "taplo==0.9.3",
 ];
 
 /// Returns the interpreter with the packages.
