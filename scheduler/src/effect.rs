@@ -161,8 +161,9 @@ fn effect_of(version: &Version, task: &Task, mut context: Context, mut later: Ve
     if is_mapped {
         context.map_index = 0;
         outcome = prepare(task, Preparation::Map, &context).map(|prepared| {
-            let Prepared::Map(values) = prepared;
-            context.map_value = values.value(0);
+            if let Prepared::Map(values) = prepared {
+                context.map_value = values.value(0);
+            }
         });
         if context.map_value.is_none() {
             later.push("map.value".to_owned());

@@ -255,21 +255,7 @@ fn special(spec: &KeySpec) -> Value {
         ] }),
         (TableId::Schedule, "cron") => one_or_more(&cron),
         (TableId::Dag, "default_args") => json!({ "$ref": "#/definitions/default_args" }),
-        (TableId::Param, "type") => {
-            let words = ["string", "integer", "number", "boolean", "array", "object", "null"];
-            one_or_more(&json!({ "type": "string", "enum": words }))
-        }
-        (TableId::Param, "properties") => {
-            json!({ "type": "object", "additionalProperties": reference(TableId::Param) })
-        }
-        (TableId::Param, "additionalProperties") => {
-            json!({ "anyOf": [{ "type": "boolean" }, reference(TableId::Param)] })
-        }
-        (TableId::Param, "enum" | "examples") => json!({ "type": "array" }),
-        (TableId::Param, "multipleOf") => json!({ "type": "number", "exclusiveMinimum": 0 }),
-        (TableId::Param, "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum") => {
-            json!({ "type": "number" })
-        }
+        (TableId::Param, name) => of_param(name),
         (TableId::Command, "command") => json!({ "anyOf": [text(r"\S"), templates] }),
         (TableId::Request, "headers" | "query") | (TableId::Query, "parameters") => {
             json!({ "type": "object" })
@@ -289,6 +275,28 @@ fn special(spec: &KeySpec) -> Value {
             let code = json!({ "type": "integer", "minimum": 1, "maximum": 255 });
             let word = json!({ "type": "string", "enum": ["timed_out", "signal"] });
             json!({ "type": "array", "items": { "anyOf": [code, word] }, "minItems": 1 })
+        }
+        _ => json!({}),
+    }
+}
+
+/// Returns the schema of a keyword of a param that is checked where it is read.
+fn of_param(name: &str) -> Value {
+    match name {
+        "type" => {
+            let words = ["string", "integer", "number", "boolean", "array", "object", "null"];
+            one_or_more(&json!({ "type": "string", "enum": words }))
+        }
+        "properties" => {
+            json!({ "type": "object", "additionalProperties": reference(TableId::Param) })
+        }
+        "additionalProperties" => {
+            json!({ "anyOf": [{ "type": "boolean" }, reference(TableId::Param)] })
+        }
+        "enum" | "examples" => json!({ "type": "array" }),
+        "multipleOf" => json!({ "type": "number", "exclusiveMinimum": 0 }),
+        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
+            json!({ "type": "number" })
         }
         _ => json!({}),
     }

@@ -6,6 +6,7 @@
 mod codes;
 mod docs;
 mod edges;
+mod semantics;
 mod sizes;
 mod words;
 

@@ -1,6 +1,7 @@
 //! The formats of texts: the words of JSON Schema that can be checked without looking anything up.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+// Values only: `core` has no sockets.
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use chrono::{DateTime, NaiveDate};
 
