@@ -69,7 +69,11 @@ fn problem(what: &str, name: &str, tasks: &[TaskId]) -> Problem {
         code: Code::NOT_ON_SERVER,
         severity: Severity::Warning,
         message: format!("the server has no {what} `{name}`, which {}{more} will ask for", shown.join(", ")),
-        help: Some(format!("make it with `tidemill {what}s set {name}`")),
+        help: Some(if what == "variable" {
+            format!("make it with `tidemill variables set {name}`")
+        } else {
+            format!("make it with `tidemill connections set {name}`")
+        }),
         suggestion: None,
         spans: Vec::new(),
     }
