@@ -83,6 +83,7 @@ fn context(
         deadline_missed_at: None,
         backfill: None,
         ignores_past: false,
+        origin: None,
     };
     let mut context = Context::of_try(&dag, &run, &TaskId::new("train").unwrap(), 2, 7, 1);
     context.prev_data_interval_start_success = previous.map(|interval| interval[0].parse().unwrap());
