@@ -108,7 +108,7 @@ fn what_cannot_be_triggered_fails_with_the_reason() {
     let run = world.trigger("parent");
     assert_eq!(world.state(run, "t"), TaskState::Failed);
     let said = reason(&world, run);
-    assert!(said.starts_with("SCH0271: no run was triggered: child refuses its conf: `n`"), "{said}");
+    assert!(said.starts_with("SCH0271: no run was triggered: child refuses its conf: `/n`"), "{said}");
     assert_eq!(children(&world).len(), 0);
     // A run id of its own is used once.
     let mut named = triggering("t", &[], "child", false);
