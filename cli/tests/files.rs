@@ -235,3 +235,24 @@ fn a_test_run_that_waits_for_a_person_ends_and_says_so() {
     let table = mill.run(&["dags", "test", "parked.toml"]).exits(1);
     assert!(table.err.contains("the run is paused and waits for a person: a failed once"), "{}", table.err);
 }
+
+#[test]
+fn a_test_executes_what_it_triggers_too() {
+    let mill = Mill::new();
+    mill.write(
+        "parent.toml",
+        "[dag]\nid = \"parent\"\n[[task]]\nid = \"start\"\noperator = \"trigger_dag\"\ndag_id = \"child\"\nwait = true\n\
+         [[task]]\nid = \"day\"\noperator = \"time_sensor\"\nuntil = \"{{ data_interval_end }}\"\n",
+    );
+    mill.write(
+        "child.toml",
+        "[dag]\nid = \"child\"\n[[task]]\nid = \"work\"\ncommand = \"echo worked > worked\"\n",
+    );
+    let done = mill.run(&["dags", "test", "parent.toml", "--format", "json"]).exits(0);
+    let told = done.json();
+    assert_eq!(told["state"], "success", "{told}");
+    // Without the other file it fails, and says why.
+    mill.write("child.toml", "[dag]\nid = \"another\"\n[[task]]\nid = \"work\"\ncommand = \"true\"\n");
+    let alone = mill.run(&["dags", "test", "parent.toml"]).exits(1);
+    assert!(alone.err.contains("SCH0271: no run was triggered: there is no DAG child"), "{}", alone.err);
+}

@@ -25,7 +25,7 @@ struct Checked {
 }
 
 /// Returns the DAG files that a path means: the file itself, or every `*.toml` below a folder.
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |source| CliError::Unreadable { path: path.to_owned(), source };
     if !path.metadata().map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -72,6 +72,12 @@ pub(crate) fn load_valid(path: &Path) -> Result<(Dag, String)> {
             Err(CliError::Exit(1))
         }
     }
+}
+
+/// The same without a word about one that is not valid.
+pub(crate) fn load_quietly(path: &Path) -> Result<(Dag, String)> {
+    let checked = read(path)?;
+    checked.loaded.dag.map(|dag| (dag, checked.text)).ok_or(CliError::Exit(1))
 }
 
 /// Whether a valid file below a folder defines a DAG.

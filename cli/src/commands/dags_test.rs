@@ -13,7 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use tidemill_engine::{
-    definition::{Dag, version_hash},
+    definition::{Dag, Operator, version_hash},
     ids::{AttemptKey, WorkerId},
     rows::{DagRow, PoolRow, RunRow, TaskRow},
     state::{RunState, TaskState},
@@ -90,7 +90,8 @@ pub(crate) fn run(args: &TestArgs, overrides: &Overrides) -> Result {
     let config = Config::load(&overrides, &process_env)?;
     logging::start(&config)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let test = Test { args, config: &config, dag: Arc::new(dag), name, source };
+    let others = triggered(&dag, &dags_dir)?;
+    let test = Test { args, config: &config, dag: Arc::new(dag), name, source, others };
     with_runtime(test.run())
 }
 
@@ -100,6 +101,46 @@ struct Test<'a> {
     dag: Arc<Dag>,
     name: String,
     source: String,
+    /// The DAGs that it triggers: a run of one is executed as well.
+    others: Vec<Other>,
+}
+
+/// A DAG beside the tested one.
+struct Other {
+    dag: Arc<Dag>,
+    name: String,
+    source: String,
+}
+
+/// Finds the DAGs that tasks trigger by name, and those that these trigger, among the files of the folder.
+fn triggered(dag: &Dag, folder: &Path) -> Result<Vec<Other>> {
+    let named = |dag: &Dag| -> Vec<String> {
+        let targets = dag.tasks.iter().filter_map(|task| match &task.operator {
+            Operator::TriggerDag { spec } => Some(spec.dag_id.clone()),
+            _ => None,
+        });
+        targets.collect()
+    };
+    let mut wanted = named(dag);
+    let mut found: Vec<Other> = Vec::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let mut known = BTreeMap::new();
+    for path in dags_file::files(folder)? {
+        if let Ok((other, source)) = dags_file::load_quietly(&path) {
+            let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+            known.insert(other.id.to_string(), Other { dag: Arc::new(other), name, source });
+        }
+    }
+    known.remove(dag.id.as_str());
+    while let Some(id) = wanted.pop() {
+        if let Some(other) = known.remove(&id) {
+            wanted.extend(named(&other.dag));
+            found.push(other);
+        }
+    }
+    Ok(found)
 }
 
 impl Test<'_> {
@@ -127,7 +168,8 @@ impl Test<'_> {
         let work_dir = self.config.data_dir.join("worker");
         let mut options = worker::options(self.config, url, Credential::Key(key), work_dir)?;
         options.worker = name;
-        let queues: BTreeSet<_> = self.dag.tasks.iter().map(|task| task.queue.clone()).collect();
+        let tasks = self.all().flat_map(|(dag, ..)| dag.tasks.iter());
+        let queues: BTreeSet<_> = tasks.map(|task| task.queue.clone()).collect();
         options.queues = queues.into_iter().collect();
         let (stop, stopped) = watch::channel(Stop::No);
         let mut work = tokio::spawn(tidemill_worker::run(options, stopped));
@@ -157,35 +199,43 @@ impl Test<'_> {
         shown
     }
 
-    /// Puts the DAG into the store, paused, with the pools that it names.
+    /// The tested DAG, and those that it triggers.
+    fn all(&self) -> impl Iterator<Item = (&Arc<Dag>, &String, &String)> {
+        let others = self.others.iter().map(|other| (&other.dag, &other.name, &other.source));
+        std::iter::once((&self.dag, &self.name, &self.source)).chain(others)
+    }
+
+    /// Puts the DAGs into the store, paused, with the pools that they name.
     async fn register(&self, store: &Store) -> Result {
         let leadership = store.writer.take_leadership("dags test", "").await?;
         let now = now();
-        let version = version_hash(&self.dag);
         let mut batch = Batch::new(leadership.term, BatchId(1), now);
-        batch.versions.push(VersionRow {
-            dag_id: self.dag.id.clone(),
-            hash: version.clone(),
-            definition: Arc::clone(&self.dag),
-            source: self.source.clone(),
-            path: self.name.clone(),
-            created_at: now,
-        });
-        batch.dags.push(DagRow {
-            dag_id: self.dag.id.clone(),
-            version,
-            path: self.name.clone(),
-            is_paused: true,
-            is_missing: false,
-            failed_runs: 0,
-            pause_reason: None,
-            cursor: now,
-            created_at: now,
-        });
         let mut pools = BTreeMap::new();
-        for task in &self.dag.tasks {
-            let slots = pools.entry(task.pool.clone()).or_insert(128_u32);
-            *slots = (*slots).max(task.pool_slots);
+        for (dag, path, source) in self.all() {
+            let version = version_hash(dag);
+            batch.versions.push(VersionRow {
+                dag_id: dag.id.clone(),
+                hash: version.clone(),
+                definition: Arc::clone(dag),
+                source: source.clone(),
+                path: path.clone(),
+                created_at: now,
+            });
+            batch.dags.push(DagRow {
+                dag_id: dag.id.clone(),
+                version,
+                path: path.clone(),
+                is_paused: true,
+                is_missing: false,
+                failed_runs: 0,
+                pause_reason: None,
+                cursor: now,
+                created_at: now,
+            });
+            for task in &dag.tasks {
+                let slots = pools.entry(task.pool.clone()).or_insert(128_u32);
+                *slots = (*slots).max(task.pool_slots);
+            }
         }
         for (name, slots) in pools {
             batch.pools.push(PoolRow { name, slots, description: String::new() });

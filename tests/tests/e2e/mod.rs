@@ -15,6 +15,7 @@ mod kills;
 mod logs;
 mod mapping;
 mod metrics;
+mod other_runs;
 mod outbound;
 mod parked;
 mod past;

@@ -15,6 +15,7 @@ mod jinja;
 mod links;
 mod mapped;
 mod names;
+mod other_runs;
 mod outside;
 mod params;
 mod python;

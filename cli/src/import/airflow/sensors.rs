@@ -1,15 +1,9 @@
-//! Converts sensors: to sensors of ours where there is one, which free their slot between pokes, and else to scripts that
+//! Converts sensors: to sensors of ours where there is one, which free their slot or need none, and else to scripts that
 //! look again and again until what they wait for is there.
 
 use toml::Value as Toml;
 
-use super::{
-    common, python,
-    script::{self, Wanted},
-    shell,
-    tasks::Making,
-    value::Value,
-};
+use super::{common, other_runs, python, shell, tasks::Making, value::Value};
 
 /// The arguments of the sensors of this file.
 pub(super) const OWN: &[&str] = &[
@@ -70,44 +64,20 @@ pub(super) fn convert(making: &mut Making<'_, '_>, class: &str) -> bool {
         "FileSensor" => file(making),
         "BashSensor" => bash(making),
         "TimeDeltaSensor" | "TimeDeltaSensorAsync" => {
-            let Some(Value::Delta(ms)) = making.value("delta") else {
+            let delay = making.value("delta").and_then(common::delay);
+            let Some(delay) = delay else {
                 making.refuse("a `delta` that only Python can tell");
                 return true;
             };
-            let body = format!(
-                "_datetime.datetime.now(_datetime.timezone.utc) >= \
-                 get_current_context()[\"data_interval_end\"] + _datetime.timedelta(milliseconds={ms})"
-            );
-            poll(making, &body, Vec::new());
+            making.task.set("operator", "time_sensor");
+            making.task.set("delay", delay);
+            other_runs::waiting(making);
         }
         "TimeSensor" | "TimeSensorAsync" => time(making),
         "DateTimeSensor" | "DateTimeSensorAsync" => moment(making),
         _ => return false,
     }
     true
-}
-
-/// Writes a script that waits until an expression of Python is true.
-fn poll(making: &mut Making<'_, '_>, expression: &str, env: Vec<(String, String)>) {
-    let options = format!(", wait={}", wait(making));
-    let wanted = Wanted {
-        task: making.draft,
-        callable: &Value::None,
-        callable_at: ruff_text_size::TextRange::default(),
-        args: &[],
-        keywords: Vec::new(),
-        options: String::new(),
-        title: format!("The sensor {} of the DAG {}.", making.task.id, making.dag_id),
-    };
-    let mut built = script::build(making.interp, &wanted);
-    let call = format!(
-        "def _is_there():\n    return {expression}\n\n\nif __name__ == \"__main__\":\n    _main(_is_there{options})\n"
-    );
-    let head = built.text.split("\n\n# From here on it is the DAG file's.").next().unwrap_or_default();
-    built.text = format!("{}\n\n\n# From here on it is the DAG file's.\n\n\n{call}", head.trim_end());
-    built.env = env;
-    python::set_script(making, built);
-    making.task.set("fail_on_exit_code", vec![98]);
 }
 
 /// Sets how a sensor of ours waits.
@@ -160,13 +130,15 @@ fn time(making: &mut Making<'_, '_>) {
     let Some(parts) = parts.filter(|parts| (1..=3).contains(&parts.len())) else {
         return making.refuse("a `target_time` that only Python can tell");
     };
-    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
-    let body = format!(
-        "_datetime.datetime.now(_datetime.timezone.utc).time() >= _datetime.time({})",
-        parts.join(", ")
-    );
-    making.note("`target_time` is taken as UTC");
-    poll(making, &body, Vec::new());
+    let part = |place: usize| parts.get(place).copied().unwrap_or_default();
+    let until = match part(2) {
+        0 => format!("{:02}:{:02}", part(0), part(1)),
+        second => format!("{:02}:{:02}:{second:02}", part(0), part(1)),
+    };
+    making.note("it waits for that time of the day on which the data of the run ends, not of the day of its execution");
+    making.task.set("operator", "time_sensor");
+    making.task.set("until", until);
+    other_runs::waiting(making);
 }
 
 fn moment(making: &mut Making<'_, '_>) {
@@ -179,8 +151,10 @@ fn moment(making: &mut Making<'_, '_>) {
         None => None,
     };
     let Some(text) = text else { return making.refuse("a `target_time` that only Python can tell") };
-    let body = "_datetime.datetime.now(_datetime.timezone.utc) >= _instant(\"TARGET_TIME\")";
-    poll(making, body, vec![("TARGET_TIME".to_owned(), text)]);
+    let text = making.template(&text);
+    making.task.set("operator", "time_sensor");
+    making.task.set("until", text);
+    other_runs::waiting(making);
 }
 
 fn bash(making: &mut Making<'_, '_>) {

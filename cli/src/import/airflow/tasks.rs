@@ -9,7 +9,7 @@ use toml::Value as Toml;
 use super::{
     common::{self, Mapped},
     interp::{Interp, TaskDraft, Work},
-    jinja, mapped, outside, python, sensors, shell,
+    jinja, mapped, other_runs, outside, python, sensors, shell,
     value::{Keyword, Value},
 };
 use crate::import::{Entry, Level, Task, is_built, words};
@@ -196,6 +196,14 @@ impl<'a> Making<'_, 'a> {
                 python::operator(self, class);
                 self.common(python::OWN);
             }
+            "TriggerDagRunOperator" => {
+                other_runs::trigger(self);
+                self.common(other_runs::TRIGGER);
+            }
+            "ExternalTaskSensor" => {
+                other_runs::sensor(self);
+                self.common(other_runs::SENSOR);
+            }
             _ if sensors::convert(self, class) => self.common(sensors::OWN),
             _ if outside::convert(self, class) => self.common(outside::OWN),
             _ => {
@@ -214,7 +222,6 @@ fn hint(class: &str) -> &'static str {
         "DockerOperator" => " (a `command` with `docker run` does it)",
         "KubernetesPodOperator" => " (a `command` with `kubectl run` does it)",
         "SSHOperator" => " (a `command` with ssh does it)",
-        "TriggerDagRunOperator" => " (a `command` with `tidemill dags trigger` does it)",
         _ => "",
     }
 }

@@ -29,6 +29,9 @@ use crate::{
     wait_reason::WaitReason,
 };
 
+/// How many runs there may be before tasks trigger no more.
+const MOST_RUNS: usize = 30;
+
 pub(super) fn dag_id(text: &str) -> DagId {
     DagId::new(text).unwrap()
 }
@@ -245,7 +248,8 @@ pub(super) struct World {
     pub(super) until: String,
     /// Outputs of what never leaves the engine.
     pub(super) outputs: BTreeMap<TaskInstanceKey, BTreeMap<String, serde_json::Value>>,
-    /// How many runs are triggered by tasks in one step: DAGs may go round in circles.
+    /// How many runs are triggered by tasks in one step: DAGs may go round in circles. With none
+    /// every trigger fails.
     pub(super) triggered_per_step: usize,
     /// What was asked for and answered.
     pub(super) answered: u64,
@@ -322,7 +326,7 @@ impl World {
                 let Unprepared { instance, what } = asked;
                 actions.extend(self.step_once(Event::Prepared { instance, what, result }));
             } else if let Some(asked) = self.stored_question(left) {
-                left -= usize::from(asked.what == Preparation::Trigger);
+                left -= usize::from(asked.what == Preparation::Trigger).min(left);
                 let result = self.answer(&asked);
                 let Unprepared { instance, what } = asked;
                 actions.extend(self.step_once(Event::Prepared { instance, what, result }));
@@ -351,6 +355,10 @@ impl World {
                 Ok(Prepared::Map(MapValues::List((0..length).map(serde_json::Value::from).collect())))
             }
             Preparation::Until => Ok(Prepared::Until(self.until.clone())),
+            // What triggers itself would fill the world with runs.
+            Preparation::Trigger if self.triggered_per_step == 0 || self.runs.len() >= MOST_RUNS => {
+                Err("nothing is triggered".to_owned())
+            }
             Preparation::Trigger => {
                 let Operator::TriggerDag { spec } = self.operator(&asked.instance) else { unreachable!() };
                 let run_id = spec.run_id.as_deref().map(|id| RunId::new(id).unwrap());
@@ -393,7 +401,8 @@ impl World {
     /// The next question to the store; of those that make a run only so many.
     fn stored_question(&self, left: usize) -> Option<Unprepared> {
         let asked = self.engine.unprepared_stored().into_iter().next()?;
-        (asked.what != Preparation::Trigger || left > 0).then_some(asked)
+        let is_answered = asked.what != Preparation::Trigger || left > 0 || self.triggered_per_step == 0;
+        is_answered.then_some(asked)
     }
 
     fn operator(&self, key: &TaskInstanceKey) -> &Operator {
@@ -701,12 +710,6 @@ impl World {
         assert_eq!(self.engine.durable(), before, "a rebuild is not what wrote the rows");
         let actions = self.engine.resume(self.now);
         assert_eq!(actions, [], "a rebuild had something left to do");
-        // Whoever watches the runs of others asks again.
-        while let Some(asked) = self.stored_question(0) {
-            let result = self.answer(&asked);
-            let Unprepared { instance, what } = asked;
-            self.step_once(Event::Prepared { instance, what, result });
-        }
     }
 
     /// Before everything of a run in the order of keys.
