@@ -10,6 +10,7 @@ use super::{
     interp::{DagDraft, GroupDraft, Interp, TaskDraft, Work, decorator_kind},
     mapped,
     value::{Decorated, Keyword, Object, Value},
+    vault,
 };
 use crate::import::Level;
 
@@ -79,6 +80,10 @@ impl<'a> Interp<'a> {
             Value::Path(path) => self.named(path, arguments),
             Value::Function(function) => self.follow(function, arguments.args, &arguments.keywords, range),
             Value::Decorated(decorated) => self.decorated(&decorated, arguments),
+            Value::Method(value, name) if name == "get_uri" && matches!(&*value, Value::Object(_)) => {
+                let Value::Object(object) = *value else { return Value::Opaque(range) };
+                vault::field(&object, "uri").map_or(Value::Opaque(range), Value::Template)
+            }
             Value::Method(value, name) => self.method(*value, &name, arguments),
             Value::Opaque(_) if arguments.get("task_id", usize::MAX).is_some() => {
                 let class = self.source.slice(range).split('(').next().unwrap_or_default().trim().to_owned();
@@ -115,6 +120,9 @@ impl<'a> Interp<'a> {
                 (Some(Value::Task(task)), Some(Value::Str(key))) => Value::Output(*task, key.clone()),
                 _ => Value::Opaque(range),
             },
+            "get" if is_airflow && path.ends_with(".Variable.get") => {
+                vault::variable(&arguments).map_or(Value::Opaque(range), Value::Template)
+            }
             "timedelta" | "duration" => delta(&arguments).map_or(Value::Opaque(range), Value::Delta),
             "datetime" => moment(&arguments).map_or(Value::Opaque(range), Value::Moment),
             "timezone" | "ZoneInfo" | "Timezone" | "gettz" => match arguments.args.first() {
@@ -390,7 +398,11 @@ impl<'a> Interp<'a> {
                     "expand" if arguments.args.is_empty() => {
                         mapped::function(&decorated, &arguments.keywords, range)
                     }
-                    _ => Err("a mapped task (`expand_kwargs`)".to_owned()),
+                    _ => mapped::tables(&arguments).and_then(|(keywords, list)| {
+                        let (work, mut all) = mapped::function(&decorated, &keywords, range)?;
+                        mapped::replace(&mut all, list);
+                        Ok((work, all))
+                    }),
                 };
                 self.mapped(id, made, decorated.keywords.clone(), &decorated.bound, arguments)
             }
@@ -400,7 +412,11 @@ impl<'a> Interp<'a> {
                     "expand" if arguments.args.is_empty() => {
                         mapped::operator(&object, &arguments.keywords, range)
                     }
-                    _ => Err("a mapped task (`expand_kwargs`)".to_owned()),
+                    _ => mapped::tables(&arguments).and_then(|(keywords, list)| {
+                        let (work, mut all) = mapped::operator(&object, &keywords, range)?;
+                        mapped::replace(&mut all, list);
+                        Ok((work, all))
+                    }),
                 };
                 self.mapped("mapped".to_owned(), made, object.keywords.clone(), &[], arguments)
             }

@@ -6,7 +6,7 @@ use ruff_python_ast::{
 };
 use ruff_text_size::{Ranged, TextRange};
 
-use super::{interp::Interp, names::BUILTINS, value::Value};
+use super::{interp::Interp, names::BUILTINS, value::Value, vault};
 
 /// No list gets longer than this by what is read.
 const LONGEST_LIST: usize = 10_000;
@@ -105,6 +105,11 @@ impl<'a> Interp<'a> {
                 self.groups.get(group).map_or(Value::Opaque(range), |group| Value::Str(group.id.clone()))
             }
             (Value::Opaque(_), _) => Value::Opaque(range),
+            (Value::Object(object), field)
+                if vault::is_field(field) && vault::connection(&object).is_some() =>
+            {
+                vault::field(&object, field).map_or(Value::Opaque(range), Value::Template)
+            }
             (value, _) => Value::Method(Box::new(value), name.to_owned()),
         }
     }
@@ -218,6 +223,7 @@ impl<'a> Interp<'a> {
         match value {
             Value::Output(task, key) => Some(format!("{{{{ {} }}}}", self.output_reference(*task, key)?)),
             Value::Element(name) => Some(format!("{{{{ map.value[{}] }}}}", super::value::quoted(name))),
+            Value::Template(text) => Some(text.clone()),
             other => other.text(),
         }
     }

@@ -1,9 +1,10 @@
-//! Converts mapped tasks: `.expand(x=[…])` over literals and over outputs of other tasks.
+//! Converts mapped tasks: `.expand(x=[…])` over literals and over outputs of other tasks, `.expand_kwargs([…])` over literals.
 
 use ruff_text_size::TextRange;
 use toml::Value as Toml;
 
 use super::{
+    calls::Arguments,
     interp::{Interp, Work},
     tasks::Making,
     value::{Decorated, Keyword, Object, Value},
@@ -51,6 +52,33 @@ pub(super) fn operator<'a>(
     Ok((Work::Operator(class.to_owned()), keywords))
 }
 
+/// Returns the arguments that `expand_kwargs` gives, and its list: literal dictionaries with the same keys.
+pub(super) fn tables<'a>(arguments: &Arguments<'a>) -> Result<(Vec<Keyword<'a>>, Value<'a>), String> {
+    let unknown = || "a mapped task (`expand_kwargs`) over what only Python can tell".to_owned();
+    let ([Value::List(items)], []) = (&*arguments.args, &*arguments.keywords) else { return Err(unknown()) };
+    let names = |item: &Value<'a>| -> Option<Vec<String>> {
+        let Value::Dict(members) = item else { return None };
+        let mut names: Vec<String> =
+            members.iter().map(|(name, _)| name.as_str().map(str::to_owned)).collect::<Option<_>>()?;
+        names.sort();
+        Some(names)
+    };
+    let first = items.first().and_then(names).ok_or_else(unknown)?;
+    if items.iter().any(|item| names(item).as_ref() != Some(&first)) {
+        return Err("a mapped task (`expand_kwargs`) whose elements give different arguments".to_owned());
+    }
+    let range = arguments.range;
+    let keyword = |name: String| Keyword { name, value: Value::None, range };
+    Ok((first.into_iter().map(keyword).collect(), Value::List(items.clone())))
+}
+
+/// Puts the list of `expand_kwargs` in the place of the lists by name.
+pub(super) fn replace<'a>(keywords: &mut [Keyword<'a>], list: Value<'a>) {
+    if let Some(map) = keywords.iter_mut().rev().find(|keyword| keyword.name == MAP) {
+        map.value = list;
+    }
+}
+
 fn element<'a>(keyword: &Keyword<'a>) -> Keyword<'a> {
     Keyword { value: Value::Element(keyword.name.clone()), ..keyword.clone() }
 }
@@ -62,6 +90,13 @@ fn map<'a>(expanded: &[Keyword<'a>], range: TextRange) -> Keyword<'a> {
 
 /// Sets what a converted task is mapped over.
 pub(super) fn set(making: &mut Making<'_, '_>) {
+    if let Some(Value::List(items)) = making.value(MAP).cloned() {
+        let items: Option<Vec<Toml>> = items.iter().map(|item| literal(making, item)).collect();
+        return match items {
+            Some(items) => making.task.set("map", Toml::Array(items)),
+            None => making.refuse("a mapped task (`expand_kwargs`) over what only Python can tell"),
+        };
+    }
     let Some(Value::Dict(lists)) = making.value(MAP).cloned() else { return };
     let mut table = toml::Table::new();
     for (name, value) in &lists {

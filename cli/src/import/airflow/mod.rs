@@ -25,6 +25,7 @@ mod shell;
 mod source;
 mod tasks;
 mod value;
+mod vault;
 
 use interp::Interp;
 use names::Definitions;

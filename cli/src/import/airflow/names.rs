@@ -104,6 +104,11 @@ pub(super) struct Names<'a> {
     /// The ids that it pulls from, and whether there are some that only Python can tell.
     pub(super) pulls: BTreeSet<String>,
     pub(super) pulls_unknown: bool,
+    /// The variables and connections that it reads by name.
+    pub(super) variables: BTreeSet<String>,
+    pub(super) connections: BTreeSet<String>,
+    /// Whether it does something else with variables or connections.
+    pub(super) vault_unknown: bool,
 }
 
 impl<'a> Names<'a> {
@@ -190,6 +195,11 @@ impl<'a> Visitor<'a> for Names<'a> {
                     let given = call.arguments.find_argument_value("task_ids", 0);
                     self.pull(given);
                 }
+                if let Expr::Attribute(attribute) = &*call.func
+                    && let Expr::Name(class) = &*attribute.value
+                {
+                    self.read(class.id.as_str(), attribute.attr.as_str(), &call.arguments);
+                }
             }
             _ => {}
         }
@@ -198,6 +208,33 @@ impl<'a> Visitor<'a> for Names<'a> {
 }
 
 impl Names<'_> {
+    /// Notes `Variable.get("x")` and `BaseHook.get_connection("x")`. One with a default is none of them: an environment cannot say
+    /// that something is not there.
+    fn read(&mut self, class: &str, method: &str, arguments: &ruff_python_ast::Arguments) {
+        let (names, key) = match (class, method) {
+            ("Variable", "get") => (&mut self.variables, "key"),
+            ("BaseHook", "get_connection") => (&mut self.connections, "conn_id"),
+            ("Variable" | "BaseHook", _) => {
+                self.vault_unknown = true;
+                return;
+            }
+            _ => return,
+        };
+        let has_default = arguments.args.len() > 1
+            || arguments.keywords.iter().any(|keyword| {
+                keyword
+                    .arg
+                    .as_ref()
+                    .is_none_or(|name| name.as_str() != key && name.as_str() != "deserialize_json")
+            });
+        match arguments.find_argument_value(key, 0) {
+            Some(Expr::StringLiteral(name)) if !has_default => {
+                names.insert(name.value.to_str().to_owned());
+            }
+            _ => self.vault_unknown = true,
+        }
+    }
+
     fn pull(&mut self, given: Option<&Expr>) {
         match given {
             Some(Expr::StringLiteral(text)) => {

@@ -25,6 +25,11 @@ const SCHEMA: &[&str] = &[
     "maxItems",
     "uniqueItems",
     "pattern",
+    "const",
+    "items",
+    "properties",
+    "required",
+    "additionalProperties",
 ];
 
 /// Returns a constant of the source.

@@ -5,6 +5,7 @@ import logging as _logging
 import os as _os
 import sys as _sys
 import time as _time
+import urllib.parse as _urllib
 
 _logging.basicConfig(level=_logging.INFO, stream=_sys.stdout, format="%(levelname)s %(message)s")
 
@@ -37,6 +38,30 @@ class Variable:
                 raise KeyError(f"Variable {key}: set AIRFLOW_VAR_{key.upper()} in the task's env")
             return found[0]
         return _json.loads(text) if deserialize_json else text
+
+
+class BaseHook:
+    """Connections from the environment: AIRFLOW_CONN_ID, as a URI."""
+
+    @staticmethod
+    def get_connection(conn_id):
+        text = _os.environ.get("AIRFLOW_CONN_" + conn_id.upper())
+        if text is None:
+            raise KeyError(f"Connection {conn_id}: set AIRFLOW_CONN_{conn_id.upper()} in the task's env")
+        uri, plain = _urllib.urlsplit(text), _urllib.unquote
+        extra = dict(_urllib.parse_qsl(uri.query, keep_blank_values=True))
+        return _Record(
+            conn_id=conn_id,
+            conn_type=uri.scheme,
+            host=plain(uri.hostname or "") or None,
+            port=uri.port,
+            login=None if uri.username is None else plain(uri.username),
+            password=None if uri.password is None else plain(uri.password),
+            schema=plain(uri.path[1:]) or None,
+            extra=_json.dumps(extra) if extra else None,
+            extra_dejson=extra,
+            get_uri=lambda: text,
+        )
 
 
 def _instant(name):

@@ -11,18 +11,24 @@ use super::{
     names::{BUILTINS, Names},
     source::Source,
     value::{Keyword, Value, quoted},
+    vault,
 };
 
 /// What every script begins with: the context of Airflow's tasks, made of the environment of a task here.
 const RUNTIME: &str = include_str!("runtime.py");
 
 /// Names of Airflow that the runtime has.
-const PROVIDED: &[&str] =
-    &["AirflowException", "AirflowSkipException", "AirflowFailException", "get_current_context", "Variable"];
+const PROVIDED: &[&str] = &[
+    "AirflowException",
+    "AirflowSkipException",
+    "AirflowFailException",
+    "get_current_context",
+    "Variable",
+    "BaseHook",
+];
 
 /// What is said where a function reads variables.
-const VARIABLES: &str =
-    "the function reads variables of Airflow: give them as `env = { AIRFLOW_VAR_NAME = \"…\" }`";
+const VARIABLES: &str = "the function reads variables or connections in a way that only Python can tell: give them as `env = { AIRFLOW_VAR_NAME = \"…\" }`";
 
 /// What a script is made for.
 pub(super) struct Wanted<'t, 'a> {
@@ -61,6 +67,8 @@ struct Maker<'m, 'a> {
     done: BTreeSet<String>,
     waiting: Vec<String>,
     has_airflow_inside: bool,
+    /// Variables of the environment by which variables and connections come, with their templates.
+    read: BTreeMap<String, String>,
     built: Built,
 }
 
@@ -75,6 +83,7 @@ pub(super) fn build<'a>(interp: &Interp<'a>, wanted: &Wanted<'_, 'a>) -> Built {
         done: BTreeSet::new(),
         waiting: Vec::new(),
         has_airflow_inside: false,
+        read: BTreeMap::new(),
         built: Built::default(),
     };
     let callable = match wanted.callable {
@@ -118,6 +127,7 @@ impl<'a> Maker<'_, 'a> {
         self.waiting.extend(names.free().map(str::to_owned));
         self.built.pulls.extend(names.pulls.iter().cloned());
         self.built.pulls_unknown |= names.pulls_unknown;
+        self.read(names);
         for import in &names.imports {
             if let Stmt::ImportFrom(from) = import
                 && is_airflow(from.module.as_ref().map_or("", |module| module.as_str()))
@@ -131,7 +141,10 @@ impl<'a> Maker<'_, 'a> {
                 self.built.may_fail_for_good |=
                     from.names.iter().any(|alias| alias.name.as_str() == "AirflowFailException");
                 self.has_airflow_inside |= unknown.is_empty();
-                if from.names.iter().any(|alias| alias.name.as_str() == "Variable") {
+                let is_hidden = |alias: &ruff_python_ast::Alias| {
+                    ["Variable", "BaseHook"].contains(&alias.name.as_str()) && alias.asname.is_some()
+                };
+                if from.names.iter().any(is_hidden) {
                     self.built.problems.push(VARIABLES.to_owned());
                 }
                 for name in unknown {
@@ -148,7 +161,22 @@ impl<'a> Maker<'_, 'a> {
         self.waiting.extend(names.free().map(str::to_owned));
         self.built.pulls.extend(names.pulls.iter().cloned());
         self.built.pulls_unknown |= names.pulls_unknown;
+        self.read(&names);
         true
+    }
+
+    /// Remembers which variables and connections come by the environment.
+    fn read(&mut self, names: &Names<'_>) {
+        let variables = names.variables.iter().map(|name| (false, name));
+        for (is_connection, name) in variables.chain(names.connections.iter().map(|id| (true, id))) {
+            match vault::by_environment(is_connection, name) {
+                Some((variable, template)) => drop(self.read.insert(variable, template)),
+                None => self.built.problems.push(VARIABLES.to_owned()),
+            }
+        }
+        if names.vault_unknown {
+            self.built.problems.push(VARIABLES.to_owned());
+        }
     }
 
     fn take(&mut self, name: &str) {
@@ -215,10 +243,10 @@ impl<'a> Maker<'_, 'a> {
             match from {
                 Some(name) if PROVIDED.contains(&name) => {
                     self.built.may_fail_for_good |= name == "AirflowFailException";
-                    if name == "Variable" {
-                        self.built.problems.push(VARIABLES.to_owned());
-                    }
                     if what != name {
+                        if ["Variable", "BaseHook"].contains(&name) {
+                            self.built.problems.push(VARIABLES.to_owned());
+                        }
                         let alias = what.rsplit(' ').next().unwrap_or(what);
                         self.imports.insert((at, what.to_owned()), format!("{alias} = {name}"));
                     }
@@ -278,6 +306,10 @@ impl<'a> Maker<'_, 'a> {
             Value::Str(text) if jinja::is_template(text) => {
                 let translated = jinja::translate(text);
                 self.built.problems.extend(translated.problems);
+                self.built.env.push((format!("ARG_{}", self.built.env.len() + 1), text.clone()));
+                format!("_env(\"ARG_{}\")", self.built.env.len())
+            }
+            Value::Template(text) => {
                 self.built.env.push((format!("ARG_{}", self.built.env.len() + 1), text.clone()));
                 format!("_env(\"ARG_{}\")", self.built.env.len())
             }
@@ -358,7 +390,7 @@ impl<'a> Maker<'_, 'a> {
         if self.has_airflow_inside {
             text.push_str(
                 "\n\n# The function imports these by Airflow's names.\nfor _name in (\"airflow\", \"airflow.exceptions\", \
-                 \"airflow.operators\", \"airflow.operators.python\", \"airflow.models\", \"airflow.sdk\", \"airflow.sdk.exceptions\"):\n    \
+                 \"airflow.operators\", \"airflow.operators.python\", \"airflow.models\", \"airflow.hooks\", \"airflow.hooks.base\", \"airflow.sdk\", \"airflow.sdk.exceptions\"):\n    \
                  _sys.modules.setdefault(_name, _sys.modules[__name__])\n",
             );
         }
@@ -382,6 +414,7 @@ impl<'a> Maker<'_, 'a> {
         text.push_str(call);
         text.push('\n');
         self.built.text = text;
+        self.built.env.extend(self.read);
         self.built.problems.sort();
         self.built.problems.dedup();
         self.built

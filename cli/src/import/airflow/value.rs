@@ -80,6 +80,8 @@ pub(super) enum Value<'a> {
     Output(usize, String),
     /// What one of the lists that a task is mapped over gives its element.
     Element(String),
+    /// A template of Airflow's that gives it when the task starts: a variable, or a field of a connection.
+    Template(String),
     Group(usize),
     Label,
     Function(&'a StmtFunctionDef),
