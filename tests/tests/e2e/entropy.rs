@@ -44,7 +44,7 @@ async fn an_unexpected_error_is_told_to_the_log_and_not_to_the_client() {
     let mut options = options(folder.path(), &flag);
     options.command = "server";
     let server = Server::start(&options);
-    // So do the jobs of its housekeeping, right after it listens; without ids for them a server does not go on.
+    // So does its housekeeping, right after it listens; without ids for that a server does not go on.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     fs::write(&flag, "").unwrap();
     let refused = server.client.post("/join_tokens", &json!({})).await.unwrap_err();
